@@ -1,0 +1,204 @@
+"""Attention maps on disk: one uint8 grid per (image, target class) pair of a record set."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.frame import STRIDE, Frame
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.metrics_file import write_json
+
+MAPS_FILE = "maps.npy"
+INFO_FILE = "maps.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class AttentionMaps:
+    """Attention maps of all images of a record set, opened with `AttentionMaps.open`.
+
+    ```python
+    records = RecordSet.open("records/train.json")
+    maps = AttentionMaps.open("work/train_cls/attention/oaa", records)
+    classes, attention = maps.for_image(0)  # on the grid of the image's frame
+    classes, attention = maps.at_image_size(0)  # on its pixels
+    ```
+
+    The folder holds `maps.npy`, uint8 `[num_slots, grid, grid]`, value / 255 being the attention, and `maps.json`,
+    which is written last: without it the folder is incomplete. Padding cells of the frame are 0.
+
+    Attributes:
+        folder: Where the maps are.
+        records: The record set that they belong to.
+        maps: uint8 `[num_slots, grid, grid]`, memory-mapped and read-only.
+        kind: What made them, for example "cam", "oaa" or "oaa_plus".
+        image_size: Side of the canvas of the canonical frame, in pixels.
+        supervision: "image labels" or "image labels + saliency".
+        fallback_slots: Number of pairs that the gate never let through.
+        seed: Seed of the run that made them, or None.
+        checksum: SHA-256 of `maps`' values, in hex.
+    """
+
+    folder: Path
+    records: RecordSet
+    maps: np.ndarray
+    kind: str
+    image_size: int
+    supervision: str
+    fallback_slots: int
+    seed: int | None
+    checksum: str
+
+    @staticmethod
+    def save(
+        folder: str | os.PathLike,
+        maps: np.ndarray,
+        records: RecordSet,
+        *,
+        kind: str,
+        image_size: int,
+        supervision: str = "image labels",
+        fallback_slots: int = 0,
+        seed: int | None = None,
+    ) -> None:
+        """Writes maps to a folder, replacing those that are there.
+
+        Args:
+            folder: Made if missing.
+            maps: uint8 `[num_slots, grid, grid]`, or float in [0, 1], which is rounded to 1/255.
+            records: The record set whose slots the rows are.
+            kind: What made the maps, for example "cam".
+            image_size: Side of the canvas in pixels.
+            supervision: "image labels" or "image labels + saliency".
+            fallback_slots: Number of pairs that the gate never let through.
+            seed: Seed of the run, if there was one.
+
+        Raises:
+            ValueError: The maps' shape does not fit the records or the canvas, or float maps leave [0, 1].
+        """
+        expected = _expected_shape(records, image_size)
+        if maps.shape != expected:
+            raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
+        maps = to_uint8(maps)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without this, an interruption between the two files would leave new maps with the old description.
+        (folder / INFO_FILE).unlink(missing_ok=True)
+        with atomic_write(folder / MAPS_FILE, durable=True) as file:
+            np.save(file, maps)
+        info = {
+            "kind": kind,
+            "image_size": image_size,
+            "num_slots": len(maps),
+            "classes": records.classes,
+            "records_checksum": records.checksum,
+            "maps_checksum": _checksum(maps),
+            "supervision": supervision,
+            "fallback_slots": fallback_slots,
+            "seed": seed,
+        }
+        write_json(folder / INFO_FILE, info)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike, records: RecordSet) -> "AttentionMaps":
+        """Opens a folder of maps and checks that they are complete, undamaged, and made from these records.
+
+        Raises:
+            UserError: They are not; the message names the folder or file.
+        """
+        folder = Path(folder)
+        info_file, maps_file = folder / INFO_FILE, folder / MAPS_FILE
+        try:
+            info = json.loads(info_file.read_text(encoding="utf-8"))
+            classes, made_from = tuple(info["classes"]), info["records_checksum"]
+            image_size, checksum = int(info["image_size"]), info["maps_checksum"]
+            described = {name: info[name] for name in ("kind", "supervision", "fallback_slots", "seed")}
+        except OSError:
+            raise UserError(
+                f"{folder}: no complete attention maps here ({INFO_FILE} is missing); give a folder that train_cls or "
+                "train_integral has written, such as <work_dir>/attention/oaa"
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{info_file}: damaged; run the stage that wrote it again") from None
+        if classes != tuple(records.classes):
+            raise UserError(
+                f"maps in {folder} were made for the classes {', '.join(classes)}, but {records.manifest_path} has "
+                f"{', '.join(records.classes)}"
+            )
+        if made_from != records.checksum:
+            raise UserError(
+                f"maps in {folder} were made from other records than {records.manifest_path} (checksum "
+                f"{made_from[:12]} instead of {records.checksum[:12]}); give the records that they were made from"
+            )
+        try:
+            maps = np.load(maps_file, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise UserError(f"{maps_file}: not readable ({error}); run the stage that wrote it again") from None
+        expected = _expected_shape(records, image_size)
+        if maps.shape != expected or maps.dtype != np.uint8:
+            raise UserError(f"{maps_file}: {maps.dtype} {list(maps.shape)}, expected uint8 {list(expected)}")
+        if _checksum(maps) != checksum:
+            raise UserError(f"{maps_file}: damaged (its checksum is wrong); run the stage that wrote it again")
+        return cls(folder=folder, records=records, maps=maps, image_size=image_size, checksum=checksum, **described)
+
+    @property
+    def grid(self) -> int:
+        """Cells per side of the grid."""
+        return self.maps.shape[-1]
+
+    def frame(self, position: int) -> Frame:
+        """The canonical frame of an image."""
+        height, width = self.records.sizes[position]
+        return Frame(height=int(height), width=int(width), canvas=self.image_size)
+
+    def for_image(self, position: int) -> tuple[tuple[int, ...], np.ndarray]:
+        """Maps of one image on the grid of its frame.
+
+        Args:
+            position: The image's index in the record set.
+
+        Returns:
+            The k class indices of the image, ascending, and float32 `[k, grid, grid]` in [0, 1].
+        """
+        first, end = self.records.first_slots[position : position + 2]
+        return self.records.labels[position], self.maps[first:end] / np.float32(255)
+
+    def at_image_size(self, position: int) -> tuple[tuple[int, ...], np.ndarray]:
+        """Maps of one image, resampled bilinearly to its pixels.
+
+        Args:
+            position: The image's index in the record set.
+
+        Returns:
+            The k class indices of the image, ascending, and float32 `[k, height, width]` in [0, 1].
+        """
+        classes, maps = self.for_image(position)
+        # Rounding can take an interpolated 1 above it.
+        return classes, np.minimum(self.frame(position).to_image(maps), 1)
+
+
+def to_uint8(maps: np.ndarray) -> np.ndarray:
+    """Rounds attention in [0, 1] to 1/255 as uint8; uint8 maps pass through.
+
+    Raises:
+        ValueError: A value is NaN or outside [0, 1].
+    """
+    if maps.dtype == np.uint8:
+        return maps
+    # Written so that NaN fails too.
+    if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
+        raise ValueError(f"attention ranges over [{maps.min()}, {maps.max()}], expected [0, 1]")
+    return np.rint(maps * 255).astype(np.uint8)
+
+
+def _expected_shape(records: RecordSet, image_size: int) -> tuple[int, int, int]:
+    return int(records.first_slots[-1]), image_size // STRIDE, image_size // STRIDE
+
+
+def _checksum(maps: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(maps).data).hexdigest()

@@ -1,0 +1,119 @@
+"""Reads a dictionary of arrays from an `.npy` file, without running code from the file and without PyTorch.
+
+Programs of the IRN family store attention maps as `np.save(path, {"keys": ..., "high_res": ...})`, a pickle, whose
+values may be PyTorch tensors. A pickle can call anything, so numpy refuses to read one by default; here only what
+arrays and CPU tensors need is allowed.
+"""
+
+import io
+import os
+import pickle
+from collections import OrderedDict
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from oaa_tf.errors import UserError
+
+_STORAGE_DTYPES = {
+    "DoubleStorage": np.float64,
+    "FloatStorage": np.float32,
+    "HalfStorage": np.float16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+_ARRAY_CALLS = {"_reconstruct", "scalar", "_frombuffer"}
+
+
+def read_npy_dictionary(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads a dictionary that `np.save` wrote.
+
+    Args:
+        path: An `.npy` file.
+
+    Returns:
+        The dictionary; PyTorch tensors as numpy arrays.
+
+    Raises:
+        UserError: The file is missing, is something else, or holds objects other than arrays and CPU tensors.
+    """
+    try:
+        with open(path, "rb") as file:
+            major, _ = npy_format.read_magic(file)
+            read_header = {1: npy_format.read_array_header_1_0, 2: npy_format.read_array_header_2_0}[major]
+            shape, _, dtype = read_header(file)
+            if shape != () or dtype != np.dtype(object):
+                raise ValueError(f"it is an array of {dtype}")
+            content = _ArrayUnpickler(file).load().item()
+            if not isinstance(content, dict):
+                raise ValueError(f"it holds a {type(content).__name__}")
+            return {str(key): np.asarray(value) for key, value in content.items()}
+    except OSError as error:
+        raise UserError(f"{path}: {os.strerror(error.errno)}") from None
+    except Exception as error:  # A damaged pickle raises almost anything.
+        raise UserError(f"{path}: not a dictionary of arrays as np.save writes it: {error}") from None
+
+
+class _ArrayUnpickler(pickle.Unpickler):
+    """Unpickles numpy arrays and PyTorch CPU tensors (as numpy arrays), nothing else."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY_CALLS:
+            return super().find_class("numpy._core.multiarray", name)
+        if module in ("numpy.core.numeric", "numpy._core.numeric") and name in _ARRAY_CALLS:
+            return super().find_class("numpy._core.numeric", name)
+        allowed = {
+            ("numpy", "ndarray"): np.ndarray,
+            ("numpy", "dtype"): np.dtype,
+            ("_codecs", "encode"): _encode,
+            ("collections", "OrderedDict"): OrderedDict,
+            ("torch.storage", "_load_from_bytes"): _storage,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor,
+        }
+        if (module, name) not in allowed:
+            raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+        return allowed[module, name]
+
+
+class _StorageUnpickler(pickle.Unpickler):
+    """Unpickles the description of a tensor's storage."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if module == "torch" and name in _STORAGE_DTYPES:
+            return np.dtype(_STORAGE_DTYPES[name])
+        raise pickle.UnpicklingError(f"{module}.{name} is not allowed")
+
+    def persistent_load(self, pid: Any) -> Any:
+        return pid
+
+
+def _encode(text: str, encoding: str) -> bytes:
+    """How old pickle protocols spell bytes."""
+    return text.encode(encoding)
+
+
+def _storage(data: bytes) -> np.ndarray:
+    """The values of a storage saved with `torch.save` in its stream format.
+
+    Five pickles (magic number, format version, byte sizes, description, list of keys), then the number of values as
+    int64, then the values.
+    """
+    stream = io.BytesIO(data)
+    _, _, _, (_, dtype, _, _, num_values, *_), _ = (_StorageUnpickler(stream).load() for _ in range(5))
+    stored = int.from_bytes(stream.read(8), "little")
+    if stored != num_values:
+        raise ValueError("a tensor's storage is damaged")
+    return np.frombuffer(stream.read(), dtype.newbyteorder("<"), count=num_values)
+
+
+def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+    indices = np.full(size, offset, np.int64)
+    for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
+        indices += (np.arange(length) * step).reshape([-1 if other == axis else 1 for other in range(len(size))])
+    return storage[indices]

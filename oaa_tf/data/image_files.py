@@ -1,0 +1,86 @@
+"""Image files as all of OAA-TF sees them: the stored pixels in 8-bit RGB.
+
+TensorFlow decodes, with the exact DCT, so that an image has the same pixels here and in the `tf.data` pipelines; and
+TensorFlow refuses a truncated JPEG, where OpenCV fills up with grey. Bytes that are wrong inside a JPEG of full length
+cannot be told from a picture, here or there. EXIF orientation is ignored everywhere: masks and saliency maps belong to
+the pixels as they are stored.
+"""
+
+import os
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.data.palette_png import PNG_SIGNATURE, png_chunks, read_bytes
+from oaa_tf.errors import UserError
+
+SUFFIXES = (".jpg", ".jpeg", ".png")
+"""File name endings of images, in lower case."""
+
+_JPEG_START, _JPEG_END = b"\xff\xd8\xff", b"\xff\xd9"
+
+
+def read_image(path: str | os.PathLike) -> np.ndarray:
+    """Reads a JPEG or PNG of any kind: grey, palette, RGB(A), CMYK, 16-bit; alpha is dropped.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+
+    Raises:
+        UserError: The file is missing, damaged, or neither JPEG nor PNG.
+    """
+    return _decode(read_bytes(path), os.fspath(path)).numpy()
+
+
+def read_for_record(path: str | os.PathLike) -> tuple[bytes, int, int]:
+    """Reads and checks an image for a record.
+
+    A JPEG is kept byte for byte, so that no quality is lost; one with four components (CMYK), which not every decoder
+    understands, and every PNG becomes an 8-bit RGB PNG.
+
+    Returns:
+        Encoded JPEG or PNG, height and width in pixels.
+
+    Raises:
+        UserError: As `read_image`.
+    """
+    data = read_bytes(path)
+    image = _decode(data, os.fspath(path))
+    height, width, _ = image.shape
+    if not data.startswith(_JPEG_START) or tf.image.extract_jpeg_shape(data)[2] == 4:
+        data = cv2.imencode(".png", cv2.cvtColor(image.numpy(), cv2.COLOR_RGB2BGR))[1].tobytes()
+    return data, height, width
+
+
+def read_grey(path: str | os.PathLike) -> np.ndarray:
+    """Reads a JPEG or PNG of any kind as uint8 grey `[height, width]`; raises as `read_image` does."""
+    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
+
+
+def decode_image(data: bytes | tf.Tensor) -> tf.Tensor:
+    """Decodes the image of a record, eagerly or in a graph.
+
+    Args:
+        data: Scalar string: a JPEG or PNG.
+
+    Returns:
+        uint8 `[height, width, 3]`, RGB.
+    """
+    # This op reads PNG too; `decode_image` does not let one choose the exact DCT.
+    return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
+
+
+def _decode(data: bytes, name: str) -> tf.Tensor:
+    if data.startswith(_JPEG_START):
+        if _JPEG_END not in data:
+            raise UserError(f"{name}: truncated JPEG: it ends after {len(data)} bytes; replace the file")
+    elif data.startswith(PNG_SIGNATURE):
+        png_chunks(data, name)
+    else:
+        found = "an empty file" if not data else "something else"
+        raise UserError(f"{name}: expected a JPEG or PNG, found {found}; replace the file or take it off the list")
+    try:
+        return decode_image(data)
+    except tf.errors.OpError:
+        raise UserError(f"{name}: truncated or damaged image: it cannot be decoded; replace the file") from None

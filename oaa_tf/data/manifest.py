@@ -1,0 +1,132 @@
+"""The manifest of a record set: a JSON file that says what is in the shards beside it and how to tell damage."""
+
+import dataclasses
+import hashlib
+import json
+import os
+from typing import Any, Self
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.errors import UserError
+
+FORMAT = "oaa-tf records"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file."""
+
+    file: str
+    num_records: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageEntry:
+    """One record: id, class indices in ascending order, size in pixels."""
+
+    id: str
+    labels: tuple[int, ...]
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedImage:
+    """An image of the split that has no record."""
+
+    id: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a record set holds.
+
+    Attributes:
+        split: Name of the split.
+        classes: Class names by index.
+        labels_from: Where the image labels came from: "list", "annotations" or "masks".
+        has_masks: Whether every record has a mask.
+        has_saliency: Whether every record has a saliency map.
+        settings: The settings of `make_records`.
+        inputs: Fingerprint of the input files.
+        shards: The shards in order.
+        images: The records in order, shard after shard.
+        skipped: Images that were left out.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    labels_from: str
+    has_masks: bool
+    has_saliency: bool
+    settings: dict[str, Any]
+    inputs: str
+    shards: tuple[Shard, ...]
+    images: tuple[ImageEntry, ...]
+    skipped: tuple[SkippedImage, ...]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (hex) over the shards' checksums and the classes: the name of the data set."""
+        return _sha256([[shard.sha256 for shard in self.shards], self.classes])
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the manifest, atomically and durably."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "num_images": len(self.images),
+            "num_skipped": len(self.skipped),
+            "checksum": self.checksum,
+            **dataclasses.asdict(self),
+        }
+        content["manifest_sha256"] = _sha256(content)
+        # One line per image: short enough to read, and to compare with diff.
+        lines = []
+        for key, value in content.items():
+            if isinstance(value, tuple) and value and isinstance(value[0], dict):
+                value = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+            else:
+                value = json.dumps(value)
+            lines.append(f" {json.dumps(key)}: {value}")
+        with atomic_write(path, durable=True) as file:
+            file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Self:
+        """Reads a manifest and checks it against its own checksum.
+
+        Raises:
+            UserError: It is missing, damaged, no manifest, or of another version.
+        """
+        name = os.fspath(path)
+        try:
+            with open(path, encoding="utf-8") as file:
+                content = json.load(file)
+        except OSError as error:
+            raise UserError(f"{name}: cannot read the records' manifest: {error.strerror}; run make_records") from None
+        except (ValueError, RecursionError):
+            raise UserError(f"{name}: damaged manifest: not JSON; run make_records again") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UserError(f"{name}: not a manifest of records; expected <split>.json as make_records writes it")
+        version = content.get("version")
+        if version != VERSION:
+            raise UserError(f"{name}: records of version {version!r}, expected {VERSION}; run make_records again")
+        if content.pop("manifest_sha256", None) != _sha256(content):
+            raise UserError(f"{name}: damaged or edited manifest: wrong checksum; run make_records again")
+        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+        values["classes"] = tuple(values["classes"])
+        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+        values["images"] = tuple(
+            ImageEntry(**{**image, "labels": tuple(image["labels"])}) for image in values["images"]
+        )
+        values["skipped"] = tuple(SkippedImage(**image) for image in values["skipped"])
+        return cls(**values)
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

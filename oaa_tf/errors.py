@@ -1,0 +1,12 @@
+"""The one exception that a user's mistake raises anywhere in OAA-TF."""
+
+
+class UserError(Exception):
+    """Something that the user can put right: a wrong flag, file, record or checkpoint.
+
+    The message is one line that names the culprit and says what to do. `oaa_tf.launch` prints it without a
+    traceback and exits with code 2.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))

@@ -1,0 +1,282 @@
+"""Scores attention maps, masks or an exported model against the ground truth of the records, in mIoU.
+
+    python -m oaa_tf.evaluate --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/eval/oaa
+    python -m oaa_tf.evaluate --records=records/val.json --model=runs/seg/saved_model --work_dir=runs/eval/seg
+
+What is written to `metrics.json` is described at `run`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.palette_png import read_indexed, write_indexed
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.inputs_file import claim_inputs
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.metrics import (
+    IGNORE_LABEL,
+    ThresholdSweep,
+    attention_histogram,
+    confusion_matrix,
+    iou_per_class,
+    labelled_share,
+    scores_by_name,
+)
+from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.progress import Progress
+from oaa_tf.pseudo_labels import DESCRIPTION_FILE
+from oaa_tf.work_dir import WorkDir
+
+SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
+PREDICTIONS_FOLDER = Path("predictions")
+
+_Result = TypeVar("_Result")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EvaluateSettings(Settings):
+    """What to evaluate, and on which images. Exactly one of `maps`, `masks` and `model` is given."""
+
+    records: str = setting(help="Manifest of the records with the ground truth, from make_records (<split>.json).")
+    work_dir: str = setting(help="Folder for metrics.json.")
+    maps: str = setting("", help="Folder of attention maps (maps.json) made from these records.")
+    masks: str = setting("", help="Folder of label images, <id>.png: pseudo labels or predictions.")
+    model: str = setting("", help="Folder of a SavedModel with the signature 'segment', from export.")
+    threshold: float = setting(
+        0.3, help="With maps: attention threshold to score beside the best one.", minimum=0, maximum=1
+    )
+    require_complete: bool = setting(False, help="With masks: refuse pixels without a label (255).")
+    submission: bool = setting(
+        False, help="With a model: write the masks in the folders that the VOC server wants; needs no ground truth."
+    )
+    supervision: str = setting(
+        "",
+        help="What the evaluated thing was trained with, for the record; empty: as maps and pseudo labels say.",
+        choices=("", "image labels", "image labels + saliency", "pixel masks"),
+    )
+    num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        given = [f"--{name}" for name in ("maps", "masks", "model") if getattr(self, name)]
+        if len(given) != 1:
+            raise UserError(f"expected one of --maps, --masks and --model, got {' and '.join(given) or 'none'}")
+        if self.submission and not self.model:
+            raise UserError(f"--submission: needs --model, not {given[0]}")
+        if self.require_complete and not self.masks:
+            raise UserError(f"--require_complete: is for --masks, not {given[0]}")
+
+
+def run(settings: EvaluateSettings) -> dict[str, Any]:
+    """Evaluates and writes `metrics.json`; a model's predictions are written too, as palette PNGs, and resumed.
+
+    Returns:
+        The content of `metrics.json`. For masks and models: "mean_iou", "iou_per_class" by name (null and listed in
+        "absent" if a label occurs neither in the truth nor in the prediction), "num_labels_in_mean", and
+        "labelled_share", the share of the pixels with known truth that have a predicted label (the IoUs are over these
+        only). For maps: the same, at the best of 256 thresholds, under "best", and at `settings.threshold` under
+        "fixed", with the "threshold"; and the whole "sweep". Without ground truth (submission): no scores.
+
+    Raises:
+        UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value
+            out of range.
+    """
+    records = RecordSet.open(settings.records)
+    if not records.has_masks and not settings.submission:
+        raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
+    evaluate = _evaluate_maps if settings.maps else _evaluate_masks if settings.masks else _evaluate_model
+    return evaluate(settings, records)
+
+
+def _evaluate_maps(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+    maps = AttentionMaps.open(settings.maps, records)
+
+    def work(position: int) -> np.ndarray:
+        _, attention = maps.at_image_size(position)
+        return attention_histogram(records.record(position).mask, attention, len(records.classes))
+
+    def results(work_dir: Path) -> dict[str, Any]:
+        sweep = ThresholdSweep(len(records.classes))
+        for labels, histogram in zip(records.labels, _for_each_image(work, settings, records), strict=True):
+            sweep.add_histogram(histogram, labels)
+        curves = sweep.curves()
+
+        def scores(index: int) -> dict[str, Any]:
+            return {
+                "threshold": curves.thresholds[index],
+                **scores_by_name(curves.iou_per_class[index], records.classes),
+                "precision": curves.precision[index],
+                "recall": curves.recall[index],
+            }
+
+        return {
+            "maps_kind": maps.kind,
+            "best": scores(curves.best),
+            "fixed": scores(curves.nearest(settings.threshold)),
+            "sweep": {
+                "threshold": curves.thresholds,
+                "mean_iou": curves.mean_iou,
+                "precision": curves.precision,
+                "recall": curves.recall,
+            },
+        }
+
+    provenance = {"supervision": settings.supervision or maps.supervision, "seed": maps.seed}
+    return _finish(settings, records, "maps", maps.checksum, results, provenance)
+
+
+def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+    folder = Path(settings.masks)
+    if not folder.is_dir():
+        raise UserError(f"--masks={folder}: is not a folder")
+    paths = [folder / f"{image_id}.png" for image_id in records.image_ids]
+    for path in paths:
+        if not path.is_file():
+            raise UserError(f"{path}: missing; a mask is needed for each of the {len(records)} images")
+
+    def work(position: int) -> np.ndarray:
+        predicted = read_indexed(paths[position])
+        if settings.require_complete and (predicted == IGNORE_LABEL).any():
+            raise UserError(f"{paths[position]}: has pixels without a label (255), which --require_complete refuses")
+        return _confusion(records.record(position).mask, predicted, paths[position], records)
+
+    def results(work_dir: Path) -> dict[str, Any]:
+        return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
+
+    provenance = _mask_provenance(folder, records)
+    provenance["supervision"] = settings.supervision or provenance["supervision"]
+    return _finish(settings, records, "masks", _checksum(paths), results, provenance)
+
+
+def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+    model = Path(settings.model)
+    segment = _load_model(model, records)
+
+    def results(work_dir: Path) -> dict[str, Any]:
+        folder = work_dir / (SUBMISSION_FOLDER if settings.submission else PREDICTIONS_FOLDER)
+        folder.mkdir(parents=True, exist_ok=True)
+
+        def work(position: int) -> np.ndarray | None:
+            path = folder / f"{records.image_ids[position]}.png"
+            record = records.record(position)
+            if path.exists():
+                predicted = read_indexed(path)
+            else:
+                predicted = segment(record.image)
+                if predicted.shape != record.image.shape[:2] or predicted.max() > len(records.classes):
+                    raise UserError(
+                        f"--model={model}: for {record.image_id}, a mask {list(predicted.shape)} with values up to "
+                        f"{predicted.max()}, expected {list(record.image.shape[:2])} and at most {len(records.classes)}"
+                    )
+                write_indexed(path, predicted)
+            return None if record.mask is None else _confusion(record.mask, predicted, path, records)
+
+        # TensorFlow uses all cores by itself.
+        one_worker = dataclasses.replace(settings, num_workers=1)
+        confusions = list(_for_each_image(work, one_worker, records))
+        scores = _confusion_scores(sum(confusions), records) if records.has_masks else {}
+        return {"predictions": folder, **scores}
+
+    files = sorted(path for path in model.rglob("*") if path.is_file())
+    return _finish(settings, records, "model", _checksum(files), results, {"supervision": settings.supervision or None})
+
+
+def _finish(
+    settings: EvaluateSettings,
+    records: RecordSet,
+    kind: str,
+    checksum: str,
+    results: Callable[[Path], dict[str, Any]],
+    provenance: dict[str, Any],
+) -> dict[str, Any]:
+    """Computes the results unless that was done before, and writes them.
+
+    Args:
+        settings: The stage's settings.
+        records: The images.
+        kind: "maps", "masks" or "model".
+        checksum: Of what is evaluated.
+        results: From the work_dir to what is written.
+        provenance: Supervision and, if known, the seed of what is evaluated.
+    """
+    with WorkDir.claim(settings) as work_dir:
+        claim_inputs(work_dir.path, {"records": records.checksum, kind: checksum})
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"evaluate: {work_dir.path} is done")
+            return metrics
+        described = origin("evaluate", settings, records, supervision=None) | provenance
+        return write_metrics(work_dir.path, described | {"evaluated": kind} | results(work_dir.path))
+
+
+def _for_each_image(
+    work: Callable[[int], _Result], settings: EvaluateSettings, records: RecordSet
+) -> Iterator[_Result]:
+    """Results of `work` by position, computed in threads."""
+    with (
+        Progress(len(records), f"evaluate {records.split}") as progress,
+        ThreadPoolExecutor(settings.num_workers or os.cpu_count()) as pool,
+    ):
+        for result in pool.map(work, range(len(records))):
+            progress.advance()
+            yield result
+
+
+def _confusion(truth: np.ndarray, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:
+    try:
+        return confusion_matrix(truth, predicted, len(records.classes))
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
+
+
+def _confusion_scores(confusion: np.ndarray, records: RecordSet) -> dict[str, Any]:
+    scores = scores_by_name(iou_per_class(confusion), records.classes)
+    return scores | {"labelled_share": labelled_share(confusion)}
+
+
+def _mask_provenance(folder: Path, records: RecordSet) -> dict[str, Any]:
+    """What make_pseudo_labels wrote beside its folder of masks, if these are of these records."""
+    unknown = {"supervision": None, "seed": None}
+    try:
+        description = json.loads((folder.parent / DESCRIPTION_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return unknown
+    if description.get("records_checksum") != records.checksum:
+        return unknown
+    return {name: description.get(name) for name in unknown}
+
+
+def _load_model(folder: Path, records: RecordSet) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads a SavedModel for the records' classes as a function from an image to a mask."""
+    from oaa_tf.models.segmenter import Segmenter  # Maps and masks are evaluated without models.
+
+    segmenter = Segmenter(folder)
+    if segmenter.classes != tuple(records.classes):
+        raise UserError(
+            f"--model={folder} was trained for the classes {', '.join(segmenter.classes)}, but {records.manifest_path} "
+            f"has {', '.join(records.classes)}"
+        )
+    return segmenter
+
+
+def _checksum(paths: list[Path]) -> str:
+    """SHA-256 over the names and contents of files."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+if __name__ == "__main__":
+    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU")

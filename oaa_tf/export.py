@@ -1,0 +1,72 @@
+"""Exports the network of a training stage as a SavedModel.
+
+    python -m oaa_tf.export --stage_dir=runs/seg --output_dir=runs/seg/saved_model
+
+The SavedModel takes uint8 RGB images of any size in batches of any size, has its preprocessing inside, and needs
+nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by the stage; see
+`oaa_tf.models.inference`. The class names are in `assets.extra/classes.json`.
+"""
+
+import dataclasses
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_function, segmentation_function
+from oaa_tf.models.networks import load_network
+from oaa_tf.models.segmenter import CLASSES_FILE
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportSettings(Settings):
+    """What to export, and where to."""
+
+    stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint is taken.")
+    output_dir: str = setting(help="Folder of the SavedModel; it must not exist, or be a SavedModel of this command.")
+    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
+
+
+def run(settings: ExportSettings) -> dict[str, Any]:
+    """Writes the SavedModel, whole or not at all.
+
+    Returns:
+        The signature's name, the classes and the image size.
+
+    Raises:
+        UserError: There is no checkpoint, or the output can't be written or is something else.
+    """
+    description, network, _ = load_network(settings.stage_dir)
+    image_size = settings.image_size or description.image_size
+    output = Path(settings.output_dir)
+    if output.exists() and not (output / CLASSES_FILE).exists():
+        raise UserError(f"--output_dir={output}: exists and is no SavedModel of this command; choose another")
+    name, make = {
+        "attention": ("attention", attention_function),
+        "segmentation": ("segment", segmentation_function),
+    }[description.task]
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        archive = keras.export.ExportArchive()
+        archive.track(network)
+        archive.add_endpoint(name, make(network, image_size))
+        archive.write_out(str(temporary), verbose=False)
+        (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
+        (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
+        shutil.rmtree(output, ignore_errors=True)
+        temporary.rename(output)
+    except OSError as error:
+        raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
+    return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+
+
+if __name__ == "__main__":
+    launch(ExportSettings, run, "export", "exports a trained network as a SavedModel")

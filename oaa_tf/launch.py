@@ -1,0 +1,347 @@
+"""From a settings dataclass to a command: flags, presets, the error boundary.
+
+A setting is written once, as a field of a frozen dataclass (see `setting`). `launch` turns the fields into absl flags
+when a file runs as a program, never at import, so that notebooks and the pipeline call `run(Settings(...))` directly.
+
+A preset (`flags/*.flags`) holds settings of several stages, each line with the stage's name in front:
+`--train_cls.num_steps=900`. A stage takes its own lines and passes over those of the other stages, so that one preset
+serves every command. On a stage's own command line no prefix is needed.
+"""
+
+import dataclasses
+import difflib
+import errno
+import itertools
+import os
+import re
+import signal
+import sys
+import types
+from collections.abc import Callable, Sequence
+from typing import Any, get_args, get_origin, get_type_hints
+
+from absl import flags
+
+from oaa_tf.errors import UserError
+
+STAGES = (
+    "train_cls",
+    "train_integral",
+    "make_pseudo_labels",
+    "train_seg",
+    "evaluate",
+    "export",
+    "predict",
+    "pipeline",
+    "make_records",
+    "make_demo_data",
+)
+
+FILLED_IN_LATER = "(filled in by the pipeline)"
+
+_STAGE_FLAG = re.compile(r"--?(no)?([a-z_]+)\.([a-z0-9_]+)(=.*)?$", re.DOTALL)
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    may_change: bool = False,
+) -> Any:
+    """A field of a `Settings` class.
+
+    Args:
+        default: The value when none is given; without it the setting is required.
+        help: One sentence for `--help`.
+        choices: The allowed values.
+        minimum: The least allowed number (inclusive).
+        maximum: The greatest allowed number (inclusive).
+        may_change: Whether a run may be resumed with another value (logging, checkpoint frequency and the like).
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all settings: checks every field at construction.
+
+    Fields are `str`, `int`, `float`, `bool`, `tuple[str, ...]` or `tuple[float, ...]`, each made with `setting`, or the
+    settings of another stage.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range; the message names the flag.
+    """
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            if not _is_stage(hints[field.name]):
+                object.__setattr__(self, field.name, _checked(field, hints[field.name], getattr(self, field.name)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; those of a nested stage as `<stage>.<name>`."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Settings):
+                values |= {f"{field.name}.{name}": inner for name, inner in value.as_dict().items()}
+            else:
+                values[field.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def free_on_resume(cls) -> set[str]:
+        """Names of the settings that may change when a run is resumed, as in `as_dict`."""
+        free = set()
+        for field in dataclasses.fields(cls):
+            hint = get_type_hints(cls)[field.name]
+            if _is_stage(hint):
+                free |= {f"{field.name}.{name}" for name in hint.free_on_resume()}
+            elif field.metadata["may_change"]:
+                free.add(field.name)
+        return free
+
+    def as_flags(self) -> str:
+        """The settings as the text of a flagfile."""
+        lines = []
+        for name, value in self.as_dict().items():
+            if isinstance(value, bool):
+                lines.append(f"--{name}" if value else f"--no{name}")
+            else:
+                lines.append(f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
+        return "\n".join(lines) + "\n"
+
+
+def _is_stage(hint: Any) -> bool:
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
+def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
+    name = f"--{field.name}"
+    if get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UserError(f"{name}={value!r}: expected a sequence of values")
+        kind = get_args(hint)[0]
+        try:
+            value = tuple(kind(item) for item in value)
+        except ValueError:
+            raise UserError(f"{name}={','.join(map(str, value))}: expected {kind.__name__} values") from None
+        items = value
+    else:
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+            raise UserError(f"{name}={value!r}: expected {hint.__name__}")
+        items = (value,)
+    rules = field.metadata
+    for item in items:
+        if rules.get("choices") is not None and item not in rules["choices"]:
+            raise UserError(f"{name}={item}: expected one of {', '.join(map(str, rules['choices']))}")
+        # Written so that NaN fails too.
+        if rules.get("minimum") is not None and not item >= rules["minimum"]:
+            raise UserError(f"{name}={item}: expected at least {rules['minimum']}")
+        if rules.get("maximum") is not None and not item <= rules["maximum"]:
+            raise UserError(f"{name}={item}: expected at most {rules['maximum']}")
+    return value
+
+
+def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, prefix: str = "") -> None:
+    """Defines one absl flag per field of a settings class, `--<prefix><field>`.
+
+    A field whose type is itself a `Settings` class is defined recursively as `--<field>.<name>`, but for what the outer
+    command fills in: required settings (paths, mostly) and those that it has under the same name.
+    """
+    hints = get_type_hints(settings_class)
+    for field in dataclasses.fields(settings_class):
+        hint = hints[field.name]
+        if _is_stage(hint):
+            define_flags(hint, flag_values, prefix=f"{prefix}{field.name}.")
+            continue
+        name = prefix + field.name
+        required = field.default is dataclasses.MISSING
+        if prefix and (required or field.name in flag_values):
+            continue
+        default = None if required else field.default
+        text = field.metadata["help"] + (" Required." if required else "")
+        choices = field.metadata["choices"]
+        if choices is not None:
+            text += f" One of: {', '.join(map(str, choices))}."
+        if get_origin(hint) is tuple:
+            # absl joins and splits lists at commas; `Settings` converts the items.
+            default = None if default is None else [str(item) for item in default]
+            flags.DEFINE_list(name, default, text, flag_values=flag_values)
+        else:
+            define = {
+                str: flags.DEFINE_string,
+                int: flags.DEFINE_integer,
+                float: flags.DEFINE_float,
+                bool: flags.DEFINE_bool,
+            }[hint]
+            define(name, default, text, flag_values=flag_values)
+
+
+def settings_from_flags(settings_class: type[Settings], flag_values: flags.FlagValues, prefix: str = "") -> Settings:
+    """Builds the settings from parsed flags.
+
+    What a nested stage leaves to the outer command (see `define_flags`) is taken from there, or `FILLED_IN_LATER`.
+
+    Raises:
+        UserError: A required flag is missing, or a value is out of range.
+    """
+    hints = get_type_hints(settings_class)
+    values = {}
+    for field in dataclasses.fields(settings_class):
+        hint = hints[field.name]
+        if _is_stage(hint):
+            values[field.name] = settings_from_flags(hint, flag_values, prefix=f"{prefix}{field.name}.")
+            continue
+        name = prefix + field.name
+        if name not in flag_values:
+            name = field.name
+        if name not in flag_values:
+            values[field.name] = FILLED_IN_LATER
+            continue
+        value = flag_values[name].value
+        if value is None:
+            raise UserError(f"--{name} is required: {field.metadata['help']}")
+        values[field.name] = tuple(value) if get_origin(hint) is tuple else value
+    try:
+        return settings_class(**values)
+    except UserError as error:
+        message = str(error)
+        culprit = message.removeprefix("--").partition("=")[0]
+        # A value taken from the outer command keeps the outer flag's name.
+        if f"{prefix}{culprit}" in flag_values:
+            message = message.replace("--", f"--{prefix}", 1)
+        raise UserError(message) from None
+
+
+def expand_presets(
+    arguments: Sequence[str], stage: str, settings_class: type[Settings], flag_values: flags.FlagValues
+) -> list[str]:
+    """Reads the `--flagfile`s and leaves the flags that are meant for `stage`; the command line's own come last.
+
+    `--<stage>.<name>` becomes `--<name>`; flags of other stages are dropped, unless `stage` runs them (as the pipeline
+    does) and does not fill in that setting itself.
+
+    Raises:
+        UserError: A flagfile is missing, or a prefix is not a stage.
+    """
+    try:
+        expanded = flag_values.read_flags_from_files(_presets_first(arguments), force_gnu=True)
+    except (flags.Error, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--flagfile: {error}") from None
+    run_here = {name: hint for name, hint in get_type_hints(settings_class).items() if _is_stage(hint)}
+    kept = []
+    for argument in expanded:
+        match = _STAGE_FLAG.match(argument)
+        if match is None:
+            kept.append(argument)
+            continue
+        negation, owner, name, value = match.groups()
+        if owner not in STAGES:
+            raise UserError(f"{argument}: {owner!r} is not a stage; expected one of {', '.join(STAGES)}")
+        if owner == stage:
+            kept.append(f"--{negation or ''}{name}{value or ''}")
+        elif owner in run_here:
+            # absl knows --no<stage>.<name> only.
+            if value is None and name.startswith("no") and f"{owner}.{name[2:]}" in flag_values:
+                negation, name = "no", name[2:]
+            is_filled_in = f"{owner}.{name}" not in flag_values
+            if not (is_filled_in and name in {field.name for field in dataclasses.fields(run_here[owner])}):
+                kept.append(f"--{negation or ''}{owner}.{name}{value or ''}")
+    return kept
+
+
+def _presets_first(arguments: Sequence[str]) -> list[str]:
+    """The `--flagfile`s before all other flags: of two values for a flag, the later one counts."""
+    presets, others = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        if argument in ("--flagfile", "-flagfile"):
+            presets += [argument, *itertools.islice(rest, 1)]
+        else:
+            (presets if re.match("--?flagfile=", argument) else others).append(argument)
+    return presets + others
+
+
+def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> Settings:
+    """Parses a command line (without the program's name) into settings.
+
+    Raises:
+        UserError: An unknown flag (the nearest name is suggested), a wrong value, or an argument that is no flag.
+    """
+    flag_values = flags.FlagValues()
+    flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", flag_values)
+    define_flags(settings_class, flag_values)
+    try:
+        rest = flag_values([stage, *expand_presets(arguments, stage, settings_class, flag_values)])
+    except flags.UnrecognizedFlagError as error:
+        near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
+        hint = f"; did you mean --{near[0]}?" if near else "; see --help"
+        raise UserError(f"unknown flag --{error.flagname}{hint}") from None
+    except flags.Error as error:
+        raise UserError(str(error)) from None
+    if len(rest) > 1:
+        raise UserError(f"unexpected argument {rest[1]!r}: every setting is a --flag")
+    return settings_from_flags(settings_class, flag_values)
+
+
+def help_text(settings_class: type[Settings], stage: str, description: str) -> str:
+    """The text of `--help`."""
+    flag_values = flags.FlagValues()
+    define_flags(settings_class, flag_values)
+    lines = [f"{stage}: {description}", ""]
+    for name in sorted(flag_values, key=lambda name: (flag_values[name].default is not None, name)):
+        flag = flag_values[name]
+        shown = "" if flag.default is None else f" (default: {flag.default_as_str})"
+        lines.append(f"  --{name}: {flag.help}{shown}")
+    return "\n".join(lines)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+
+
+def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
+    raise _Terminated
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Runs a function and returns the process's exit code: the error boundary of every command.
+
+    0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
+    SIGTERM. Anything else is a bug and keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        run()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG):
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
+        return 143
+    return 0
+
+
+def launch(settings_class: type[Settings], run: Callable[[Any], Any], stage: str, description: str) -> None:
+    """The body of `if __name__ == "__main__":` in every command. Never returns."""
+    arguments = sys.argv[1:]
+    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in arguments):
+        print(help_text(settings_class, stage, description))
+        sys.exit(0)
+    sys.exit(guarded(lambda: run(parse(settings_class, stage, arguments))))

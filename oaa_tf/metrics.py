@@ -1,0 +1,260 @@
+"""Segmentation metrics: confusion matrix, intersection over union, and the threshold sweep for attention maps.
+
+With C classes there are C + 1 labels: 0 is background, `c + 1` is class index `c`. `IGNORE_LABEL` in the ground truth means
+that a pixel counts nowhere; in a prediction it means that the pixel was left without a label.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+IGNORE_LABEL = 255
+"""Pixel value without a label (VOC's borders and "other" regions; ambiguous pixels of pseudo labels)."""
+
+NUM_LEVELS = 256
+
+
+def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
+    """Counts pixels by true and predicted label.
+
+    Matrices of several images are simply added up.
+
+    Args:
+        truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
+        predicted: uint8 `[height, width]`, likewise.
+        num_classes: C, at most 254.
+
+    Returns:
+        int64 `[C + 1, C + 2]`: rows are true labels; columns predicted labels, the last one pixels that the
+        prediction leaves without a label. Pixels whose truth is `IGNORE_LABEL` are not in it.
+
+    Raises:
+        ValueError: The shapes differ, or a label is out of range.
+    """
+    num_bins = num_classes + 3
+    truth_bins, predicted_bins = _bins(truth, num_classes), _bins(predicted, num_classes)
+    if truth.shape != predicted.shape:
+        raise ValueError(f"prediction is {_size(predicted)}, ground truth {_size(truth)} (height x width)")
+    joint = np.bincount((truth_bins * num_bins + predicted_bins).ravel(), minlength=num_bins**2)
+    joint = joint.reshape(num_bins, num_bins)
+    if joint[-1].any():
+        raise ValueError(_out_of_range("ground truth", truth, num_classes))
+    if joint[:, -1].any():
+        raise ValueError(_out_of_range("prediction", predicted, num_classes))
+    return joint[: num_classes + 1, : num_classes + 2]
+
+
+def iou_per_class(confusion: np.ndarray) -> np.ndarray:
+    """Intersection over union of each label.
+
+    Pixels that the prediction leaves without a label are left out, as if their truth were `IGNORE_LABEL`: report the
+    `labelled_share` next to the result.
+
+    Args:
+        confusion: Counts `[..., C + 1, C + 1]` or, with the column of pixels without a label, `[..., C + 1, C + 2]`.
+
+    Returns:
+        float64 `[..., C + 1]`; NaN for a label that occurs neither in the truth nor in the prediction.
+    """
+    square = confusion[..., : confusion.shape[-2]]
+    right = np.diagonal(square, axis1=-2, axis2=-1)
+    union = square.sum(axis=-1) + square.sum(axis=-2) - right
+    return np.divide(right, union, out=np.full(right.shape, np.nan), where=union > 0)
+
+
+def mean_iou(confusion: np.ndarray) -> np.ndarray:
+    """Mean of `iou_per_class` over the labels that occur in the truth or in the prediction.
+
+    Args:
+        confusion: Counts `[..., C + 1, C + 1]` or `[..., C + 1, C + 2]`.
+
+    Returns:
+        float64 `[...]`; NaN where no label occurs at all.
+    """
+    iou = iou_per_class(confusion)
+    num_labels = np.isfinite(iou).sum(axis=-1)
+    return np.divide(np.nansum(iou, axis=-1), num_labels, out=np.full(num_labels.shape, np.nan), where=num_labels > 0)
+
+
+def labelled_share(confusion: np.ndarray) -> float:
+    """Share of the pixels with known truth that the prediction gives a label to; NaN when there are none.
+
+    Args:
+        confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
+    """
+    total = confusion.sum()
+    return float(confusion[:, :-1].sum() / total) if total else float("nan")
+
+
+def scores_by_name(iou: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """What `metrics.json` says about IoUs.
+
+    Args:
+        iou: float64 `[C + 1]` from `iou_per_class`.
+        classes: The C class names.
+
+    Returns:
+        "mean_iou"; "iou_per_class" by name, with "background"; "num_labels_in_mean", background included; and
+        "absent", the names of the labels that occur neither in the truth nor in the prediction and have no IoU (NaN).
+    """
+    names = ["background", *classes]
+    occurs = np.isfinite(iou)
+    return {
+        "mean_iou": float(iou[occurs].mean()) if occurs.any() else float("nan"),
+        "iou_per_class": dict(zip(names, iou.tolist(), strict=True)),
+        "num_labels_in_mean": int(occurs.sum()),
+        "absent": [name for name, there in zip(names, occurs, strict=True) if not there],
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class SweepCurves:
+    """Scores of thresholded attention maps, for every threshold.
+
+    Attributes:
+        thresholds: float64 `[256]`, 0, 1/255, ..., 1.
+        iou_per_class: float64 `[256, C + 1]`, NaN as in the function of this name.
+        mean_iou: float64 `[256]`.
+        precision: float64 `[256]`, share of the pixels labelled as foreground whose class is right; NaN when there are
+            none.
+        recall: float64 `[256]`, share of the foreground pixels that get the right class; NaN when there are none.
+    """
+
+    thresholds: np.ndarray
+    iou_per_class: np.ndarray
+    mean_iou: np.ndarray
+    precision: np.ndarray
+    recall: np.ndarray
+
+    @property
+    def best(self) -> int:
+        """Index of the threshold of the highest mean IoU, the lowest one among equals."""
+        return int(np.argmax(np.nan_to_num(self.mean_iou, nan=-1)))
+
+    def nearest(self, threshold: float) -> int:
+        """Index of the threshold nearest to the given one, in [0, 1]."""
+        return int(np.argmin(np.abs(self.thresholds - threshold)))
+
+
+class ThresholdSweep:
+    """Scores the rule "the most attended class where its attention > t, else background" for all t = 0/255..255/255.
+
+    One pass over the images fills a joint histogram of true label, most attended class and attention level; the
+    confusion matrices of all 256 thresholds are cumulative sums of it, hence exact. Sweeps of parts of a data set
+    can be merged.
+
+    ```python
+    sweep = ThresholdSweep(num_classes=20)
+    for truth, attention, classes in images:
+        sweep.add(truth, attention, classes)
+    curves = sweep.curves()
+    print(curves.mean_iou[curves.best], curves.thresholds[curves.best])
+    ```
+
+    Args:
+        num_classes: C.
+    """
+
+    def __init__(self, num_classes: int) -> None:
+        self.num_classes = num_classes
+        self.histogram = np.zeros((num_classes + 1, num_classes, NUM_LEVELS), np.int64)
+
+    def add(self, truth: np.ndarray, attention: np.ndarray, classes: Sequence[int]) -> None:
+        """Adds an image.
+
+        Args:
+            truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
+            attention: float32 `[k, height, width]` in [0, 1].
+            classes: The k distinct class indices of the maps. Of equally attended ones, the first wins.
+
+        Raises:
+            ValueError: Shapes do not agree, or a true label or an attention value is out of range.
+        """
+        self.add_histogram(attention_histogram(truth, attention, self.num_classes), classes)
+
+    def add_histogram(self, histogram: np.ndarray, classes: Sequence[int]) -> None:
+        """Adds the `attention_histogram` of an image, made elsewhere (in another thread, say)."""
+        self.histogram[:, list(classes)] += histogram
+
+    def merge(self, other: "ThresholdSweep") -> None:
+        """Adds all images of another sweep over the same classes."""
+        self.histogram += other.histogram
+
+    def confusions(self) -> np.ndarray:
+        """Confusion matrices of all thresholds, int64 `[256, C + 1, C + 1]`."""
+        up_to = self.histogram.cumsum(axis=-1)
+        foreground = up_to[..., -1:] - up_to
+        background = up_to.sum(axis=1, keepdims=True)
+        return np.moveaxis(np.concatenate([background, foreground], axis=1), -1, 0)
+
+    def curves(self) -> SweepCurves:
+        """Scores at every threshold."""
+        confusions = self.confusions()
+        right = np.diagonal(confusions, axis1=-2, axis2=-1)[:, 1:].sum(axis=-1)
+        labelled, actual = confusions[:, :, 1:].sum(axis=(-2, -1)), confusions[:, 1:].sum(axis=(-2, -1))
+        return SweepCurves(
+            thresholds=np.arange(NUM_LEVELS) / (NUM_LEVELS - 1),
+            iou_per_class=iou_per_class(confusions),
+            mean_iou=mean_iou(confusions),
+            precision=np.divide(right, labelled, out=np.full(NUM_LEVELS, np.nan), where=labelled > 0),
+            recall=np.divide(right, actual, out=np.full(NUM_LEVELS, np.nan), where=actual > 0),
+        )
+
+
+def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: int) -> np.ndarray:
+    """Joint histogram of true label, most attended class and attention level of one image.
+
+    Args:
+        truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
+        attention: float32 `[k, height, width]` in [0, 1], k at least 1.
+        num_classes: C.
+
+    Returns:
+        int64 `[C + 1, k, 256]`. Level l counts the attention values in ((l - 1)/255, l/255]: those above a threshold
+        t/255 are exactly those with l > t.
+
+    Raises:
+        ValueError: Shapes do not agree, or a true label or an attention value is out of range.
+    """
+    if attention.shape[1:] != truth.shape:
+        raise ValueError(f"attention is {_size(attention)}, ground truth {_size(truth)} (height x width)")
+    truth_bins = _bins(truth, num_classes)
+    # Written so that NaN fails too.
+    if not (attention.min() >= 0 and attention.max() <= 1):
+        raise ValueError(f"attention ranges over [{attention.min()}, {attention.max()}], expected [0, 1]")
+    # A loop over the few classes: argmax over the leading axis is many times slower.
+    highest = attention[0]
+    winner = np.zeros(truth.shape, np.intp)
+    for index, candidate in enumerate(attention[1:], start=1):
+        winner[candidate > highest] = index
+        highest = np.maximum(highest, candidate)
+    levels = np.ceil(highest * np.float32(NUM_LEVELS - 1)).astype(np.intp)
+    num_maps = len(attention)
+    joint = (truth_bins * num_maps + winner) * NUM_LEVELS + levels
+    joint = np.bincount(joint.ravel(), minlength=(num_classes + 3) * num_maps * NUM_LEVELS)
+    joint = joint.reshape(num_classes + 3, num_maps, NUM_LEVELS)
+    if joint[-1].any():
+        raise ValueError(_out_of_range("ground truth", truth, num_classes))
+    return joint[: num_classes + 1]
+
+
+def _bins(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """Labels 0..C as they are, `IGNORE_LABEL` as C + 1, others as C + 2."""
+    if labels.dtype != np.uint8:
+        raise ValueError(f"labels are {labels.dtype}, expected uint8")
+    bins = np.full(256, num_classes + 2, np.intp)
+    bins[: num_classes + 1] = np.arange(num_classes + 1)
+    bins[IGNORE_LABEL] = num_classes + 1
+    return bins[labels]
+
+
+def _out_of_range(what: str, labels: np.ndarray, num_classes: int) -> str:
+    values = np.unique(labels)
+    wrong = values[(values > num_classes) & (values != IGNORE_LABEL)]
+    return f"{what} has the value {wrong[0]}, expected 0..{num_classes} or {IGNORE_LABEL}"
+
+
+def _size(array: np.ndarray) -> str:
+    return "x".join(map(str, array.shape[-2:]))

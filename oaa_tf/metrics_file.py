@@ -1,0 +1,121 @@
+"""`metrics.json`: what a stage found out, with the versions of what it ran on."""
+
+import importlib.metadata
+import json
+import math
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.records import RecordSet
+from oaa_tf.launch import Settings
+from oaa_tf.data.records import RecordSet
+from oaa_tf.launch import Settings
+
+
+def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[str, Any]:
+    """Writes `<work_dir>/metrics.json`, atomically, with the software versions under the key "versions".
+
+    Args:
+        work_dir: Folder of the stage; made if missing.
+        metrics: Any nesting of dicts with string keys, sequences, numpy arrays and scalars. NaN and infinity, which
+            JSON does not have, become null.
+
+    Returns:
+        The metrics as they are in the file.
+    """
+    written = json_ready(metrics | {"versions": versions()})
+    write_json(Path(work_dir) / "metrics.json", written)
+    return written
+
+
+def origin(stage: str, settings: Settings, records: RecordSet, *, supervision: str) -> dict[str, Any]:
+    """What every metrics file says about where its figures come from.
+
+    Args:
+        stage: Name of the command.
+        settings: Its settings; a `seed` among them is repeated at the top.
+        records: The record set that the figures are about.
+        supervision: "image labels", "image labels + saliency" or "pixel masks".
+    """
+    return {
+        "stage": stage,
+        "split": records.split,
+        "supervision": supervision,
+        "seed": settings.as_dict().get("seed"),
+        "records_checksum": records.checksum,
+        "settings": settings.as_dict(),
+    }
+
+
+def origin(stage: str, settings: Settings, records: RecordSet, *, supervision: str | None) -> dict[str, Any]:
+    """What every `metrics.json` says about where its numbers come from.
+
+    Args:
+        stage: Name of the stage.
+        settings: The stage's settings; `seed` is taken from them, if they have one.
+        records: The data.
+        supervision: "image labels", "image labels + saliency" or "pixel masks"; None if it is not known.
+    """
+    return {
+        "stage": stage,
+        "split": records.split,
+        "num_images": len(records),
+        "classes": records.classes,
+        "supervision": supervision,
+        "seed": getattr(settings, "seed", None),
+        "records_checksum": records.checksum,
+        "settings": settings.as_dict(),
+    }
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a JSON file atomically; see `write_metrics` for the values that are allowed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path, durable=True) as file:
+        file.write(text.encode())
+
+
+def json_ready(value: Any) -> Any:
+    """Turns numpy values, paths and tuples into what JSON has; NaN and infinity into None."""
+    if isinstance(value, dict):
+        return {str(key): json_ready(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item) for item in value]
+    if isinstance(value, (np.ndarray, np.generic)):
+        return json_ready(value.tolist())
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def versions() -> dict[str, str | None]:
+    """Versions of Python and of the libraries that results depend on; None for one that is not installed.
+
+    TensorFlow and Keras are looked up, not imported.
+    """
+    return {
+        "python": platform.python_version(),
+        "tensorflow": _installed("tensorflow", "tensorflow-cpu", "tensorflow-intel", "tf-nightly"),
+        "keras": _installed("keras", "keras-nightly"),
+        "numpy": np.__version__,
+        "opencv": cv2.__version__,
+    }
+
+
+def _installed(*names: str) -> str | None:
+    for name in names:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return None

@@ -1,0 +1,35 @@
+"""The class-aware network: backbone, three 3x3 convolutions, one 1x1 convolution per class (paper, Sec. 3.1, Fig. 2).
+
+It is both the classifier, which pools its score maps, and the integral attention model, which does not.
+"""
+
+import keras
+
+from oaa_tf.models.preprocessing import CaffePreprocessing
+
+
+def class_aware_network(
+    backbone: keras.Model, num_classes: int, *, initializer: str | keras.Initializer = "he_normal"
+) -> keras.Model:
+    """Builds the network from images to score maps.
+
+    Args:
+        backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
+        num_classes: Number of classes C.
+        initializer: Initialisation of the four new layers' kernels; their biases start at zero.
+
+    Returns:
+        A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to the score maps F, float32
+        `[batch, height / 8, width / 8, C]`. Height and width must be multiples of 8.
+    """
+    images = keras.Input((None, None, 3), name="images")
+    x = backbone(CaffePreprocessing(name="preprocessing")(images))
+    channels = backbone.output.shape[-1]
+    for index in range(1, 4):
+        x = keras.layers.Conv2D(
+            channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"extra_conv{index}"
+        )(x)
+    scores = keras.layers.Conv2D(
+        num_classes, 1, kernel_initializer=initializer, dtype="float32", name="class_aware_conv"
+    )(x)
+    return keras.Model(images, scores, name="class_aware_network")

@@ -1,0 +1,45 @@
+"""The integral attention model, OAA+ (paper, Sec. 3.3)."""
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data import keys
+from oaa_tf.data.views import attention_to_view
+from oaa_tf.losses import hybrid_loss, multi_label_cross_entropy
+from oaa_tf.models.trained_network import TrainedNetwork
+
+LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
+
+
+class IntegralAttentionModel(TrainedNetwork):
+    """Learns cumulative attention maps as soft labels, without pooling and classification loss.
+
+    Batches hold, besides the features of `training_batches`, `keys.ATTENTION`: the cumulative attention on the frame's
+    grid, float32 `[batch, grid, grid, classes]` in [0, 1], 0 for classes that are not in the image.
+
+        model = IntegralAttentionModel(class_aware_network(vgg16_backbone(), num_classes=20))
+        model.compile(optimizer, jit_compile=False)
+        model.fit(batches)
+    """
+
+    def __init__(self, network: keras.Model, *, attention_loss: str = "hybrid", **kwargs) -> None:
+        """Wraps a network.
+
+        Args:
+            network: From images to score maps, see `oaa_tf.models.class_aware`.
+            attention_loss: "hybrid" (Eq. 9) or "mce" (Eq. 6).
+        """
+        super().__init__(network, **kwargs)
+        if attention_loss not in LOSSES:
+            raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
+        self.attention_loss = attention_loss
+
+    def train_step(self, batch):
+        """One step of gradient descent."""
+        valid = batch[keys.VALID]
+        targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])
+        with tf.GradientTape() as tape:
+            score_maps = self.network(batch[keys.IMAGE], training=True)
+            loss = LOSSES[self.attention_loss](score_maps, targets, valid)
+        self.descend(tape, loss)
+        return self.metric_results()

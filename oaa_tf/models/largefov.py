@@ -1,0 +1,78 @@
+"""DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data import keys
+from oaa_tf.losses import segmentation_loss
+from oaa_tf.models.preprocessing import CaffePreprocessing
+from oaa_tf.models.trained_network import TrainedNetwork
+
+
+def largefov_network(
+    backbone: keras.Model,
+    num_classes: int,
+    *,
+    initializer: str | keras.Initializer = "he_normal",
+    channels: int = 1024,
+    dropout: float = 0.5,
+    seed: int = 0,
+) -> keras.Model:
+    """Builds the network from images to segmentation logits at stride 8.
+
+    Args:
+        backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
+        num_classes: Number of foreground classes C.
+        initializer: Initialisation of the three new layers' kernels; their biases start at zero.
+        channels: Channels of fc6 and fc7.
+        dropout: Rate of the dropout behind fc6 and fc7.
+        seed: Seed of the dropout; its state counts the steps and belongs into checkpoints.
+
+    Returns:
+        A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to logits, float32
+        `[batch, height / 8, width / 8, C + 1]`, background first.
+    """
+    images = keras.Input((None, None, 3), name="images")
+    x = backbone(CaffePreprocessing(name="preprocessing")(images))
+    # fc6: 3x3 with dilation 12, the large field of view; fc7: 1x1.
+    for index, (name, kernel, dilation) in enumerate((("fc6", 3, 12), ("fc7", 1, 1))):
+        x = keras.layers.Conv2D(
+            channels,
+            kernel,
+            padding="same",
+            dilation_rate=dilation,
+            activation="relu",
+            kernel_initializer=initializer,
+            name=name,
+        )(x)
+        x = keras.layers.Dropout(dropout, seed=seed + index, name=f"{name}_dropout")(x)
+    logits = keras.layers.Conv2D(num_classes + 1, 1, kernel_initializer=initializer, dtype="float32", name="score")(x)
+    return keras.Model(images, logits, name="deeplab_largefov")
+
+
+class DeepLabLargeFOV(TrainedNetwork):
+    """Trains a segmentation network on label maps with ignored pixels.
+
+    `fit` takes batches with `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]` with 255 to ignore.
+
+        model = DeepLabLargeFOV(largefov_network(vgg16_backbone(), num_classes=20))
+        model.compile(optimizer, jit_compile=False)
+        model.fit(batches)
+    """
+
+    def __init__(self, network: keras.Model, **kwargs) -> None:
+        """Wraps a network from `largefov_network`."""
+        super().__init__(network, **kwargs)
+        self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
+
+    def train_step(self, batch):
+        """One step of gradient descent; see `oaa_tf.losses.segmentation_loss`."""
+        labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
+        with tf.GradientTape() as tape:
+            logits = self.network(batch[keys.IMAGE], training=True)
+            logits = tf.image.resize(logits, tf.shape(labels)[1:3])
+            loss = segmentation_loss(logits, labels)
+        self.descend(tape, loss)
+        correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == labels
+        self.pixel_accuracy.update_state(correct, sample_weight=tf.cast(labels != 255, tf.float32))
+        return self.metric_results()

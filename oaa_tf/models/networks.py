@@ -1,0 +1,146 @@
+"""Networks by description: what a work_dir says about its network, and the network itself with its weights."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Self
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.errors import UserError
+from oaa_tf.models.class_aware import class_aware_network
+from oaa_tf.models.largefov import largefov_network
+from oaa_tf.models.vgg import vgg16_backbone
+
+CHECKPOINT_FOLDER = "checkpoints"
+_FILE = "network.json"
+_TASKS = ("attention", "segmentation")
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkDescription:
+    """All that is needed to build a network again.
+
+    Attributes:
+        task: "attention" (class-aware network) or "segmentation" (DeepLab-LargeFOV).
+        classes: Names of the foreground classes.
+        image_size: Long side in pixels of the images that the network was trained on.
+        width: Channels of the backbone's first block.
+        backbone: "vgg16".
+    """
+
+    task: str
+    classes: tuple[str, ...]
+    image_size: int
+    width: int = 64
+    backbone: str = "vgg16"
+
+    def build(self, *, initializer: str = "he", seed: int = 0) -> tuple[keras.Model, keras.Model]:
+        """Builds the network.
+
+        Args:
+            initializer: "he", or "gaussian" (standard deviation 0.01), for the new layers.
+            seed: Seed of dropout.
+
+        Returns:
+            The network and, inside it, its backbone.
+        """
+        kernels = "he_normal" if initializer == "he" else keras.initializers.RandomNormal(stddev=0.01)
+        backbone = vgg16_backbone(self.width)
+        if self.task == "attention":
+            return class_aware_network(backbone, len(self.classes), initializer=kernels), backbone
+        channels = 16 * self.width
+        network = largefov_network(backbone, len(self.classes), initializer=kernels, channels=channels, seed=seed)
+        return network, backbone
+
+    def write(self, work_dir: Path) -> None:
+        """Writes `network.json`.
+
+        Raises:
+            UserError: The folder holds another network.
+        """
+        if (work_dir / _FILE).exists():
+            before = self.read(work_dir)
+            for field in dataclasses.fields(self):
+                old, new = getattr(before, field.name), getattr(self, field.name)
+                if old != new:
+                    raise UserError(
+                        f"{work_dir}: its checkpoint has {field.name} {_shown(old)}, not {_shown(new)};"
+                        " use another --work_dir"
+                    )
+        with atomic_write(work_dir / _FILE) as file:
+            file.write(json.dumps(dataclasses.asdict(self), indent=1).encode())
+
+    @classmethod
+    def read(cls, work_dir: Path) -> Self:
+        """Reads `network.json`.
+
+        Raises:
+            UserError: It is missing or damaged.
+        """
+        path = work_dir / _FILE
+        try:
+            values = json.loads(path.read_text())
+            description = cls(**{**values, "classes": tuple(values["classes"])})
+            if description.task not in _TASKS:
+                raise ValueError(description.task)
+            return description
+        except FileNotFoundError:
+            raise UserError(f"{path}: no such file; expected the work_dir of a training stage") from None
+        except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError):
+            raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
+
+
+def _shown(value: object) -> str:
+    return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model, keras.Model]:
+    """Builds the network of a training stage with the weights of its newest checkpoint.
+
+    Args:
+        work_dir: The stage's work_dir.
+
+    Returns:
+        Its description, the network and, inside it, its backbone.
+
+    Raises:
+        UserError: The folder is no training stage's, or has no readable checkpoint.
+    """
+    work_dir = Path(work_dir)
+    description = NetworkDescription.read(work_dir)
+    newest = tf.train.latest_checkpoint(str(work_dir / CHECKPOINT_FOLDER))
+    if newest is None:
+        raise UserError(f"{work_dir / CHECKPOINT_FOLDER}: no checkpoint yet; run the training stage first")
+    network, backbone = description.build()
+    try:
+        checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
+        checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
+    except (tf.errors.OpError, AssertionError, ValueError) as error:
+        raise UserError(f"{newest}: cannot be restored ({str(error).splitlines()[0][:160]})") from None
+    return description, network, backbone
+
+
+def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> None:
+    """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
+
+    Raises:
+        UserError: The source is no trained stage, or has another backbone or, for the same task, other classes.
+    """
+    source, source_network, source_backbone = load_network(source_dir)
+    for name in ("backbone", "width"):
+        if getattr(source, name) != getattr(description, name):
+            raise UserError(
+                f"--initial_weights={source_dir}: {name} {getattr(source, name)}, not {getattr(description, name)}"
+            )
+    if source.task != description.task:
+        backbone.set_weights(source_backbone.get_weights())
+        return
+    if source.classes != description.classes:
+        raise UserError(
+            f"--initial_weights={source_dir}: its classes are {_shown(source.classes)}, not"
+            f" {_shown(description.classes)}"
+        )
+    network.set_weights(source_network.get_weights())

@@ -1,0 +1,113 @@
+"""Segments image files with a SavedModel.
+
+    python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
+
+For every image it writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg`.
+"""
+
+import dataclasses
+import glob
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.image_files import read_image
+from oaa_tf.data.palette_png import write_indexed
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.progress import Progress
+from oaa_tf.visualization import overlay_mask
+
+_EXTENSIONS = (".jpg", ".jpeg", ".png")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PredictSettings(Settings):
+    """What to segment, with what."""
+
+    model: str = setting(help="SavedModel folder with the signature segment (from export).")
+    images: tuple[str, ...] = setting(help="Image files, folders or globs, separated by commas.")
+    output_dir: str = setting(help="Folder for masks and overlays.")
+    max_side: int = setting(2000, help="Larger images are segmented at this size; masks keep the full size.", minimum=8)
+    overlays: bool = setting(True, help="Write overlays too.")
+
+
+def run(settings: PredictSettings) -> dict[str, Any]:
+    """Segments all images; those that can't be read are named at the end.
+
+    Returns:
+        The number of images and the classes.
+
+    Raises:
+        UserError: There is no image, two have the same name, or some could not be read (the others are written).
+    """
+    paths = find_images(settings.images)
+    segmenter = Segmenter(settings.model)
+    output = Path(settings.output_dir)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
+    unreadable = []
+    with Progress(len(paths), "predict") as progress:
+        for path in paths:
+            try:
+                image = read_image(path)
+            except UserError as error:
+                unreadable.append(str(error))
+                continue
+            mask = _segment_large(segmenter, image, settings.max_side)
+            write_indexed(output / f"{path.stem}.png", mask)
+            if settings.overlays:
+                overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
+                with atomic_write(output / f"{path.stem}_overlay.jpg") as file:
+                    file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
+            progress.advance()
+    if unreadable:
+        raise UserError(f"{len(unreadable)} of {len(paths)} images were skipped: {'; '.join(unreadable)}")
+    return {"num_images": len(paths), "classes": list(segmenter.classes)}
+
+
+def find_images(patterns: tuple[str, ...]) -> list[Path]:
+    """Files, the images in folders, and what globs match, each once, in alphabetical order.
+
+    Raises:
+        UserError: A pattern matches nothing, or two images would write the same mask.
+    """
+    found = set()
+    for pattern in patterns:
+        path = Path(pattern)
+        if path.is_dir():
+            matches = [child for child in path.iterdir() if child.suffix.lower() in _EXTENSIONS]
+        elif path.exists():
+            matches = [path]
+        else:
+            matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
+        if not matches:
+            raise UserError(f"--images={pattern}: no images there (expected {', '.join(_EXTENSIONS)})")
+        found.update(matches)
+    by_stem: dict[str, Path] = {}
+    for path in sorted(found):
+        if path.stem in by_stem:
+            raise UserError(f"--images: {by_stem[path.stem]} and {path} would both write {path.stem}.png; rename one")
+        by_stem[path.stem] = path
+    return list(by_stem.values())
+
+
+def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np.ndarray:
+    """Segments at most `max_side` pixels a side, so that memory stays bounded."""
+    height, width = image.shape[:2]
+    scale = max_side / max(height, width)
+    if scale >= 1:
+        return segmenter(image)
+    small = (max(1, round(width * scale)), max(1, round(height * scale)))
+    mask = segmenter(cv2.resize(image, small, interpolation=cv2.INTER_AREA))
+    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+if __name__ == "__main__":
+    launch(PredictSettings, run, "predict", "segments image files with a SavedModel")

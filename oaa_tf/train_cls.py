@@ -1,0 +1,129 @@
+"""Stage 1: trains the classifier and accumulates its attention (paper, Sec. 3.1-3.2).
+
+    python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
+"""
+
+import dataclasses
+from typing import Any
+
+from oaa_tf.attention.gates import GATES
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.attention.table import FUSIONS, CumulativeAttention
+from oaa_tf.data.input_pipeline import training_batches
+from oaa_tf.data.records import RecordSet
+from oaa_tf.launch import launch, setting
+from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.training.extraction import extract_attention
+from oaa_tf.training.loop import Hooks, train
+from oaa_tf.training.pictures import AttentionPictures
+from oaa_tf.training.settings import AttentionTrainingSettings
+from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.work_dir import WorkDir
+
+COVERAGE_THRESHOLD = 0.3
+"""Cells above this attention count as covered in the log."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainClsSettings(AttentionTrainingSettings):
+    """The classifier's settings; the defaults are the paper's."""
+
+    gate: str = setting("paper", help="Which maps are accumulated (Sec. 3.2).", choices=GATES)
+    fusions: tuple[str, ...] = setting(
+        ("max",), help="How maps are fused; the first one is written to attention/oaa.", choices=FUSIONS
+    )
+    accumulate_from_epoch: int = setting(1, help="Epochs, from 0, that pass before maps are accumulated.", minimum=0)
+    table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
+    num_pictures: int = setting(6, help="Training images shown in TensorBoard.", minimum=0, may_change=True)
+    pictures_every: int = setting(500, help="Steps between pictures.", minimum=1, may_change=True)
+
+
+def run(settings: TrainClsSettings) -> dict[str, Any]:
+    """Trains, writes `attention/cam`, `attention/oaa` (and `attention/oaa_<fusion>` for further fusions).
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    with WorkDir.claim(settings) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"train_cls: {work_dir.path} is done")
+            return metrics
+        records = RecordSet.open(settings.records)
+        strategy = choose_strategy()
+        table = CumulativeAttention(
+            records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
+        )
+        with strategy.scope():
+            network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)
+            model = AttentionClassifier(
+                network, table, gate=settings.gate, accumulate_from_epoch=settings.accumulate_from_epoch
+            )
+            model.compile(optimizer=optimizer, jit_compile=False)
+
+        def batches(first_step: int):
+            return training_batches(
+                records,
+                settings.views,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                first_step=first_step,
+                num_steps=settings.num_steps,
+            )
+
+        fusion = settings.fusions[0]
+        hooks = Hooks(
+            extra_state={"attention": table.variables},
+            scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},
+            pictures=AttentionPictures(
+                records,
+                settings.image_size,
+                settings.num_pictures,
+                lambda slots: table.read(fusion, slots),
+                "cumulative_attention",
+            ),
+            pictures_every=settings.pictures_every,
+        )
+        results = train(model, batches, records, settings, work_dir.path, hooks, "train_cls")
+        metrics = _write_maps(settings, network, table, records, work_dir)
+        return write_metrics(
+            work_dir.path,
+            origin("train_cls", settings, records, supervision="image labels") | results | metrics,
+        )
+
+
+def _write_maps(
+    settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: WorkDir
+) -> dict[str, Any]:
+    cam = extract_attention(
+        network, records, settings.image_size, batch_size=settings.batch_size, label="class activation maps"
+    )
+    never_passed = table.num_updates.numpy() == 0
+    folder = work_dir.path / "attention"
+    AttentionMaps.save(folder / "cam", cam, records, kind="cam", image_size=settings.image_size)
+    for fusion in settings.fusions:
+        maps = table.read(fusion, range(table.num_slots))
+        # Pairs that the gate never let through have the last epoch's attention (the authors' code).
+        maps[never_passed] = cam[never_passed]
+        name = "oaa" if fusion == settings.fusions[0] else f"oaa_{fusion}"
+        AttentionMaps.save(
+            folder / name,
+            maps,
+            records,
+            kind=f"oaa_{fusion}",
+            image_size=settings.image_size,
+            fallback_slots=int(never_passed.sum()),
+        )
+    return {
+        "num_pairs": table.num_slots,
+        "fallback_pairs": int(never_passed.sum()),
+        "attention_coverage": table.coverage(COVERAGE_THRESHOLD),
+        "table_bytes": table.num_bytes,
+    }
+
+
+if __name__ == "__main__":
+    launch(TrainClsSettings, run, "train_cls", "trains the classifier and accumulates its attention")

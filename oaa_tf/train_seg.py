@@ -1,0 +1,156 @@
+"""Stage 4: trains DeepLab-LargeFOV on pseudo labels (paper, Sec. 4.1).
+
+    python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
+"""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import tensorflow as tf
+
+from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import training_batches
+from oaa_tf.data.palette_png import read_indexed
+from oaa_tf.data.records import RecordSet
+from oaa_tf.data.views import ViewOptions, render
+from oaa_tf.errors import UserError
+from oaa_tf.launch import launch, setting
+from oaa_tf.losses import IGNORE_LABEL
+from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.models.largefov import DeepLabLargeFOV
+from oaa_tf.training.loop import Hooks, train
+from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.work_dir import WorkDir
+
+MASKS = "masks"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainSegSettings(TrainingSettings):
+    """The segmentation network's settings; the defaults are the paper's (DeepLab-LargeFOV's)."""
+
+    labels: str = setting(
+        help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
+    )
+    image_size: int = setting(320, help="Side of the crop in pixels.", minimum=16)
+    frame_size: int = setting(500, help="Long side in pixels to which images are resized before the crop.", minimum=16)
+    batch_size: int = setting(10, help="Images per step.", minimum=1)
+    num_steps: int = setting(15_000, help="Steps of training.", minimum=1)
+    weight_decay: float = setting(5e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
+    min_scale: float = setting(0.7, help="Least scale of the training images.", minimum=0.1)
+    max_scale: float = setting(1.3, help="Greatest scale of the training images.", maximum=10.0)
+    poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
+
+    @property
+    def inference_size(self) -> int:
+        """Images are segmented whole, at the size from which crops were taken."""
+        return self.frame_size
+
+    @property
+    def views(self) -> ViewOptions:
+        """The augmentation."""
+        return dataclasses.replace(super().views, frame_size=self.frame_size)
+
+    @property
+    def schedule(self):
+        """The poly schedule: learning_rate * (1 - step / num_steps) ** poly_power."""
+        import keras
+
+        return keras.optimizers.schedules.PolynomialDecay(
+            self.learning_rate, self.num_steps, end_learning_rate=0.0, power=self.poly_power
+        )
+
+
+def run(settings: TrainSegSettings) -> dict[str, Any]:
+    """Trains the segmentation network.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    with WorkDir.claim(settings) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"train_seg: {work_dir.path} is done")
+            return metrics
+        records = RecordSet.open(settings.records)
+        if settings.labels == MASKS:
+            if not records.has_masks:
+                raise UserError(f"--labels={MASKS}: the records {settings.records} have no masks")
+            label_files, supervision = None, "pixel masks"
+        else:
+            label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
+        strategy = choose_strategy()
+        with strategy.scope():
+            network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir.path)
+            model = DeepLabLargeFOV(network)
+            model.compile(optimizer=optimizer, jit_compile=False)
+
+        def batches(first_step: int) -> tf.data.Dataset:
+            return training_batches(
+                records,
+                settings.views,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                first_step=first_step,
+                num_steps=settings.num_steps,
+                targets=segmentation_targets(label_files, settings.image_size),
+            )
+
+        results = train(model, batches, records, settings, work_dir.path, Hooks(), "train_seg")
+        return write_metrics(work_dir.path, origin("train_seg", settings, records, supervision=supervision) | results)
+
+
+def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:
+    """Reads the label maps of all images, each as the bytes of a grey PNG, and their supervision.
+
+    Raises:
+        UserError: The folder is not complete, or its labels are of other records.
+    """
+    try:
+        description = json.loads((folder / "pseudo_labels.json").read_text())
+        checksum, supervision = description["records_checksum"], description["supervision"]
+    except OSError:
+        raise UserError(f"--labels={folder}: no pseudo_labels.json in it; run make_pseudo_labels first") from None
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{folder / 'pseudo_labels.json'}: damaged; run make_pseudo_labels again") from None
+    if checksum != records.checksum:
+        raise UserError(f"--labels={folder}: made from other records than {records.manifest_path}")
+    files = []
+    for image_id, size in zip(records.image_ids, records.sizes, strict=True):
+        path = folder / "SegmentationClass" / f"{image_id}.png"
+        labels = read_indexed(path)
+        if labels.shape != tuple(size):
+            raise UserError(f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, the image has {size[1]}x{size[0]}")
+        highest = labels[labels != IGNORE_LABEL].max(initial=0)
+        if highest > len(records.classes):
+            raise UserError(f"{path}: label {highest}, but there are {len(records.classes)} classes")
+        files.append(cv2.imencode(".png", labels)[1].tobytes())
+    return files, supervision
+
+
+def segmentation_targets(label_files: list[bytes] | None, canvas: int):
+    """Adds `keys.SEGMENTATION`, uint8 `[canvas, canvas]`, to the examples of an input pipeline.
+
+    Args:
+        label_files: Grey PNGs by position; None for the records' own masks.
+        canvas: Side of the crop in pixels.
+    """
+    files = None if label_files is None else tf.constant(label_files)
+
+    def targets(example: dict[str, tf.Tensor], size: tf.Tensor) -> dict[str, tf.Tensor]:
+        encoded = example[keys.MASK] if files is None else tf.gather(files, example[keys.POSITION])
+        labels = tf.io.decode_png(encoded, channels=1)
+        shown = render(labels, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
+        return {keys.SEGMENTATION: shown[..., 0]}
+
+    return targets
+
+
+if __name__ == "__main__":
+    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels")

@@ -1,0 +1,41 @@
+"""Attention of a trained class-aware network on every training image."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.attention.cam import class_activation_maps
+from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import frame_batches
+from oaa_tf.data.records import RecordSet
+from oaa_tf.progress import Progress
+
+
+def extract_attention(
+    network: keras.Model, records: RecordSet, image_size: int, *, batch_size: int, label: str
+) -> np.ndarray:
+    """Runs the network on all canonical frames and keeps the attention of each image's labels (Eq. 2).
+
+    Args:
+        network: From `oaa_tf.models.class_aware`.
+        records: The images.
+        image_size: Side of the canvas in pixels.
+        batch_size: Images per batch; does not change the result.
+        label: What the progress line says.
+
+    Returns:
+        float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots.
+    """
+
+    @tf.function
+    def attention_of_labels(batch):
+        maps = class_activation_maps(network(batch[keys.IMAGE], training=False), batch[keys.VALID])
+        # Row-major over (image, class), which is the order of slots.
+        return tf.boolean_mask(tf.transpose(maps, [0, 3, 1, 2]), batch[keys.LABELS] > 0)
+
+    maps = []
+    with Progress(len(records), label) as progress:
+        for batch in frame_batches(records, image_size, batch_size=batch_size):
+            maps.append(attention_of_labels(batch).numpy())
+            progress.advance(len(batch[keys.POSITION]))
+    return np.concatenate(maps)

@@ -1,0 +1,153 @@
+"""The project's training loop: any stage, exact resume, progress, logs, and a clean stop at any moment."""
+
+import dataclasses
+import math
+import signal
+import types
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import tensorflow as tf
+
+from oaa_tf.data import keys
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.progress import Progress
+from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.settings import TrainingSettings
+
+
+class StopRequest:
+    """Turns SIGTERM and Ctrl-C into a wish that the loop grants between two steps.
+
+    Use it as a context manager; signals are as before behind the block.
+    """
+
+    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+    def __init__(self) -> None:
+        """Nothing is wished yet."""
+        self.received: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "StopRequest":
+        """Listens."""
+        for number in self._SIGNALS:
+            self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Stops listening."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, signum: int, frame: types.FrameType | None) -> None:
+        self.received = signum
+
+
+@dataclasses.dataclass(frozen=True)
+class Hooks:
+    """What a stage adds to the loop.
+
+    Attributes:
+        extra_state: Further variables to save and restore, by name.
+        scalars: Called at each log entry; gives further numbers to log.
+        pictures: Called with the number of steps done at the start and every `pictures_every` steps, inside the summary
+            writer's context.
+        pictures_every: Steps between pictures.
+    """
+
+    extra_state: Mapping[str, Sequence[tf.Variable]] = dataclasses.field(default_factory=dict)
+    scalars: Callable[[], dict[str, float]] = dict
+    pictures: Callable[[int], None] | None = None
+    pictures_every: int = 500
+
+
+def train(
+    model: TrainedNetwork,
+    batches: Callable[[int], tf.data.Dataset],
+    records: RecordSet,
+    settings: TrainingSettings,
+    work_dir: Path,
+    hooks: Hooks,
+    label: str,
+) -> dict[str, float]:
+    """Trains until `settings.num_steps`, from the newest checkpoint if there is one.
+
+    Args:
+        model: A compiled model.
+        batches: Makes the dataset that begins at a given step; see `oaa_tf.data.input_pipeline.training_batches`.
+        records: Names the images of a batch in errors.
+        settings: The stage's settings.
+        work_dir: The stage's folder.
+        hooks: What the stage adds.
+        label: The stage's name for the progress line.
+
+    Returns:
+        The metrics of the last log entry.
+
+    Raises:
+        UserError: The loss is not finite, or a checkpoint can't be read or written.
+        KeyboardInterrupt: Ctrl-C; a checkpoint was written.
+    """
+    checkpoint = TrainingCheckpoint(model, work_dir, hooks.extra_state)
+    if checkpoint.restore():
+        print(f"{label}: going on from step {checkpoint.step} of {settings.num_steps}")
+    strategy = model.distribute_strategy
+
+    @tf.function
+    def train_step(batch):
+        return strategy.run(model.train_step, args=(batch,))
+
+    writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
+    first_step = checkpoint.step
+    total = settings.num_steps * settings.batch_size
+    with (
+        StopRequest() as stop,
+        writer.as_default(),
+        Progress(total, label, done=first_step * settings.batch_size) as progress,
+    ):
+        if first_step == 0 and hooks.pictures:
+            tf.summary.text("flags", f"```\n{settings.as_flags()}```", step=0)
+            hooks.pictures(0)
+        for step, batch in enumerate(strategy.experimental_distribute_dataset(batches(first_step)), first_step + 1):
+            if (step - 1) % settings.log_every == 0:
+                model.reset_metrics()
+            results = _as_floats(strategy, train_step(batch))
+            if not math.isfinite(results["loss"]):
+                raise UserError(_diverged(step, strategy, batch, records, checkpoint))
+            progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
+            if step % settings.log_every == 0 or step == settings.num_steps:
+                scalars = results | hooks.scalars() | {"images_per_second": progress.rate}
+                scalars["learning_rate"] = float(model.optimizer.learning_rate.numpy())
+                for name, value in scalars.items():
+                    tf.summary.scalar(name, value, step=step)
+            if hooks.pictures and step % hooks.pictures_every == 0:
+                hooks.pictures(step)
+            if stop.received is not None or step % settings.checkpoint_every == 0 or step == settings.num_steps:
+                checkpoint.save()
+            if stop.received is not None and step < settings.num_steps:
+                print(f"\n{label}: checkpoint of step {step} written")
+                break
+    if stop.received is not None:
+        # Now with the usual handler in place.
+        signal.raise_signal(stop.received)
+    return _as_floats(strategy, model.metric_results())
+
+
+def _as_floats(strategy: tf.distribute.Strategy, values: Mapping[str, tf.Tensor]) -> dict[str, float]:
+    """Metrics are synchronised over replicas, so that any replica's value is the value."""
+    return {name: float(strategy.experimental_local_results(value)[0]) for name, value in values.items()}
+
+
+def _diverged(
+    step: int, strategy: tf.distribute.Strategy, batch: dict, records: RecordSet, checkpoint: TrainingCheckpoint
+) -> str:
+    positions = [p for local in strategy.experimental_local_results(batch[keys.POSITION]) for p in local.numpy()]
+    images = ", ".join(records.image_ids[position] for position in positions)
+    kept = f"the checkpoint of step {checkpoint.saved_step} is kept" if checkpoint.saved_step else "no checkpoint yet"
+    return (
+        f"the loss is not finite at step {step} (images {images}): lower --learning_rate or --new_layer_multiplier, or set"
+        f" --clip_norm=10; {kept}"
+    )

@@ -1,0 +1,96 @@
+"""SGD with momentum as Caffe defines it: per-variable learning rates and L2 weight decay."""
+
+import keras
+
+
+@keras.saving.register_keras_serializable(package="oaa_tf")
+class CaffeSGD(keras.optimizers.SGD):
+    """SGD with momentum, a learning-rate multiplier per variable, and weight decay as an L2 penalty.
+
+        velocity = momentum * velocity - multiplier * learning_rate * (gradient + weight_decay * variable)
+        variable = variable + velocity
+
+    The `weight_decay` of Keras' optimizers is decoupled, which is not what the paper used; hence `l2`.
+    """
+
+    def __init__(
+        self,
+        learning_rate=1e-3,
+        *,
+        momentum: float = 0.9,
+        l2: float = 0.0,
+        multipliers: dict[str, float] | None = None,
+        without_l2: tuple[str, ...] = (),
+        global_clipnorm: float | None = None,
+        name: str = "caffe_sgd",
+        **kwargs,
+    ) -> None:
+        """Makes the optimizer.
+
+        Args:
+            learning_rate: A number or a Keras schedule.
+            momentum: Momentum, in [0, 1).
+            l2: Weight decay, the coefficient of the L2 penalty's gradient.
+            multipliers: Learning-rate multipliers by `variable.path`; 1 where none is given.
+            without_l2: Paths of the variables without weight decay.
+            global_clipnorm: Gradients are scaled down to this global norm, before weight decay is added.
+            name: Name of the optimizer.
+            **kwargs: As `keras.optimizers.SGD`.
+        """
+        super().__init__(learning_rate, momentum=momentum, global_clipnorm=global_clipnorm, name=name, **kwargs)
+        self.l2 = l2
+        self.multipliers = dict(multipliers or {})
+        self.without_l2 = tuple(without_l2)
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Updates one variable."""
+        # The TensorFlow backend passes its own variable, which does not know its Keras path.
+        path = self._trainable_variables[self._get_variable_index(variable)].path
+        if self.l2 and path not in self.without_l2:
+            gradient = gradient + keras.ops.cast(self.l2, gradient.dtype) * keras.ops.cast(variable, gradient.dtype)
+        super().update_step(gradient, variable, learning_rate * self.multipliers.get(path, 1.0))
+
+    def get_config(self):
+        """Returns the optimizer's configuration."""
+        config = {"l2": self.l2, "multipliers": self.multipliers, "without_l2": list(self.without_l2)}
+        return super().get_config() | config
+
+
+def paper_optimizer(
+    network: keras.Model,
+    backbone: keras.Model,
+    schedule,
+    *,
+    momentum: float,
+    weight_decay: float,
+    new_layer_multiplier: float,
+    clip_norm: float,
+) -> CaffeSGD:
+    """The paper's optimizer: biases learn twice as fast and have no weight decay, new layers learn faster.
+
+    Args:
+        network: The whole network.
+        backbone: Its pretrained part; every other layer is new.
+        schedule: Learning rate or Keras schedule.
+        momentum: Momentum.
+        weight_decay: L2 coefficient of the kernels.
+        new_layer_multiplier: Learning-rate multiplier of the new layers.
+        clip_norm: Global norm to clip gradients to; 0 for none.
+    """
+    multipliers, biases = {}, []
+    for layer in [*backbone.layers, *network.layers]:
+        if not isinstance(layer, keras.layers.Conv2D):
+            continue
+        base = 1.0 if layer in backbone.layers else new_layer_multiplier
+        multipliers[layer.kernel.path] = base
+        if layer.use_bias:
+            multipliers[layer.bias.path] = 2.0 * base
+            biases.append(layer.bias.path)
+    return CaffeSGD(
+        schedule,
+        momentum=momentum,
+        l2=weight_decay,
+        multipliers=multipliers,
+        without_l2=tuple(biases),
+        global_clipnorm=clip_norm or None,
+    )

@@ -1,0 +1,72 @@
+"""The settings that the three training stages share."""
+
+import dataclasses
+
+from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.views import ViewOptions
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings(Settings):
+    """Data, network, optimisation and bookkeeping of a training stage."""
+
+    records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
+    work_dir: str = setting(help="Folder for checkpoints, logs and results; run again in it to resume.")
+    image_size: int = setting(304, help="Side of the canvas in pixels; images' long side is resized to it.", minimum=16)
+    batch_size: int = setting(5, help="Images per step.", minimum=1)
+    num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
+    learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
+    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0, maximum=1)
+    weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
+    clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
+    new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
+    initializer: str = setting("gaussian", help="Kernels of the new layers.", choices=("gaussian", "he"))
+    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
+    initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
+    width: int = setting(64, help="Channels of VGG16's first block; 64 is VGG16.", minimum=1)
+    freeze_blocks: int = setting(0, help="Number of lower VGG16 blocks that are not trained.", minimum=0, maximum=5)
+    flip: bool = setting(True, help="Mirror half of the training images.")
+    min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
+    max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
+    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0)
+    checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
+    log_every: int = setting(20, help="Steps between log entries.", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if self.image_size % STRIDE:
+            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+        if self.min_scale > self.max_scale:
+            raise UserError(f"--min_scale={self.min_scale}: expected at most --max_scale={self.max_scale}")
+
+    @property
+    def inference_size(self) -> int:
+        """Long side in pixels to which whole images are resized for inference."""
+        return self.image_size
+
+    @property
+    def views(self) -> ViewOptions:
+        """The augmentation."""
+        return ViewOptions(self.image_size, flip=self.flip, min_scale=self.min_scale, max_scale=self.max_scale)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionTrainingSettings(TrainingSettings):
+    """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1)."""
+
+    divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)
+
+    @property
+    def schedule(self):
+        """The learning rate as a Keras schedule or number."""
+        if not self.divide_at_step:
+            return self.learning_rate
+        import keras
+
+        # Keras switches behind the boundary; step numbers count from 0.
+        return keras.optimizers.schedules.PiecewiseConstantDecay(
+            [self.divide_at_step - 1], [self.learning_rate, self.learning_rate / 10]
+        )

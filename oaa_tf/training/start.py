@@ -1,0 +1,58 @@
+"""What every training stage does before its first step: seed, strategy, network, optimizer."""
+
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data.records import RecordSet
+from oaa_tf.models.networks import NetworkDescription, take_common_layers
+from oaa_tf.models.vgg import freeze_blocks, load_backbone_weights
+from oaa_tf.training.optimizer import CaffeSGD, paper_optimizer
+from oaa_tf.training.settings import TrainingSettings
+
+
+def choose_strategy() -> tf.distribute.Strategy:
+    """All GPUs of this machine if there are several, else the one device."""
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
+
+
+def prepare_network(
+    task: str, records: RecordSet, settings: TrainingSettings, schedule, work_dir: Path
+) -> tuple[keras.Model, CaffeSGD]:
+    """Builds a stage's network with its initial weights, and the optimizer; call it inside the strategy's scope.
+
+    Args:
+        task: See `NetworkDescription`.
+        records: Gives the classes.
+        settings: The stage's settings.
+        schedule: Learning rate or Keras schedule.
+        work_dir: Where the network's description is written.
+
+    Returns:
+        The network and its optimizer.
+
+    Raises:
+        UserError: The weights can't be used, or `work_dir` holds another network.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    description = NetworkDescription(task, records.classes, settings.inference_size, settings.width)
+    description.write(work_dir)
+    network, backbone = description.build(initializer=settings.initializer, seed=settings.seed)
+    if settings.initial_weights:
+        take_common_layers(settings.initial_weights, description, network, backbone)
+    else:
+        load_backbone_weights(backbone, settings.backbone_weights)
+    freeze_blocks(backbone, settings.freeze_blocks)
+    optimizer = paper_optimizer(
+        network,
+        backbone,
+        schedule,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        new_layer_multiplier=settings.new_layer_multiplier,
+        clip_norm=settings.clip_norm,
+    )
+    return network, optimizer

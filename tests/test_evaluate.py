@@ -1,0 +1,299 @@
+"""Evaluation of maps, masks and models, against scores computed here from the same pixels."""
+
+import dataclasses
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
+
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.palette_png import read_indexed, write_indexed
+from oaa_tf.errors import UserError
+from oaa_tf.evaluate import EvaluateSettings, run
+from oaa_tf.metrics import confusion_matrix, iou_per_class
+
+CANVAS = 64
+
+
+@pytest.fixture(scope="module")
+def records(tmp_path_factory):
+    return make_tiny_records(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture
+def settings(records, tmp_path):
+    """Settings to be completed with what is evaluated."""
+    return lambda **changes: EvaluateSettings(
+        **{"records": str(records.manifest_path), "work_dir": str(tmp_path / "evaluation")} | changes
+    )
+
+
+def expected_scores(records, predictions):
+    pairs = zip(range(len(records)), predictions, strict=True)
+    confusion = sum(confusion_matrix(records.record(p).mask, predicted, len(CLASSES)) for p, predicted in pairs)
+    iou = iou_per_class(confusion)
+    by_name = {name: None if np.isnan(one) else one for name, one in zip(["background", *CLASSES], iou, strict=True)}
+    return {"mean_iou": np.nanmean(iou), "iou_per_class": by_name}
+
+
+def assert_scores(scores, records, predictions):
+    expected = expected_scores(records, predictions)
+    assert scores["mean_iou"] == pytest.approx(expected["mean_iou"])
+    assert scores["iou_per_class"] == pytest.approx(expected["iou_per_class"])
+
+
+# Attention maps
+
+
+@pytest.fixture
+def maps_folder(records, tmp_path):
+    rng = np.random.default_rng(0)
+    maps = attention_from_masks(records, CANVAS)
+    maps = np.maximum(maps, rng.integers(0, 120, maps.shape)).astype(np.uint8)
+    AttentionMaps.save(tmp_path / "oaa", maps, records, kind="oaa", image_size=CANVAS, seed=5)
+    return tmp_path / "oaa"
+
+
+def thresholded(records, maps_folder, threshold):
+    maps = AttentionMaps.open(maps_folder, records)
+    for position in range(len(records)):
+        classes, attention = maps.at_image_size(position)
+        label = np.uint8(np.asarray(classes) + 1)[attention.argmax(axis=0)]
+        yield np.where(attention.max(axis=0) * np.float32(255) > round(threshold * 255), label, np.uint8(0))
+
+
+def test_maps(settings, records, maps_folder, tmp_path):
+    metrics = run(settings(maps=str(maps_folder)))
+    best, fixed = metrics["best"], metrics["fixed"]
+    assert_scores(best, records, thresholded(records, maps_folder, best["threshold"]))
+    assert_scores(fixed, records, thresholded(records, maps_folder, fixed["threshold"]))
+    assert fixed["threshold"] == pytest.approx(0.3, abs=0.5 / 255)
+    assert best["mean_iou"] == max(metrics["sweep"]["mean_iou"]) > fixed["mean_iou"]
+    assert len(metrics["sweep"]["threshold"]) == 256
+    assert best["absent"] == ["cow"] and best["num_labels_in_mean"] == 3
+    assert 0 < best["precision"] <= 1 and 0 < best["recall"] <= 1
+    assert metrics["evaluated"] == "maps" and metrics["maps_kind"] == "oaa" and metrics["seed"] == 5
+    assert metrics["split"] == "train" and metrics["supervision"] == "image labels"
+    assert metrics["records_checksum"] == records.checksum
+    assert metrics["settings"]["threshold"] == 0.3
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text()) == metrics
+
+
+def test_threshold_and_workers(settings, records, maps_folder, tmp_path):
+    metrics = run(settings(maps=str(maps_folder), threshold=0.6, num_workers=1))
+    assert metrics["fixed"]["threshold"] == 0.6
+    assert_scores(metrics["fixed"], records, thresholded(records, maps_folder, 0.6))
+    again = run(settings(maps=str(maps_folder), num_workers=3, work_dir=str(tmp_path / "again")))
+    assert again["sweep"]["mean_iou"] == metrics["sweep"]["mean_iou"]
+
+
+def test_maps_of_other_records_are_refused(settings, records, maps_folder, tmp_path):
+    other = make_tiny_records(tmp_path / "other", saliency=False)
+    with pytest.raises(UserError, match="were made from other records"):
+        run(settings(maps=str(maps_folder), records=str(other.manifest_path)))
+
+
+# Masks
+
+
+@pytest.fixture
+def masks(records, tmp_path):
+    """Ground truth with mistakes, in a folder."""
+    rng = np.random.default_rng(1)
+    (tmp_path / "masks").mkdir()
+    predictions = []
+    for position, image_id in enumerate(records.image_ids):
+        mask = records.record(position).mask.copy()
+        mask[mask == 255] = 0
+        wrong = rng.random(mask.shape) < 0.1
+        mask[wrong] = rng.integers(0, 3, wrong.sum())
+        write_indexed(tmp_path / "masks" / f"{image_id}.png", mask)
+        predictions.append(mask)
+    return tmp_path / "masks", predictions
+
+
+def test_masks(settings, records, masks):
+    folder, predictions = masks
+    metrics = run(settings(masks=str(folder), require_complete=True))
+    assert_scores(metrics, records, predictions)
+    assert metrics["labelled_share"] == 1
+    assert metrics["absent"] == ["cow"]
+    assert metrics["supervision"] is None and metrics["seed"] is None
+
+
+def test_masks_with_pixels_left_out(settings, records, masks):
+    folder, predictions = masks
+    predictions[0][:10] = 255
+    write_indexed(folder / "a.png", predictions[0])
+    metrics = run(settings(masks=str(folder), supervision="pixel masks"))
+    assert_scores(metrics, records, predictions)
+    known = sum(np.sum(records.record(position).mask != 255) for position in range(len(records)))
+    assert metrics["labelled_share"] == pytest.approx(1 - 600 / known)
+    assert metrics["supervision"] == "pixel masks"
+
+
+def test_pseudo_labels_say_their_supervision(settings, records, masks, tmp_path):
+    folder, _ = masks
+    description = {"records_checksum": records.checksum, "supervision": "image labels + saliency", "seed": 4}
+    (tmp_path / "pseudo_labels.json").write_text(json.dumps(description))
+    metrics = run(settings(masks=str(folder)))
+    assert metrics["supervision"] == "image labels + saliency" and metrics["seed"] == 4
+    (tmp_path / "pseudo_labels.json").write_text(json.dumps(description | {"records_checksum": "0"}))
+    assert run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))["supervision"] is None
+
+
+def test_done_and_replaced(settings, records, masks, capsys):
+    folder, _ = masks
+    metrics = run(settings(masks=str(folder)))
+    assert run(settings(masks=str(folder))) == metrics
+    assert "is done" in capsys.readouterr().out
+    write_indexed(folder / "b.png", np.zeros((60, 40), np.uint8))
+    with pytest.raises(UserError, match="was begun with other masks"):
+        run(settings(masks=str(folder)))
+
+
+def grey(values, dtype=np.uint8):
+    return cv2.imencode(".png", np.asarray(values, dtype))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    "content, message",
+    [
+        (None, "b.png: missing; a mask is needed for each of the 4 images"),
+        (grey(np.zeros((40, 60))), "b.png: prediction is 40x60, ground truth 60x40"),
+        (grey(np.full((60, 40), 4)), "b.png: prediction has the value 4, expected 0..3 or 255"),
+        (grey(np.zeros((60, 40, 3))), "b.png: expected a palette PNG or an 8-bit grey PNG"),
+        (grey(np.zeros((60, 40)), np.uint16), "b.png: expected a palette PNG or an 8-bit grey PNG"),
+        (grey(np.zeros((60, 40)))[:-20], "b.png: truncated PNG"),
+        (b"text", "b.png: not a PNG"),
+        (grey(np.full((60, 40), 255)), "b.png: has pixels without a label"),
+    ],
+)
+def test_wrong_masks_are_named(settings, masks, content, message):
+    folder, _ = masks
+    (folder / "b.png").unlink()
+    if content is not None:
+        (folder / "b.png").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        run(settings(masks=str(folder), require_complete=True))
+
+
+def test_no_folder_of_masks(settings, tmp_path):
+    with pytest.raises(UserError, match="--masks=.*nowhere: is not a folder"):
+        run(settings(masks=str(tmp_path / "nowhere")))
+
+
+# Models
+
+
+class BrightPixels(tf.Module):
+    """Calls bright pixels `label`; counts its calls."""
+
+    def __init__(self, label):
+        super().__init__()
+        self.label = tf.Variable(label, dtype=tf.uint8)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def segment(self, images):
+        bright = tf.reduce_mean(tf.cast(images, tf.float32), axis=-1) > 130
+        return {"mask": tf.where(bright, self.label, tf.constant(0, tf.uint8))}
+
+
+def save_model(folder, *, label=2, classes=CLASSES, signature="segment"):
+    module = BrightPixels(label)
+    tf.saved_model.save(module, str(folder), signatures={signature: module.segment})
+    (folder / "assets.extra").mkdir()
+    (folder / "assets.extra" / "classes.json").write_text(json.dumps(classes))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save_model(tmp_path_factory.mktemp("model") / "saved_model")
+
+
+def bright_pixels(records):
+    for position in range(len(records)):
+        image = records.record(position).image
+        yield np.where(image.mean(axis=-1, dtype=np.float32) > 130, 2, 0).astype(np.uint8)
+
+
+def test_model(settings, records, model, tmp_path):
+    metrics = run(settings(model=str(model), supervision="image labels"))
+    assert_scores(metrics, records, bright_pixels(records))
+    assert metrics["labelled_share"] == 1 and metrics["supervision"] == "image labels"
+    assert metrics["predictions"] == str(tmp_path / "evaluation" / "predictions")
+    for image_id, expected in zip(records.image_ids, bright_pixels(records), strict=True):
+        np.testing.assert_array_equal(read_indexed(f"{metrics['predictions']}/{image_id}.png"), expected)
+    # The written predictions have the same scores.
+    masks = run(settings(masks=metrics["predictions"], require_complete=True, work_dir=str(tmp_path / "masks")))
+    assert masks["iou_per_class"] == metrics["iou_per_class"]
+
+
+def test_model_resumes_from_written_predictions(settings, records, model, tmp_path):
+    metrics = run(settings(model=str(model)))
+    (tmp_path / "evaluation" / "metrics.json").unlink()
+    (tmp_path / "evaluation" / "predictions" / "b.png").unlink()
+    # A prediction that is there is not made again.
+    write_indexed(tmp_path / "evaluation" / "predictions" / "c.png", np.zeros((48, 48), np.uint8))
+    assert run(settings(model=str(model)))["mean_iou"] < metrics["mean_iou"]
+    assert (tmp_path / "evaluation" / "predictions" / "b.png").exists()
+
+
+def test_submission(settings, records, model, tmp_path):
+    metrics = run(settings(model=str(model), submission=True))
+    folder = tmp_path / "evaluation" / "results" / "VOC2012" / "Segmentation" / "comp6_test_cls"
+    assert metrics["predictions"] == str(folder)
+    assert sorted(path.name for path in folder.iterdir()) == ["a.png", "b.png", "c.png", "d.png"]
+    assert_scores(metrics, records, bright_pixels(records))
+
+
+def test_submission_needs_no_ground_truth(settings, model, tmp_path):
+    bare = make_tiny_records(tmp_path / "bare", masks=False, saliency=False)
+    metrics = run(settings(model=str(model), submission=True, records=str(bare.manifest_path)))
+    assert "mean_iou" not in metrics
+    with pytest.raises(UserError, match="has no masks to compare with"):
+        run(settings(model=str(model), records=str(bare.manifest_path)))
+
+
+def test_wrong_models_are_refused(settings, model, tmp_path):
+    with pytest.raises(UserError, match="no SavedModel of oaa_tf.export"):
+        run(settings(model=str(tmp_path)))
+    with pytest.raises(UserError, match="was trained for the classes cat, cow, but .*train.json has cat, dog, cow"):
+        run(settings(model=str(save_model(tmp_path / "classes", classes=["cat", "cow"]))))
+    with pytest.raises(UserError, match="expected the signature segment .*, found attention"):
+        run(settings(model=str(save_model(tmp_path / "signature", signature="attention"))))
+    with pytest.raises(UserError, match=r"values up to 9, expected \[40, 60\] and at most 3"):
+        run(settings(model=str(save_model(tmp_path / "range", label=9)), work_dir=str(tmp_path / "other")))
+    damaged = shutil.copytree(model, tmp_path / "damaged")
+    (damaged / "saved_model.pb").write_bytes(b"\xff" * 10)
+    with pytest.raises(UserError, match="damaged: no SavedModel of oaa_tf.export"):
+        run(settings(model=str(damaged), work_dir=str(tmp_path / "another")))
+    (damaged / "assets.extra" / "classes.json").unlink()
+    with pytest.raises(UserError, match="classes.json"):
+        run(settings(model=str(damaged)))
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({}, "expected one of --maps, --masks and --model, got none"),
+        ({"maps": "x", "model": "y"}, "got --maps and --model"),
+        ({"maps": "x", "submission": True}, "--submission: needs --model"),
+        ({"maps": "x", "require_complete": True}, "--require_complete: is for --masks"),
+        ({"maps": "x", "supervision": "none"}, "--supervision=none: expected one of"),
+        ({"maps": "x", "threshold": 1.5}, "--threshold=1.5: expected at most 1"),
+    ],
+)
+def test_settings_are_checked(settings, changes, message):
+    with pytest.raises(UserError, match=message):
+        settings(**changes)
+
+
+def test_settings_are_frozen(settings):
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings(maps="x").maps = "y"

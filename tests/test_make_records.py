@@ -1,0 +1,433 @@
+import json
+import os
+import re
+
+import cv2
+import numpy as np
+import pytest
+
+from oaa_tf.data.image_files import read_image
+from oaa_tf.data.palette_png import read_indexed, write_indexed
+from oaa_tf.data.records import RecordSet
+from oaa_tf.launch import guarded, parse
+from tools.make_records import make_records
+
+
+def command(**flags) -> int:
+    """Runs the command with flags; returns its exit code."""
+    arguments = [f"--{name}={value}" for name, value in flags.items()]
+    return guarded(lambda: make_records.run(parse(make_records.MakeRecordsSettings, "make_records", arguments)))
+
+
+@pytest.fixture
+def output(tmp_path):
+    return tmp_path / "records"
+
+
+def lists(voc):
+    return voc / "ImageSets" / "Segmentation"
+
+
+def test_round_trip(tiny_voc, tiny_images, output, capsys):
+    assert command(voc_dir=tiny_voc, output_dir=output, saliency_dir=tiny_voc / "saliency", images_per_shard=4) == 0
+    assert "6 images in 2 shards" in capsys.readouterr().out
+    records = RecordSet.open(output / "train.json")
+    assert records.classes == ("circle", "square", "cross")
+    assert records.labels_from == "list"
+    assert records.has_masks and records.has_saliency
+    assert records.labels == tuple(tiny.labels for tiny in tiny_images)
+    assert records.image_ids == tuple(tiny.image_id for tiny in tiny_images)
+    for position, tiny in enumerate(tiny_images):
+        record = records.record(position)
+        file = tiny_voc / "JPEGImages" / f"{tiny.image_id}.jpg"
+        assert file.read_bytes() in records.read(position)
+        np.testing.assert_array_equal(record.image, read_image(file))
+        assert np.abs(record.image.astype(int) - tiny.image).mean() < 20
+        np.testing.assert_array_equal(record.mask, tiny.mask)
+        np.testing.assert_array_equal(record.saliency, tiny.saliency)
+        assert tuple(records.sizes[position]) == tiny.mask.shape
+
+
+@pytest.mark.parametrize("labels_from", ["list", "annotations", "masks"])
+def test_all_sources_of_labels_agree(tiny_voc, tiny_images, output, labels_from):
+    assert command(voc_dir=tiny_voc, output_dir=output, labels_from=labels_from) == 0
+    records = RecordSet.open(output / "train.json")
+    assert records.labels == tuple(tiny.labels for tiny in tiny_images)
+    assert records.labels_from == labels_from
+    assert not records.has_saliency
+
+
+def test_subset_of_classes_skips_and_names_images(tiny_voc, tiny_images, output):
+    assert command(voc_dir=tiny_voc, output_dir=output, classes="cross,circle") == 0
+    records = RecordSet.open(output / "train.json")
+    assert records.classes == ("cross", "circle")
+    assert records.image_ids == ("tiny_000", "tiny_002", "tiny_003", "tiny_004", "tiny_005")
+    assert records.labels == ((1,), (0,), (1,), (0,), (0, 1))
+    mask = tiny_images[5].mask
+    np.testing.assert_array_equal(
+        records.record(4).mask, np.select([mask == 3, mask == 1, mask == 0], [1, 2, 0], default=255)
+    )
+    manifest = json.loads((output / "train.json").read_text())
+    assert manifest["num_skipped"] == 1
+    assert manifest["skipped"] == [{"id": "tiny_001", "reason": "none of the kept classes"}]
+
+
+def test_difficult_objects_can_be_left_out(tiny_voc, output):
+    path = tiny_voc / "Annotations" / "tiny_000.xml"
+    path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+    assert command(voc_dir=tiny_voc, output_dir=output, labels_from="annotations", skip_difficult=True) == 0
+    assert "tiny_000" not in RecordSet.open(output / "train.json").image_ids
+
+
+def test_palette_and_grey_masks_give_the_same_records(tiny_voc, tiny_images, output):
+    assert command(voc_dir=tiny_voc, output_dir=output / "grey") == 0
+    for tiny in tiny_images:
+        write_indexed(tiny_voc / "SegmentationClass" / f"{tiny.image_id}.png", tiny.mask)
+    assert command(voc_dir=tiny_voc, output_dir=output / "palette") == 0
+    grey, palette = (RecordSet.open(output / name / "train.json") for name in ("grey", "palette"))
+    assert grey.checksum == palette.checksum
+
+
+def test_number_of_threads_changes_nothing(tiny_voc, output):
+    for num_workers in (1, 5):
+        assert command(voc_dir=tiny_voc, output_dir=output / str(num_workers), num_workers=num_workers) == 0
+    one, five = (RecordSet.open(output / name / "train.json") for name in ("1", "5"))
+    assert one.checksum == five.checksum and one.image_ids == five.image_ids
+
+
+def test_no_mask_of_the_split_means_records_without_masks(tiny_voc, output, capsys):
+    for path in (tiny_voc / "SegmentationClass").glob("tiny_00[012].png"):
+        path.unlink()
+    lists(tiny_voc).joinpath("train.txt").write_text("tiny_000\ntiny_001\n")
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    assert "no masks" in capsys.readouterr().out
+    assert not RecordSet.open(output / "train.json").has_masks
+    assert command(voc_dir=tiny_voc, output_dir=output, split="val") == 0
+    assert RecordSet.open(output / "val.json").has_masks
+    assert command(voc_dir=tiny_voc, output_dir=output, split="val", mask_dir="") == 0
+    assert not RecordSet.open(output / "val.json").has_masks
+
+
+def test_images_of_every_kind(tiny_voc, tiny_images, output):
+    images = tiny_voc / "JPEGImages"
+    for index, suffix in enumerate((".jpg", ".png", ".png", ".png", ".jpeg")):
+        (images / f"tiny_{index:03d}.jpg").unlink()
+        bgr = np.ascontiguousarray(tiny_images[index].image[:, :, ::-1])
+        pixels = [
+            bgr[:, :, 0],
+            cv2.cvtColor(bgr, cv2.COLOR_BGR2BGRA),
+            bgr.astype(np.uint16) * 257,
+            bgr[:, :, 0],
+            bgr,
+        ][index]
+        assert cv2.imwrite(str(images / f"tiny_{index:03d}{suffix}"), pixels)
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    records = RecordSet.open(output / "train.json")
+    assert len(records) == 6
+    for position in (1, 2):
+        np.testing.assert_array_equal(records.record(position).image, tiny_images[position].image)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (4000, 5000)])
+def test_images_of_any_size(tiny_voc, output, size):
+    cv2.imwrite(str(tiny_voc / "JPEGImages" / "tiny_000.jpg"), np.full(size, 99, np.uint8))
+    cv2.imwrite(str(tiny_voc / "SegmentationClass" / "tiny_000.png"), np.full(size, 1, np.uint8))
+    lists(tiny_voc).joinpath("train.txt").write_text("tiny_000\n")
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    record = RecordSet.open(output / "train.json").record(0)
+    assert record.image.shape == (*size, 3) and record.mask.shape == size
+
+
+def test_second_run_does_nothing_until_something_changes(tiny_voc, output, capsys):
+    def outcome(**flags):
+        assert command(voc_dir=tiny_voc, output_dir=output, **flags) == 0
+        return "up to date" if "up to date" in capsys.readouterr().out else "made"
+
+    assert outcome() == "made"
+    assert outcome() == "up to date"
+    assert outcome(num_workers=2) == "up to date"
+    assert outcome(classes="circle") == "made"
+    assert outcome() == "made"
+    path = tiny_voc / "SegmentationClass" / "tiny_000.png"
+    os.utime(path, ns=(1, 1))
+    assert outcome() == "made"
+    labels = lists(tiny_voc) / "train_cls.txt"
+    labels.write_text(labels.read_text().replace("tiny_000 0", "tiny_000 1"))
+    assert outcome() == "made"
+    shard = next(output.glob("*.tfrecord"))
+    shard.write_bytes(shard.read_bytes()[:-1])
+    assert outcome() == "made"
+    assert outcome() == "up to date"
+
+
+def test_failed_run_leaves_the_finished_records(tiny_voc, output, capsys):
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    (tiny_voc / "JPEGImages" / "tiny_005.jpg").write_bytes(b"damaged")
+    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+# Bad input: each function spoils the folder, and may return flags.
+
+
+def missing_folder(voc):
+    return {"voc_dir": voc / "absent"}
+
+
+def missing_image_folder(voc):
+    (voc / "JPEGImages").rename(voc / "Images")
+
+
+def empty_image_folder(voc):
+    for path in (voc / "JPEGImages").iterdir():
+        path.unlink()
+
+
+def missing_list(voc):
+    return {"split": "test"}
+
+
+def empty_list(voc):
+    (lists(voc) / "train.txt").write_text("\n \n")
+
+
+def binary_list(voc):
+    (lists(voc) / "train.txt").write_bytes(b"\xff\xd8\xff\xe0")
+
+
+def missing_label_list(voc):
+    (lists(voc) / "train_cls.txt").unlink()
+
+
+def id_without_labels(voc):
+    (lists(voc) / "train_cls.txt").write_text("tiny_000 0\n")
+
+
+def id_without_image(voc):
+    (voc / "JPEGImages" / "tiny_003.jpg").unlink()
+
+
+def id_without_mask(voc):
+    (voc / "SegmentationClass" / "tiny_003.png").unlink()
+
+
+def wrong_mask_folder(voc):
+    return {"mask_dir": "SegmentationClas"}
+
+
+def labels_from_absent_masks(voc):
+    (voc / "SegmentationClass").rename(voc / "Masks")
+    return {"labels_from": "masks"}
+
+
+def id_without_annotation(voc):
+    (voc / "Annotations" / "tiny_003.xml").unlink()
+    return {"labels_from": "annotations"}
+
+
+def id_without_saliency(voc):
+    (voc / "saliency" / "tiny_003.png").unlink()
+    return {"saliency_dir": voc / "saliency"}
+
+
+def missing_saliency_folder(voc):
+    return {"saliency_dir": voc / "absent"}
+
+
+def mask_of_other_size(voc):
+    write_indexed(voc / "SegmentationClass" / "tiny_003.png", np.ones((61, 33), np.uint8))
+
+
+def saliency_of_other_size(voc):
+    write_indexed(voc / "saliency" / "tiny_003.png", np.ones((61, 33), np.uint8))
+    return {"saliency_dir": voc / "saliency"}
+
+
+def color_mask(voc):
+    cv2.imwrite(str(voc / "SegmentationClass" / "tiny_003.png"), np.zeros((33, 61, 3), np.uint8))
+
+
+def cut(path):
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+
+
+def truncated_image(voc):
+    cut(voc / "JPEGImages" / "tiny_003.jpg")
+
+
+def image_cut_before_its_end_marker(voc):
+    path = voc / "JPEGImages" / "tiny_003.jpg"
+    path.write_bytes(path.read_bytes()[:-2])
+
+
+def corrupt_image(voc):
+    (voc / "JPEGImages" / "tiny_003.jpg").write_bytes(b"<html>404</html>")
+
+
+def corrupt_png_image(voc):
+    path = voc / "JPEGImages" / "tiny_003.jpg"
+    path.unlink()
+    path = path.with_suffix(".png")
+    cv2.imwrite(str(path), np.random.default_rng(0).integers(0, 256, (33, 61, 3), np.uint8))
+    data = bytearray(path.read_bytes())
+    data[1000] ^= 8
+    path.write_bytes(data)
+
+
+def truncated_mask(voc):
+    cut(voc / "SegmentationClass" / "tiny_003.png")
+
+
+def truncated_saliency(voc):
+    cut(voc / "saliency" / "tiny_003.png")
+    return {"saliency_dir": voc / "saliency"}
+
+
+def image_is_a_folder(voc):
+    (voc / "JPEGImages" / "tiny_003.jpg").unlink()
+    (voc / "JPEGImages" / "tiny_003.jpg").mkdir()
+
+
+def class_out_of_range_in_list(voc):
+    (lists(voc) / "train_cls.txt").write_text("tiny_000 3\n")
+
+
+def class_out_of_range_in_mask(voc):
+    path = voc / "SegmentationClass" / "tiny_003.png"
+    mask = read_indexed(path)
+    mask[0, 0] = 9
+    write_indexed(path, mask)
+
+
+def duplicate_id(voc):
+    path = lists(voc) / "train.txt"
+    path.write_text(path.read_text() + "tiny_003\n")
+
+
+def id_outside(voc):
+    (lists(voc) / "train.txt").write_text("../../secret\n")
+
+
+def link_outside(voc):
+    path = voc / "JPEGImages" / "tiny_003.jpg"
+    path.rename(voc.parent / "secret.jpg")
+    path.symlink_to(voc.parent / "secret.jpg")
+
+
+def entity_in_annotation(voc):
+    (voc / "Annotations" / "tiny_003.xml").write_text(
+        '<!DOCTYPE a [<!ENTITY b "x">]><annotation><object><name>&b;</name></object></annotation>'
+    )
+    return {"labels_from": "annotations"}
+
+
+def unknown_class_in_annotation(voc):
+    (voc / "Annotations" / "tiny_003.xml").write_text("<annotation><object><name>unicorn</name></object></annotation>")
+    return {"labels_from": "annotations"}
+
+
+def nothing_left(voc):
+    (lists(voc) / "train_cls.txt").write_text("".join(f"tiny_{index:03d} 0\n" for index in range(6)))
+    return {"classes": "cross"}
+
+
+def unwritable_output(voc):
+    (voc.parent / "file").write_text("")
+    return {"output_dir": voc.parent / "file" / "records"}
+
+
+def output_is_a_file(voc):
+    (voc.parent / "file").write_text("")
+    return {"output_dir": voc.parent / "file"}
+
+
+@pytest.mark.parametrize(
+    ("spoil", "culprit"),
+    [
+        (missing_folder, "voc/absent: no such folder"),
+        (missing_image_folder, "JPEGImages: cannot read the folder: No such file"),
+        (empty_image_folder, "JPEGImages: empty folder"),
+        (missing_list, "Segmentation/test.txt: no such list"),
+        (empty_list, "train.txt: empty list"),
+        (binary_list, "train.txt: expected a text file in UTF-8"),
+        (missing_label_list, "train_cls.txt: no such list of labels"),
+        (id_without_labels, "train_cls.txt: no line for 5 of 6 ids, first tiny_001"),
+        (id_without_image, "train.txt: 1 of 6 ids have no image in .*JPEGImages, first tiny_003"),
+        (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; set --mask_dir"),
+        (wrong_mask_folder, "--mask_dir=SegmentationClas: no mask of"),
+        (labels_from_absent_masks, "--labels_from=masks: .* has no mask of"),
+        (id_without_annotation, "tiny_003.xml: cannot read: No such file"),
+        (id_without_saliency, "train.txt: 1 of 6 ids have no map in --saliency_dir=.*saliency, first tiny_003"),
+        (missing_saliency_folder, "voc/absent: cannot read the folder"),
+        (mask_of_other_size, "SegmentationClass/tiny_003.png: 33x61 pixels, but .*tiny_003.jpg has 61x33"),
+        (saliency_of_other_size, "saliency/tiny_003.png: 33x61 pixels, but .*tiny_003.jpg has 61x33"),
+        (color_mask, "SegmentationClass/tiny_003.png: expected a palette PNG"),
+        (truncated_image, "JPEGImages/tiny_003.jpg: truncated JPEG"),
+        (image_cut_before_its_end_marker, "JPEGImages/tiny_003.jpg: truncated JPEG"),
+        (corrupt_image, "JPEGImages/tiny_003.jpg: expected a JPEG or PNG"),
+        (corrupt_png_image, "JPEGImages/tiny_003.png: damaged PNG"),
+        (truncated_mask, "SegmentationClass/tiny_003.png: truncated PNG"),
+        (truncated_saliency, "saliency/tiny_003.png: truncated PNG"),
+        (image_is_a_folder, "JPEGImages/tiny_003.jpg: cannot read: Is a directory"),
+        (class_out_of_range_in_list, "train_cls.txt:1: class 3 of tiny_000 is out of range"),
+        (class_out_of_range_in_mask, "SegmentationClass/tiny_003.png: pixel value 9 is no class"),
+        (duplicate_id, "train.txt:7: duplicate id tiny_003"),
+        (id_outside, "train.txt:1: '../../secret' is no image id"),
+        (link_outside, "JPEGImages/tiny_003.jpg: links to a file outside"),
+        (entity_in_annotation, "tiny_003.xml: annotation with a DOCTYPE or ENTITY"),
+        (unknown_class_in_annotation, "tiny_003.xml: unknown class 'unicorn'"),
+        (nothing_left, "train.txt: all 6 images were skipped"),
+        (unwritable_output, "--output_dir=.*file/records: cannot write there"),
+        (output_is_a_file, "--output_dir=.*file: cannot write there"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_culprit_and_exit_code_2(tiny_voc, output, capfd, spoil, culprit):
+    flags = {"voc_dir": tiny_voc, "output_dir": output} | (spoil(tiny_voc) or {})
+    assert command(**flags) == 2
+    errors = capfd.readouterr().err
+    assert len(errors.splitlines()) == 1, errors
+    assert re.match(f"error: .*{culprit}", errors), errors
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "culprit"),
+    [
+        ({"classes": "circle,dog"}, "--classes: unknown dog; expected some of circle, square, cross"),
+        ({"classes": "circle,circle"}, "--classes=circle,circle: a class is named twice"),
+        ({"split": "../train"}, "--split=../train: expected the plain name"),
+        ({"labels_from": "boxes"}, "--labels_from=boxes: expected one of list, annotations, masks"),
+        ({"skip_difficult": "true"}, "--skip_difficult: only annotations know difficult objects"),
+        ({"images_per_shard": 0}, "--images_per_shard=0: expected at least 1"),
+        ({"clases": "circle"}, "unknown flag --clases; did you mean --classes"),
+    ],
+)
+def test_wrong_flags_are_one_line_and_exit_code_2(tiny_voc, output, capsys, flags, culprit):
+    assert command(voc_dir=tiny_voc, output_dir=output, **flags) == 2
+    errors = capsys.readouterr().err
+    assert len(errors.splitlines()) == 1 and culprit in errors
+    assert not output.exists()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_folder_without_permission(tiny_voc, tmp_path, capsys):
+    locked = tmp_path / "locked"
+    locked.mkdir(mode=0o500)
+    assert command(voc_dir=tiny_voc, output_dir=locked) == 2
+    assert "Permission denied" in capsys.readouterr().err
+
+
+def test_real_voc_images(real_data, output):
+    voc = real_data / "voc12_animals"
+    assert command(voc_dir=voc, output_dir=output, split="mini_train", saliency_dir=voc / "saliency") == 0
+    records = RecordSet.open(output / "mini_train.json")
+    assert len(records) == 48 and records.has_masks and records.has_saliency
+    for position in range(0, 48, 5):
+        record = records.record(position)
+        np.testing.assert_array_equal(record.mask, read_indexed(voc / "SegmentationClass" / f"{record.image_id}.png"))
+        saliency = cv2.imread(str(voc / "saliency" / f"{record.image_id}.png"), cv2.IMREAD_UNCHANGED)
+        np.testing.assert_array_equal(record.saliency, saliency)
+    listed = dict(line.split(" ", 1) for line in (lists(voc) / "mini_train_cls.txt").read_text().splitlines())
+    assert records.labels == tuple(tuple(map(int, listed[image_id].split())) for image_id in records.image_ids)

@@ -1,0 +1,35 @@
+"""Writes the synthetic demo data set, a small folder in the layout of PASCAL VOC.
+
+python -m tools.make_demo_data --output_dir=/tmp/demo
+"""
+
+import dataclasses
+
+from oaa_tf.data.demo import write_demo_data
+from oaa_tf.launch import Settings, launch, setting
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeDemoDataSettings(Settings):
+    """Settings of `make_demo_data`."""
+
+    output_dir: str = setting(help="Folder to write, new or empty.")
+    num_train: int = setting(200, help="Number of training images.", minimum=1)
+    num_val: int = setting(50, help="Number of validation images.", minimum=1)
+    image_size: int = setting(128, help="Longer side of the images in pixels.", minimum=64, maximum=1024)
+    seed: int = setting(0, help="Seed of everything random.", minimum=0)
+
+
+def run(settings: MakeDemoDataSettings) -> dict:
+    """Writes the data and returns their parameters, see `write_demo_data`."""
+    return write_demo_data(
+        settings.output_dir,
+        num_train=settings.num_train,
+        num_val=settings.num_val,
+        image_size=settings.image_size,
+        seed=settings.seed,
+    )
+
+
+if __name__ == "__main__":
+    launch(MakeDemoDataSettings, run, "make_demo_data", "writes the synthetic demo data set.")

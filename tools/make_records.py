@@ -1,0 +1,9 @@
+"""`python -m tools.make_records --voc_dir=DIR --output_dir=DIR`: see `oaa_tf.make_records`."""
+
+from oaa_tf import make_records
+from oaa_tf.launch import launch
+
+if __name__ == "__main__":
+    launch(
+        make_records.MakeRecordsSettings, make_records.run, "make_records", "turns a VOC-layout folder into TFRecords"
+    )
