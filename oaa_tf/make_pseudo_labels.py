@@ -95,6 +95,8 @@ def _label_all(
         record = records.record(position)
         if path.exists():
             labels = read_indexed(path)
+            if labels.shape != record.image.shape[:2]:
+                raise UserError(f"{path}: is not of its image's size; delete it and run the stage again")
         else:
             classes, attention = maps.at_image_size(position)
             labels = pseudo_label(attention, classes, record.saliency if settings.use_saliency else None, settings)
@@ -102,7 +104,7 @@ def _label_all(
         try:
             confusion = None if record.mask is None else confusion_matrix(record.mask, labels, len(records.classes))
         except ValueError as error:
-            raise UserError(f"{path}: {error}; delete it and run the stage again") from None
+            raise UserError(f"{path}: {error}") from None
         num_ignored = np.count_nonzero(labels == IGNORE_LABEL)
         return _Counts(labels.size, num_ignored, np.count_nonzero(labels) - num_ignored, confusion)
 

@@ -1,7 +1,7 @@
 """Segmentation metrics: confusion matrix, intersection over union, and the threshold sweep for attention maps.
 
-With C classes there are C + 1 labels: 0 is background, `c + 1` is class index `c`. `IGNORE_LABEL` in the ground truth means
-that a pixel counts nowhere; in a prediction it means that the pixel was left without a label.
+With C classes there are C + 1 labels: 0 is background, `c + 1` is class index `c`. `IGNORE_LABEL` in the ground truth
+means that a pixel counts nowhere; in a prediction it means that the pixel was left without a label.
 """
 
 import dataclasses

@@ -14,8 +14,6 @@ import numpy as np
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
 from oaa_tf.launch import Settings
-from oaa_tf.data.records import RecordSet
-from oaa_tf.launch import Settings
 
 
 def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -32,25 +30,6 @@ def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[
     written = json_ready(metrics | {"versions": versions()})
     write_json(Path(work_dir) / "metrics.json", written)
     return written
-
-
-def origin(stage: str, settings: Settings, records: RecordSet, *, supervision: str) -> dict[str, Any]:
-    """What every metrics file says about where its figures come from.
-
-    Args:
-        stage: Name of the command.
-        settings: Its settings; a `seed` among them is repeated at the top.
-        records: The record set that the figures are about.
-        supervision: "image labels", "image labels + saliency" or "pixel masks".
-    """
-    return {
-        "stage": stage,
-        "split": records.split,
-        "supervision": supervision,
-        "seed": settings.as_dict().get("seed"),
-        "records_checksum": records.checksum,
-        "settings": settings.as_dict(),
-    }
 
 
 def origin(stage: str, settings: Settings, records: RecordSet, *, supervision: str | None) -> dict[str, Any]:

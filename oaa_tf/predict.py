@@ -43,11 +43,16 @@ def run(settings: PredictSettings) -> dict[str, Any]:
         The number of images and the classes.
 
     Raises:
-        UserError: There is no image, two have the same name, or some could not be read (the others are written).
+        UserError: There is no image, two have the same name, the output would lie among the images, or some could not
+            be read (the others are written).
     """
     paths = find_images(settings.images)
     segmenter = Segmenter(settings.model)
     output = Path(settings.output_dir)
+    if output.resolve() in {path.resolve().parent for path in paths}:
+        raise UserError(
+            f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
+        )
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:

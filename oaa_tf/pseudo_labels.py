@@ -22,14 +22,14 @@ class PseudoLabelOptions(Settings):
 
     drop_below: float = setting(0.3, help="Scores below this count as 0.", minimum=0, maximum=1)
     conflict_above: float = setting(
-        0.9, help="A pixel with more than one score above this is ignored; 1 switches the rule off.", minimum=0, maximum=1
+        0.9, help="A pixel with several scores above this is ignored; 1 switches the rule off.", minimum=0, maximum=1
     )
     attended_above: float = setting(
-        0.8, help="A background pixel attended more than this is ignored; 1 switches the rule off.", minimum=0, maximum=1
+        0.8, help="A background pixel attended more is ignored; 1 switches the rule off.", minimum=0, maximum=1
     )
     salient_above: float = setting(
         0.125,
-        help="With saliency: a background pixel more salient than this is ignored; 1 switches the rule off.",
+        help="With saliency: a background pixel more salient is ignored; 1 switches the rule off.",
         minimum=0,
         maximum=1,
     )
@@ -37,7 +37,7 @@ class PseudoLabelOptions(Settings):
         0.01, help="An image with a smaller share of foreground pixels is ignored whole.", minimum=0, maximum=1
     )
     background_score: float = setting(
-        0.0, help="Without saliency: the background's score at every pixel; 0 uses background_power.", minimum=0, maximum=1
+        0.0, help="Without saliency: the background's score everywhere; 0 uses background_power.", minimum=0, maximum=1
     )
     background_power: float = setting(
         3.0, help="Without saliency: the background's score is (1 - highest attention) to this power.", minimum=0

@@ -116,7 +116,7 @@ def grid(
     left = max(left, gap)
     header = 2 * text_size if any(column_titles) else gap
     heights = [
-        max(round(_fit(picture, cell_width, max_cell_height) * picture.shape[0]) for picture in row) if row else text_size
+        max((round(_fit(picture, cell_width, max_cell_height) * len(picture)) for picture in row), default=text_size)
         for row in rows
     ]
     page = np.empty((header + sum(heights) + gap * len(rows), left + (cell_width + gap) * num_columns, 3), np.uint8)

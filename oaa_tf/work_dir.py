@@ -75,13 +75,18 @@ class WorkDir:
         except ValueError:
             raise UserError(f"{path}: damaged; delete it and run the stage again") from None
 
+    def _is_begun(self) -> bool:
+        """Whether a run has left anything but its flags: one that stopped at a mistyped flag has not."""
+        return any(child.name != FLAGS_FILE and not child.name.startswith(".") for child in self.path.iterdir())
+
     def _check_flags(self, settings: Settings) -> None:
         path = self.path / FLAGS_FILE
-        if not path.exists():
+        if not path.exists() or not self._is_begun():
             return
         before = _by_name(path.read_text())
         now = _by_name(settings.as_flags())
-        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume()):
+        # The folder may have been moved, or be named from elsewhere.
+        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - {"work_dir"}):
             if before.get(name) != now.get(name):
                 raise UserError(
                     f"--work_dir={self.path} was begun with {before.get(name, f'no {name}')}, not"

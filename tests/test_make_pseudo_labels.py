@@ -82,9 +82,7 @@ def test_without_saliency(settings, data, tmp_path):
     metrics = run(dataclasses.replace(settings, use_saliency=False))
     assert metrics["supervision"] == "image labels"
     classes, attention = AttentionMaps.open(maps_folder, records).at_image_size(2)
-    np.testing.assert_array_equal(
-        labels_of(settings, records)[2], pseudo_label(attention, classes, None, settings)
-    )
+    np.testing.assert_array_equal(labels_of(settings, records)[2], pseudo_label(attention, classes, None, settings))
 
 
 def test_resume_makes_only_what_is_missing(settings, data, tmp_path, capsys):
@@ -119,7 +117,7 @@ def test_the_number_of_workers_does_not_matter(settings, data, tmp_path):
 
 def test_another_runs_work_dir_is_refused(settings, data, tmp_path):
     run(settings)
-    with pytest.raises(UserError, match="--drop_below=0.3.*--drop_below=0.4"):
+    with pytest.raises(UserError, match=r"--drop_below=0.3.*--drop_below=0.4"):
         run(dataclasses.replace(settings, drop_below=0.4))
 
 
@@ -132,13 +130,13 @@ def test_replaced_maps_are_noticed(data, tmp_path):
     AttentionMaps.save(tmp_path / "maps", maps, records, kind="oaa", image_size=CANVAS)
     run(settings)
     AttentionMaps.save(tmp_path / "maps", 255 - maps, records, kind="oaa", image_size=CANVAS)
-    with pytest.raises(UserError, match="was begun with other maps, which have been replaced"):
+    with pytest.raises(UserError, match=r"was begun with other maps, which have been replaced"):
         run(settings)
 
 
 def test_saliency_must_be_there(settings, tmp_path):
     records = make_tiny_records(tmp_path / "bare", masks=False, saliency=False)
-    with pytest.raises(UserError, match="--use_saliency: .*train.json has no saliency maps"):
+    with pytest.raises(UserError, match=r"--use_saliency: .*train.json has no saliency maps"):
         run(dataclasses.replace(settings, records=str(records.manifest_path)))
     assert not (tmp_path / "labels").exists()
 
@@ -153,7 +151,7 @@ def test_without_masks_there_are_no_scores(tmp_path):
     )
     metrics = run(settings)
     assert "mean_iou" not in metrics and metrics["foreground_share"] > 0
-    with pytest.raises(UserError, match="made from other records"):
+    with pytest.raises(UserError, match=r"made from other records"):
         run(dataclasses.replace(settings, records=str(with_masks.manifest_path), work_dir=str(tmp_path / "other")))
 
 
@@ -162,5 +160,5 @@ def test_a_tampered_label_file_is_named(settings, tmp_path):
     folder = tmp_path / "labels"
     (folder / "metrics.json").unlink()
     cv2.imwrite(str(folder / "SegmentationClass" / "b.png"), np.zeros((5, 5), np.uint8))
-    with pytest.raises(UserError, match="b.png: prediction is 5x5, ground truth 60x40"):
+    with pytest.raises(UserError, match=r"b.png: is not of its image's size; delete it"):
         run(settings)

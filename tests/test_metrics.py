@@ -160,9 +160,9 @@ def test_uint8_attention_is_scored_at_its_own_level():
 
 def test_sweep_refuses():
     sweep = ThresholdSweep(2)
-    with pytest.raises(ValueError, match="ground truth has the value 3"):
+    with pytest.raises(ValueError, match=r"ground truth has the value 3"):
         sweep.add(np.uint8([[3]]), np.float32([[[0.5]]]), [0])
-    with pytest.raises(ValueError, match="attention is 1x2, ground truth 1x1"):
+    with pytest.raises(ValueError, match=r"attention is 1x2, ground truth 1x1"):
         sweep.add(np.uint8([[0]]), np.float32([[[0.5, 0.5]]]), [0])
     for wrong in (np.nan, 1.00001, -0.1):
         with pytest.raises(ValueError, match=r"expected \[0, 1\]"):

@@ -77,8 +77,8 @@ def test_origin():
 def test_inputs_are_compared(tmp_path):
     claim_inputs(tmp_path, {"records": "a", "maps": "b"})
     claim_inputs(tmp_path, {"records": "a", "maps": "b"})
-    with pytest.raises(UserError, match="was begun with other maps"):
+    with pytest.raises(UserError, match=r"was begun with other maps"):
         claim_inputs(tmp_path, {"records": "a", "maps": "c"})
     (tmp_path / "inputs.json").write_text("{")
-    with pytest.raises(UserError, match="was begun with other records"):
+    with pytest.raises(UserError, match=r"was begun with other records"):
         claim_inputs(tmp_path, {"records": "a", "maps": "b"})

@@ -12,6 +12,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.pseudo_labels import PseudoLabelOptions, min_max_normalized, pseudo_label
 
 OPTIONS = PseudoLabelOptions()
+SQUARE = dataclasses.replace(OPTIONS, background_power=2.0)
 KEEP_SMALL = dataclasses.replace(OPTIONS, min_foreground=0.0)
 
 
@@ -67,7 +68,7 @@ def images(draw):
         # 1 and 2 are exact, so that numpy's scalar and array powers agree in the last bit.
         background_power=draw(st.sampled_from([1.0, 2.0])),
     )
-    return attention, classes, saliency, draw(st.sampled_from([dataclasses.replace(OPTIONS, background_power=2.0), options]))
+    return attention, classes, saliency, draw(st.sampled_from([SQUARE, options]))
 
 
 @given(images())
@@ -142,9 +143,9 @@ def test_constant_map_is_no_foreground():
 
 
 def test_options_are_checked():
-    with pytest.raises(UserError, match="--drop_below=1.5: expected at most 1"):
+    with pytest.raises(UserError, match=r"--drop_below=1.5: expected at most 1"):
         PseudoLabelOptions(drop_below=1.5)
-    with pytest.raises(UserError, match="--background_power=0: expected more than 0"):
+    with pytest.raises(UserError, match=r"--background_power=0: expected more than 0"):
         PseudoLabelOptions(background_power=0.0)
-    with pytest.raises(UserError, match="--min_foreground=nan"):
+    with pytest.raises(UserError, match=r"--min_foreground=nan"):
         PseudoLabelOptions(min_foreground=float("nan"))

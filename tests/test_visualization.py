@@ -68,7 +68,7 @@ def test_grid_places_pictures(image):
     assert is_red.sum() == 50 * 100  # as large as its column allows
     # Twice 125 x 62: no higher than 1.25 times the column's width.
     assert is_blue.sum() == 2 * 125 * 62
-    left, right = np.flatnonzero(is_red.any(axis=0)), np.flatnonzero(is_blue[:130].any(axis=0))
+    left, right = np.flatnonzero(is_red.any(axis=0)), np.flatnonzero(is_blue[:120].any(axis=0))
     assert left.max() < right.min()
     assert page.dtype == np.uint8 and (page[0] == 255).all()
 
@@ -93,17 +93,17 @@ def test_grid_writes_titles(image):
 
 def test_a_long_title_stays_in_its_column(image):
     white = np.full_like(image, 255)
-    page = grid([[white, white]], ["x", "a title that is much too long for a column of this width, by far"], cell_width=120)
-    assert not has_ink(page[:, :80][:, -30:])
-    assert has_ink(page[:, 123:])
+    page = grid([[white, white]], ["", "a title that is much too long for a column of this width"], cell_width=120)
+    assert not has_ink(page[:, :124])
+    assert has_ink(page[:, 124:])
     long_row = grid([[white]], [], ["aeroplane, bicycle, boat, bottle, chair, person"], cell_width=120)
     assert long_row.shape[1] > 2 * 120 and not has_ink(long_row[:, -120:])
 
 
 def test_grid_refuses():
-    with pytest.raises(ValueError, match="no pictures"):
+    with pytest.raises(ValueError, match=r"no pictures"):
         grid([[]])
-    with pytest.raises(ValueError, match="2 column titles and 0 row titles for 1 rows of 1"):
+    with pytest.raises(ValueError, match=r"2 column titles and 0 row titles for 1 rows of 1"):
         grid([[np.zeros((2, 2, 3), np.uint8)]], ["a", "b"])
 
 

@@ -145,19 +145,20 @@ def to_grid(maps: np.ndarray, frame: Frame) -> np.ndarray:
     """
     rows, columns = (
         _area_matrix(frame.grid, valid, size, size * STRIDE / content)
-        for valid, size, content in zip(
-            frame.valid_cells, (frame.height, frame.width), frame.content, strict=True
-        )
+        for valid, size, content in zip(frame.valid_cells, (frame.height, frame.width), frame.content, strict=True)
     )
     # OpenCV's product, since numpy's is slow when other threads keep the cores busy (see `Frame.to_image`).
-    return np.stack([cv2.gemm(cv2.gemm(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps])
+    return np.stack(
+        [cv2.gemm(cv2.gemm(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps]
+    )
 
 
 @functools.lru_cache(maxsize=256)
 def _area_matrix(num_cells: int, num_valid: int, num_pixels: int, pixels_per_cell: float) -> np.ndarray:
-    """Area averaging along one axis as a matrix, float32 `[num_cells, num_pixels]`; rows sum to 1, or 0 in the padding.
+    """Area averaging along one axis as a matrix, float32 `[num_cells, num_pixels]`.
 
-    The last valid cell may reach beyond the image: it is the mean over the part that it covers.
+    Rows sum to 1, or to 0 in the padding. The last valid cell may reach beyond the image: it is the mean over the part
+    that it covers.
     """
     starts = np.arange(num_valid)[:, None] * pixels_per_cell
     pixels = np.arange(num_pixels)
@@ -176,9 +177,7 @@ def _check_size(path: Path, maps: np.ndarray, records: RecordSet, position: int)
         raise UserError(f"{path}: {found} pixels (height x width), but the image is {height}x{width}")
 
 
-def _read_all(
-    read: Callable[[int], np.ndarray], records: RecordSet, image_size: int, label: str
-) -> np.ndarray:
+def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size: int, label: str) -> np.ndarray:
     grid = image_size // STRIDE
     table = np.zeros((int(records.first_slots[-1]), grid, grid), np.uint8)
 

@@ -149,9 +149,8 @@ class CumulativeAttention(tf.Module):
 
     def coverage(self, threshold: float) -> float:
         """Mean share of the grid, over all slots, whose maximum attention is above a threshold."""
-        shares = [
-            np.mean(self.read("max", range(start, min(start + _ROWS_PER_READ, self.num_slots))) > threshold)
-            * min(_ROWS_PER_READ, self.num_slots - start)
-            for start in range(0, self.num_slots, _ROWS_PER_READ)
-        ]
-        return float(sum(shares) / max(self.num_slots, 1))
+        num_covered = 0
+        for start in range(0, self.num_slots, _ROWS_PER_READ):
+            slots = tf.range(start, min(start + _ROWS_PER_READ, self.num_slots), dtype=tf.int64)
+            num_covered += np.count_nonzero(self._fused("max", slots).numpy() > threshold)
+        return num_covered / max(self.num_slots * self.grid**2, 1)

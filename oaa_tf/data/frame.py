@@ -35,9 +35,7 @@ class Frame:
         Written with the integer arithmetic that the in-graph version (`oaa_tf.data.views`) uses: rounding half up.
         """
         longest = max(self.height, self.width)
-        return tuple(
-            max(1, (2 * side * self.canvas + longest) // (2 * longest)) for side in (self.height, self.width)
-        )
+        return tuple(max(1, (2 * side * self.canvas + longest) // (2 * longest)) for side in (self.height, self.width))
 
     @property
     def grid(self) -> int:

@@ -16,7 +16,7 @@ def class_aware_network(
     Args:
         backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
         num_classes: Number of classes C.
-        initializer: Initialisation of the four new layers' kernels; their biases start at zero.
+        initializer: Initialisation of the three 3x3 kernels; the 1x1 kernel is Gaussian (0.01), biases are zero.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to the score maps F, float32
@@ -29,7 +29,7 @@ def class_aware_network(
         x = keras.layers.Conv2D(
             channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"extra_conv{index}"
         )(x)
-    scores = keras.layers.Conv2D(
-        num_classes, 1, kernel_initializer=initializer, dtype="float32", name="class_aware_conv"
-    )(x)
+    # Scores start near zero, whatever the initialisation before them: there is no ReLU behind this layer.
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    scores = keras.layers.Conv2D(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
     return keras.Model(images, scores, name="class_aware_network")

@@ -23,7 +23,7 @@ def largefov_network(
     Args:
         backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
         num_classes: Number of foreground classes C.
-        initializer: Initialisation of the three new layers' kernels; their biases start at zero.
+        initializer: Initialisation of fc6 and fc7; the score layer's kernel is Gaussian (0.01), biases are zero.
         channels: Channels of fc6 and fc7.
         dropout: Rate of the dropout behind fc6 and fc7.
         seed: Seed of the dropout; its state counts the steps and belongs into checkpoints.
@@ -46,7 +46,8 @@ def largefov_network(
             name=name,
         )(x)
         x = keras.layers.Dropout(dropout, seed=seed + index, name=f"{name}_dropout")(x)
-    logits = keras.layers.Conv2D(num_classes + 1, 1, kernel_initializer=initializer, dtype="float32", name="score")(x)
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    logits = keras.layers.Conv2D(num_classes + 1, 1, kernel_initializer=small, dtype="float32", name="score")(x)
     return keras.Model(images, logits, name="deeplab_largefov")
 
 

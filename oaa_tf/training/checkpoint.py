@@ -46,6 +46,7 @@ class TrainingCheckpoint:
         self._manager = tf.train.CheckpointManager(
             self._checkpoint, str(work_dir / CHECKPOINT_FOLDER), max_to_keep=_NUM_KEPT, checkpoint_name="step"
         )
+        self._saved_step: int | None = None
 
     @property
     def step(self) -> int:
@@ -54,9 +55,12 @@ class TrainingCheckpoint:
 
     @property
     def saved_step(self) -> int | None:
-        """Step of the newest checkpoint on disk."""
-        newest = self._manager.latest_checkpoint
-        return None if newest is None else int(newest.rsplit("-", 1)[1])
+        """Step of the newest checkpoint that this object has restored or saved; damaged ones do not count."""
+        return self._saved_step
+
+    def is_finite(self) -> bool:
+        """Whether all weights are finite; a gradient can overflow while the loss does not yet."""
+        return all(bool(tf.reduce_all(tf.math.is_finite(weight.value))) for weight in self._model.network.weights)
 
     def restore(self) -> bool:
         """Restores the newest readable checkpoint; True if there was one.
@@ -70,6 +74,7 @@ class TrainingCheckpoint:
                 self._checkpoint.restore(path).assert_consumed()
                 for failure in failures:
                     print(f"warning: {failure}; going on from {path}")
+                self._saved_step = self.step
                 return True
             except (tf.errors.OpError, AssertionError, ValueError) as error:
                 failures.append(f"{path}: cannot be restored ({str(error).strip().splitlines()[0][:160]})")
@@ -90,6 +95,7 @@ class TrainingCheckpoint:
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
                 f"{self._manager.directory}: cannot write the checkpoint of step {self.step}"
-                f" ({str(error).strip().splitlines()[0][:120]}); free space and run the same command again to go on from"
-                f" step {self.saved_step or 0}"
+                f" ({str(error).strip().splitlines()[0][:120]}); free space and run the same command again to go on"
+                f" from step {self.saved_step or 0}"
             ) from None
+        self._saved_step = self.step

@@ -116,7 +116,7 @@ def train(
                 model.reset_metrics()
             results = _as_floats(strategy, train_step(batch))
             if not math.isfinite(results["loss"]):
-                raise UserError(_diverged(step, strategy, batch, records, checkpoint))
+                raise UserError(_diverged("loss is", step, strategy, batch, records, checkpoint))
             progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
             if step % settings.log_every == 0 or step == settings.num_steps:
                 scalars = results | hooks.scalars() | {"images_per_second": progress.rate}
@@ -126,6 +126,8 @@ def train(
             if hooks.pictures and step % hooks.pictures_every == 0:
                 hooks.pictures(step)
             if stop.received is not None or step % settings.checkpoint_every == 0 or step == settings.num_steps:
+                if not checkpoint.is_finite():
+                    raise UserError(_diverged("weights are", step, strategy, batch, records, checkpoint))
                 checkpoint.save()
             if stop.received is not None and step < settings.num_steps:
                 print(f"\n{label}: checkpoint of step {step} written")
@@ -142,12 +144,17 @@ def _as_floats(strategy: tf.distribute.Strategy, values: Mapping[str, tf.Tensor]
 
 
 def _diverged(
-    step: int, strategy: tf.distribute.Strategy, batch: dict, records: RecordSet, checkpoint: TrainingCheckpoint
+    what: str,
+    step: int,
+    strategy: tf.distribute.Strategy,
+    batch: dict,
+    records: RecordSet,
+    checkpoint: TrainingCheckpoint,
 ) -> str:
     positions = [p for local in strategy.experimental_local_results(batch[keys.POSITION]) for p in local.numpy()]
     images = ", ".join(records.image_ids[position] for position in positions)
     kept = f"the checkpoint of step {checkpoint.saved_step} is kept" if checkpoint.saved_step else "no checkpoint yet"
     return (
-        f"the loss is not finite at step {step} (images {images}): lower --learning_rate or --new_layer_multiplier, or set"
-        f" --clip_norm=10; {kept}"
+        f"the {what} not finite at step {step} (images {images}): lower --learning_rate or --new_layer_multiplier, or"
+        f" set --clip_norm=10, with another --work_dir; {kept}"
     )

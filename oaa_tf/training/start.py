@@ -39,12 +39,13 @@ def prepare_network(
     """
     keras.utils.set_random_seed(settings.seed)
     description = NetworkDescription(task, records.classes, settings.inference_size, settings.width)
-    description.write(work_dir)
     network, backbone = description.build(initializer=settings.initializer, seed=settings.seed)
     if settings.initial_weights:
         take_common_layers(settings.initial_weights, description, network, backbone)
     else:
         load_backbone_weights(backbone, settings.backbone_weights)
+    # Not before: a run that stops at mistyped weights leaves nothing that would bind the next one.
+    description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)
     optimizer = paper_optimizer(
         network,

@@ -58,7 +58,7 @@ def test_round_trip(tmp_path, maps):
 def test_maps_are_read_only_and_saved_again(tmp_path, maps):
     save(tmp_path, maps)
     first = AttentionMaps.open(tmp_path, make_records())
-    with pytest.raises(ValueError, match="read-only"):
+    with pytest.raises(ValueError, match=r"read-only"):
         first.maps[0] = 0
     save(tmp_path, 255 - maps, kind="cam", seed=None)
     second = AttentionMaps.open(tmp_path, make_records())
