@@ -18,13 +18,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.inputs_file import claim_inputs
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import (
-    IGNORE_LABEL,
     ThresholdSweep,
     attention_histogram,
     confusion_matrix,
@@ -209,8 +208,7 @@ def _finish(
         results: From the work_dir to what is written.
         provenance: Supervision and, if known, the seed of what is evaluated.
     """
-    with WorkDir.claim(settings) as work_dir:
-        claim_inputs(work_dir.path, {"records": records.checksum, kind: checksum})
+    with WorkDir.claim(settings, {"records": records.checksum, kind: checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"evaluate: {work_dir.path} is done")
             return metrics

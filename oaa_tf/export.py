@@ -22,6 +22,7 @@ from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_function, segmen
 from oaa_tf.models.networks import load_network
 from oaa_tf.models.segmenter import CLASSES_FILE
 
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings(Settings):
     """What to export, and where to."""

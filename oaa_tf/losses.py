@@ -1,13 +1,13 @@
 """The paper's losses (Eq. 1, 6-9) and the segmentation loss, all computed from logits: there is no log(0).
 
-Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p in
-[0, 1], same shape; `valid` bool `[batch, height, width]`, False in padding. Each returns a float32 scalar, the mean over
-the batch.
+Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p
+in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar, the
+mean over the batch.
 """
 
 import tensorflow as tf
 
-IGNORE_LABEL = 255
+from oaa_tf.data.keys import IGNORE_LABEL
 
 
 def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:

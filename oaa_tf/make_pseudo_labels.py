@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.inputs_file import claim_inputs
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics import IGNORE_LABEL, confusion_matrix, iou_per_class, labelled_share, scores_by_name
+from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import origin, write_json, write_metrics
 from oaa_tf.progress import Progress
 from oaa_tf.pseudo_labels import DESCRIPTION_FILE, LABELS_FOLDER, PseudoLabelOptions, pseudo_label
@@ -69,8 +69,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
             "--nouse_saliency"
         )
     maps = AttentionMaps.open(settings.maps, records)
-    with WorkDir.claim(settings) as work_dir:
-        claim_inputs(work_dir.path, {"records": records.checksum, "maps": maps.checksum})
+    with WorkDir.claim(settings, {"records": records.checksum, "maps": maps.checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"make_pseudo_labels: {work_dir.path} is done")
             return metrics

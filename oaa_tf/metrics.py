@@ -10,8 +10,7 @@ from typing import Any
 
 import numpy as np
 
-IGNORE_LABEL = 255
-"""Pixel value without a label (VOC's borders and "other" regions; ambiguous pixels of pseudo labels)."""
+from oaa_tf.data.keys import IGNORE_LABEL
 
 NUM_LEVELS = 256
 

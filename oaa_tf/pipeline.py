@@ -32,9 +32,7 @@ class PipelineSettings(Settings):
     train_split: str = setting("train", help="Training split.")
     val_split: str = setting("val", help="Validation split, with masks.")
     classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
-    labels_from: str = setting(
-        "list", help="Where image labels come from.", choices=("list", "annotations", "masks")
-    )
+    labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
     use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     warm_start: tuple[str, ...] = setting(
@@ -116,9 +114,12 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         label_folder = root / "make_pseudo_labels/SegmentationClass"
         for name, inputs in (
             ("pseudo labels", {"records": train_records, "masks": str(label_folder)}),
-            ("segmentation", {"records": val_records, "model": str(models["segment"])}),
+            (
+                "segmentation",
+                {"records": val_records, "model": str(models["segment"]), "supervision": seg["supervision"]},
+            ),
         ):
-            rows.append(_masks_row(name, _evaluate(root, name, supervision=seg["supervision"], **inputs)))
+            rows.append(_masks_row(name, _evaluate(root, name, **inputs)))
 
         pictures = root / "pictures.png"
         records = RecordSet.open(train_records)
@@ -141,10 +142,11 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         }
         write_json(root / METRICS_FILE, metrics)
         print(table_text(rows))
-        print(f"pictures:     {pictures}")
+        print(f"{'pictures:':<17} {pictures}")
         for name, folder in models.items():
-            print(f"{f'{name} model:':14}{folder}")
-        print(f"all figures:  {root / METRICS_FILE}; tensorboard --logdir={root}")
+            print(f"{f'{name} model:':<17} {folder}")
+        print(f"{'all figures:':<17} {root / METRICS_FILE}")
+        print(f"{'curves, images:':<17} tensorboard --logdir={root}")
         return metrics
 
 

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
-from oaa_tf.metrics import IGNORE_LABEL
 
 LABELS_FOLDER = "SegmentationClass"
 """Folder of the label maps, `<id>.png`, inside the work_dir of make_pseudo_labels."""

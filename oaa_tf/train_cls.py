@@ -1,6 +1,6 @@
 """Stage 1: trains the classifier and accumulates its attention (paper, Sec. 3.1-3.2).
 
-    python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
+python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
 """
 
 import dataclasses
@@ -11,6 +11,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.table import FUSIONS, CumulativeAttention
 from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import origin, write_metrics
 from oaa_tf.models.classifier import AttentionClassifier
@@ -38,6 +39,14 @@ class TrainClsSettings(AttentionTrainingSettings):
     num_pictures: int = setting(6, help="Training images shown in TensorBoard.", minimum=0, may_change=True)
     pictures_every: int = setting(500, help="Steps between pictures.", minimum=1, may_change=True)
 
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if not self.fusions or len(set(self.fusions)) < len(self.fusions):
+            raise UserError(
+                f"--fusions={','.join(self.fusions)}: expected one or more of {', '.join(FUSIONS)}, each once"
+            )
+
 
 def run(settings: TrainClsSettings) -> dict[str, Any]:
     """Trains, writes `attention/cam`, `attention/oaa` (and `attention/oaa_<fusion>` for further fusions).
@@ -48,11 +57,11 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    with WorkDir.claim(settings) as work_dir:
+    records = RecordSet.open(settings.records)
+    with WorkDir.claim(settings, {"records": records.checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"train_cls: {work_dir.path} is done")
             return metrics
-        records = RecordSet.open(settings.records)
         strategy = choose_strategy()
         table = CumulativeAttention(
             records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype

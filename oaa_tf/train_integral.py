@@ -1,6 +1,6 @@
 """Stage 2: trains the integral attention model on the accumulated attention (paper, Sec. 3.3).
 
-    python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/integral
+python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/integral
 """
 
 import dataclasses
@@ -41,16 +41,14 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    with WorkDir.claim(settings) as work_dir:
+    records = RecordSet.open(settings.records)
+    maps = AttentionMaps.open(settings.maps, records)
+    if maps.image_size != settings.image_size:
+        raise UserError(f"--maps={settings.maps}: made with --image_size={maps.image_size}, not {settings.image_size}")
+    with WorkDir.claim(settings, {"records": records.checksum, "maps": maps.checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"train_integral: {work_dir.path} is done")
             return metrics
-        records = RecordSet.open(settings.records)
-        maps = AttentionMaps.open(settings.maps, records)
-        if maps.image_size != settings.image_size:
-            raise UserError(
-                f"--maps={settings.maps}: made with --image_size={maps.image_size}, not {settings.image_size}"
-            )
         strategy = choose_strategy()
         with strategy.scope():
             network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)

@@ -1,9 +1,10 @@
 """Stage 4: trains DeepLab-LargeFOV on pseudo labels (paper, Sec. 4.1).
 
-    python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
+python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
 """
 
 import dataclasses
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -13,12 +14,12 @@ import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.data.input_pipeline import training_batches
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.losses import IGNORE_LABEL
 from oaa_tf.metrics_file import origin, write_metrics
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.loop import Hooks, train
@@ -74,17 +75,18 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    with WorkDir.claim(settings) as work_dir:
+    records = RecordSet.open(settings.records)
+    if settings.labels == MASKS:
+        if not records.has_masks:
+            raise UserError(f"--labels={MASKS}: the records {settings.records} have no masks")
+        label_files, supervision = None, "pixel masks"
+    else:
+        label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
+    labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
+    with WorkDir.claim(settings, {"records": records.checksum, "labels": labels_checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"train_seg: {work_dir.path} is done")
             return metrics
-        records = RecordSet.open(settings.records)
-        if settings.labels == MASKS:
-            if not records.has_masks:
-                raise UserError(f"--labels={MASKS}: the records {settings.records} have no masks")
-            label_files, supervision = None, "pixel masks"
-        else:
-            label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
         strategy = choose_strategy()
         with strategy.scope():
             network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir.path)

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import voc_palette
-from oaa_tf.metrics import IGNORE_LABEL
 
 IGNORE_COLOR = (240, 236, 226)
 """Pixels without a label. VOC's own color for 255 is close to white too, and hard to tell from class 11 at a glance."""

@@ -1,7 +1,8 @@
-"""A stage's work_dir: who may write into it, with which settings, and whether the stage is done."""
+"""A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
 
 import fcntl
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,7 +12,9 @@ from oaa_tf.launch import Settings
 
 METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
+_INPUTS_FILE = "inputs.json"
 _LOCK_FILE = ".lock"
+_NO_RESULTS = (FLAGS_FILE, _INPUTS_FILE, _LOCK_FILE, "tensorboard")
 
 
 class WorkDir:
@@ -30,11 +33,19 @@ class WorkDir:
         self._lock = lock
 
     @classmethod
-    def claim(cls, settings: Settings) -> Self:
-        """Makes the folder `settings.work_dir`, locks it for this process and writes `flags.txt`.
+    def claim(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
+        """Makes the folder `settings.work_dir`, locks it for this process and writes what it is for.
+
+        A folder that holds results already must have been begun with the same settings and inputs. Until then, both may
+        change: a wrong flag at the first try is no reason for another folder.
+
+        Args:
+            settings: The stage's settings, written to `flags.txt`; those that say so may change (see `setting`).
+            inputs: Checksums of what the stage reads, by name, written to `inputs.json`: the settings name files, and
+                other data may have taken their place. None for a command that only runs others.
 
         Raises:
-            UserError: It can't be written, another process works in it, or it was begun with other settings.
+            UserError: The folder can't be written, another process works in it, or it holds another run's results.
         """
         path = Path(settings.work_dir)
         try:
@@ -49,9 +60,12 @@ class WorkDir:
             raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
         work_dir = cls(path, lock)
         try:
-            work_dir._check_flags(settings)
-            with atomic_write(path / FLAGS_FILE) as file:
-                file.write(settings.as_flags().encode())
+            if inputs is not None and work_dir._has_results():
+                work_dir._check_flags(settings)
+                work_dir._check_inputs(inputs)
+            work_dir._write(FLAGS_FILE, settings.as_flags())
+            if inputs is not None:
+                work_dir._write(_INPUTS_FILE, json.dumps(dict(inputs), indent=1))
         except BaseException:
             lock.close()
             raise
@@ -79,19 +93,42 @@ class WorkDir:
         """Whether a run has left anything but its flags: one that stopped at a mistyped flag has not."""
         return any(child.name != FLAGS_FILE and not child.name.startswith(".") for child in self.path.iterdir())
 
+    def _write(self, name: str, text: str) -> None:
+        with atomic_write(self.path / name) as file:
+            file.write(text.encode())
+
+    def _has_results(self) -> bool:
+        return any(child.name not in _NO_RESULTS for child in self.path.iterdir())
+
     def _check_flags(self, settings: Settings) -> None:
-        path = self.path / FLAGS_FILE
-        if not path.exists() or not self._is_begun():
-            return
-        before = _by_name(path.read_text())
+        before = _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
-        # The folder may have been moved, or be named from elsewhere.
-        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - {"work_dir"}):
+        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume()):
             if before.get(name) != now.get(name):
                 raise UserError(
-                    f"--work_dir={self.path} was begun with {before.get(name, f'no {name}')}, not"
-                    f" {now.get(name, f'without {name}')}: use the same settings to resume, or another --work_dir"
+                    f"--work_dir={self.path} was begun with {before.get(name) or f'no --{name}'}, not"
+                    f" {now.get(name) or f'without --{name}'}: use the same settings to resume, or another --work_dir"
                 )
+
+    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        try:
+            before = json.loads(self._read(_INPUTS_FILE))
+        except ValueError:
+            before = {}
+        for name, checksum in inputs.items():
+            if before.get(name) != checksum:
+                raise UserError(
+                    f"--work_dir={self.path} was begun with other {name}, which have been replaced since: choose"
+                    " another --work_dir, or delete this one to begin again"
+                )
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text()
+        except OSError:
+            raise UserError(
+                f"--work_dir={self.path} holds files, but no {name} of an earlier run: choose a new or empty folder"
+            ) from None
 
 
 def _by_name(text: str) -> dict[str, str]:

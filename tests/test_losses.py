@@ -26,10 +26,7 @@ def reference_attention(name: str, logits, targets, valid) -> float:
     total = 0.0
     for image in range(len(logits)):
         for c in range(logits.shape[-1]):
-            cells = [
-                (float(targets[image, i, j, c]), logits[image, i, j, c])
-                for i, j in np.argwhere(valid[image])
-            ]
+            cells = [(float(targets[image, i, j, c]), logits[image, i, j, c]) for i, j in np.argwhere(valid[image])]
             attended = [(p, x) for p, x in cells if p > 0]
             unattended = [x for p, x in cells if p == 0]
             if name == "mce" and cells:

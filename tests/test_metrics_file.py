@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from oaa_tf.errors import UserError
-from oaa_tf.inputs_file import claim_inputs
 from oaa_tf.launch import Settings, setting
 from oaa_tf.metrics_file import json_ready, origin, versions, write_json, write_metrics
 
@@ -72,13 +71,3 @@ def test_origin():
         "records_checksum": "ab",
         "settings": {"work_dir": "w", "seed": 7},
     }
-
-
-def test_inputs_are_compared(tmp_path):
-    claim_inputs(tmp_path, {"records": "a", "maps": "b"})
-    claim_inputs(tmp_path, {"records": "a", "maps": "b"})
-    with pytest.raises(UserError, match=r"was begun with other maps"):
-        claim_inputs(tmp_path, {"records": "a", "maps": "c"})
-    (tmp_path / "inputs.json").write_text("{")
-    with pytest.raises(UserError, match=r"was begun with other records"):
-        claim_inputs(tmp_path, {"records": "a", "maps": "b"})

@@ -85,17 +85,22 @@ class CumulativeAttention(tf.Module):
         """
         with tf.device("CPU:0"):
             present = tf.cast(labels > 0, tf.int64)
-            tf.debugging.assert_less(positions, tf.constant(len(self._first_slots) - 1, tf.int64))
-            tf.debugging.assert_non_negative(positions)
-            first = tf.gather(self._first_slots, positions)
-            tf.debugging.assert_equal(
-                tf.gather(self._first_slots, positions + 1) - first,
-                tf.reduce_sum(present, axis=1),
-                message="labels disagree with the table's slots",
-            )
-            tf.debugging.Assert(tf.reduce_all(~gate | (present > 0)), ["the gate chose a class that is no label"])
-
-            pairs = tf.where(gate)
+            num_images = len(self._first_slots) - 1
+            in_range = [
+                tf.debugging.assert_less(positions, tf.constant(num_images, tf.int64)),
+                tf.debugging.assert_non_negative(positions),
+            ]
+            with _after(in_range):
+                first = tf.gather(self._first_slots, positions)
+                num_slots = tf.gather(self._first_slots, positions + 1) - first
+            fitting = [
+                tf.debugging.assert_equal(
+                    num_slots, tf.reduce_sum(present, axis=1), message="labels disagree with the table's slots"
+                ),
+                tf.debugging.Assert(tf.reduce_all(~gate | (present > 0)), ["the gate chose a class that is no label"]),
+            ]
+            with _after(fitting):
+                pairs = tf.where(gate)
             image = pairs[:, 0]
             slots = tf.gather_nd(first[:, tf.newaxis] + tf.cumsum(present, axis=1, exclusive=True), pairs)
             rows = tf.gather_nd(tf.transpose(attention, [0, 3, 1, 2]), pairs)
@@ -154,3 +159,8 @@ class CumulativeAttention(tf.Module):
             slots = tf.range(start, min(start + _ROWS_PER_READ, self.num_slots), dtype=tf.int64)
             num_covered += np.count_nonzero(self._fused("max", slots).numpy() > threshold)
         return num_covered / max(self.num_slots * self.grid**2, 1)
+
+
+def _after(checks: Sequence[tf.Operation | None]):
+    """Makes what follows in a graph wait for checks; eagerly, where they are None, they have already run."""
+    return tf.control_dependencies([check for check in checks if check is not None])

@@ -1,0 +1,1 @@
+"""Data on disk and on the way to the network."""

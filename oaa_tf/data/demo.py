@@ -21,11 +21,11 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.demo_drawing import REACH, Sprite, noise, rotation, smoothstep
 from oaa_tf.data.demo_objects import CLASSES, draw_object
 from oaa_tf.data.demo_scenes import draw_scene
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, write_indexed
 from oaa_tf.errors import UserError
 
 SPLITS = ("train", "val")
-IGNORE = 255
 MARKER = "demo.json"
 
 _VERSION = 1  # To be raised when the drawing changes, so that an old folder is not taken for a current one.
@@ -141,7 +141,7 @@ def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoI
     sprites, flips = [], []
     for number, class_index in enumerate(class_indices):
         # The body is 1.6 of the 2 * REACH that a sprite spans.
-        length = rng.uniform(0.6 * largest, largest) * max(fine_height, fine_width)
+        length = rng.uniform(0.65 * largest, largest) * max(fine_height, fine_width)
         flip = rng.choice([-1, 1])
         sprites.append(draw_object(class_index, (*pose, number), round(length * 2 * REACH / 1.6), light * (flip, 1, 1)))
         flips.append(flip)
@@ -164,11 +164,11 @@ def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoI
 
     instances = np.argmax(np.stack([1 - sum(shares), *shares]), axis=0)
     mask = np.array([0, *(class_index + 1 for class_index in class_indices)], np.uint8)[instances]
-    mask[_borders(instances)] = IGNORE
+    mask[_borders(instances)] = IGNORE_LABEL
     objects = tuple(
         (class_index, _box_of(instances == number + 1))
         for number, class_index in enumerate(class_indices)
-        if np.any((instances == number + 1) & (mask != IGNORE))
+        if np.any((instances == number + 1) & (mask != IGNORE_LABEL))
     )
     labels = tuple(sorted({class_index for class_index, _ in objects}))
     return DemoImage(_photographed(rng, picture), mask, _saliency(rng, shares), labels, objects)

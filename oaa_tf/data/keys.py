@@ -21,6 +21,9 @@ WIDTH = "width"
 LABELS = "labels"
 """int64 list: class indices in ascending order, at least one."""
 
+IGNORE_LABEL = 255
+"""Value of mask pixels that count for nothing: borders, other classes, ambiguous pseudo labels."""
+
 # Features of a batch, beside IMAGE and LABELS; see `oaa_tf.data.input_pipeline`.
 POSITION = "position"
 EPOCH = "epoch"

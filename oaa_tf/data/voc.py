@@ -19,18 +19,16 @@ from xml.etree import ElementTree
 import numpy as np
 
 from oaa_tf.data.image_files import SUFFIXES
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_bytes, read_indexed
 from oaa_tf.errors import UserError
-
-IGNORE = 255
-"""Pixel value of masks that no stage trains on or scores: object borders and classes that are left out."""
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
     *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
 )
 
-_MAX_CLASSES = IGNORE - 1
+_MAX_CLASSES = IGNORE_LABEL - 1
 
 
 class VocFolder:
@@ -117,7 +115,7 @@ class VocFolder:
         return self._saliency.find(image_id) if self._saliency else None
 
     def read_mask(self, path: str | os.PathLike) -> np.ndarray:
-        """Reads a mask and renumbers it: 0 background, c + 1 for kept class c, `IGNORE` for all other classes.
+        """Reads a mask and renumbers it: 0 background, c + 1 for kept class c, `IGNORE_LABEL` for all other classes.
 
         Returns:
             uint8 `[height, width]`.
@@ -127,13 +125,13 @@ class VocFolder:
         """
         values = read_indexed(path)
         present = np.flatnonzero(np.bincount(values.ravel(), minlength=256))
-        wrong = [int(value) for value in present if len(self.all_classes) < value != IGNORE]
+        wrong = [int(value) for value in present if len(self.all_classes) < value != IGNORE_LABEL]
         if wrong:
             raise UserError(
                 f"{path}: pixel value {wrong[0]} is no class; "
-                f"expected 0 to {len(self.all_classes)} (classes.txt) and {IGNORE}"
+                f"expected 0 to {len(self.all_classes)} (classes.txt) and {IGNORE_LABEL}"
             )
-        new_values = np.full(256, IGNORE, np.uint8)
+        new_values = np.full(256, IGNORE_LABEL, np.uint8)
         new_values[0] = 0
         for old, new in self._new_index.items():
             new_values[old + 1] = new + 1
@@ -210,7 +208,7 @@ class VocFolder:
 def labels_of_mask(mask: np.ndarray) -> tuple[int, ...]:
     """The class indices that occur in a mask (uint8, as `VocFolder.read_mask` returns it), ascending."""
     present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    return tuple(int(value) - 1 for value in present if 0 < value < IGNORE)
+    return tuple(int(value) - 1 for value in present if 0 < value < IGNORE_LABEL)
 
 
 class _Listing:

@@ -1,0 +1,1 @@
+"""Networks, and the models that train and apply them."""

@@ -11,6 +11,7 @@ import tensorflow as tf
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
 from oaa_tf.models.class_aware import class_aware_network
+from oaa_tf.models.initializers import CenteredHeNormal
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
 
@@ -47,7 +48,7 @@ class NetworkDescription:
         Returns:
             The network and, inside it, its backbone.
         """
-        kernels = "he_normal" if initializer == "he" else keras.initializers.RandomNormal(stddev=0.01)
+        kernels = CenteredHeNormal() if initializer == "he" else keras.initializers.RandomNormal(stddev=0.01)
         backbone = vgg16_backbone(self.width)
         if self.task == "attention":
             return class_aware_network(backbone, len(self.classes), initializer=kernels), backbone
@@ -93,8 +94,23 @@ class NetworkDescription:
             raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
 
 
+def first_line(error: Exception) -> str:
+    """The beginning of an error's message, which in TensorFlow can have many lines."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+
+
 def _shown(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
+
+
+def checkpoints_in(work_dir: Path) -> list[str]:
+    """Paths of the complete checkpoints in a stage's work_dir, `checkpoints/step-<number>` without suffix, newest last.
+
+    They are found by their index files, which TensorFlow writes last. Its list of them, the file `checkpoint`, could be
+    damaged or lost, and all progress with it.
+    """
+    numbers = [path.stem.removeprefix("step-") for path in (work_dir / CHECKPOINT_FOLDER).glob("step-*.index")]
+    return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
 
 
 def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model, keras.Model]:
@@ -111,15 +127,15 @@ def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model,
     """
     work_dir = Path(work_dir)
     description = NetworkDescription.read(work_dir)
-    newest = tf.train.latest_checkpoint(str(work_dir / CHECKPOINT_FOLDER))
-    if newest is None:
+    checkpoints = checkpoints_in(work_dir)
+    if not checkpoints:
         raise UserError(f"{work_dir / CHECKPOINT_FOLDER}: no checkpoint yet; run the training stage first")
     network, backbone = description.build()
     try:
         checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
-        checkpoint.restore(newest).assert_existing_objects_matched().expect_partial()
-    except (tf.errors.OpError, AssertionError, ValueError) as error:
-        raise UserError(f"{newest}: cannot be restored ({str(error).splitlines()[0][:160]})") from None
+        checkpoint.read(checkpoints[-1]).assert_existing_objects_matched().expect_partial()
+    except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
+        raise UserError(f"{checkpoints[-1]}: cannot be restored ({first_line(error)})") from None
     return description, network, backbone
 
 

@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from oaa_tf.errors import UserError
+from oaa_tf.models.initializers import CenteredHeNormal
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _WIDTHS = (1, 2, 4, 8, 8)
@@ -35,7 +36,9 @@ def vgg16_backbone(width: int = 64) -> keras.Model:
                 padding="same",
                 activation="relu",
                 dilation_rate=2 if block == 5 else 1,
-                kernel_initializer="he_normal" if x is not images else keras.initializers.VarianceScaling(_FIRST_GAIN),
+                kernel_initializer=keras.initializers.VarianceScaling(_FIRST_GAIN)
+                if x is images
+                else CenteredHeNormal(),
                 name=f"block{block}_conv{index}",
             )(x)
         if block <= 3:

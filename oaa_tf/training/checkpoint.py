@@ -5,8 +5,9 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
-from oaa_tf.models.networks import CHECKPOINT_FOLDER
+from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in, first_line
 from oaa_tf.models.trained_network import TrainedNetwork
 
 _NUM_KEPT = 2
@@ -43,9 +44,7 @@ class TrainingCheckpoint:
             rest=[variable.value for variable in rest],
             **{name: list(variables) for name, variables in (extra or {}).items()},
         )
-        self._manager = tf.train.CheckpointManager(
-            self._checkpoint, str(work_dir / CHECKPOINT_FOLDER), max_to_keep=_NUM_KEPT, checkpoint_name="step"
-        )
+        self._work_dir = work_dir
         self._saved_step: int | None = None
 
     @property
@@ -69,17 +68,18 @@ class TrainingCheckpoint:
             UserError: There are checkpoints, but none can be read.
         """
         failures = []
-        for path in reversed(self._manager.checkpoints):
+        for path in reversed(checkpoints_in(self._work_dir)):
             try:
-                self._checkpoint.restore(path).assert_consumed()
-                for failure in failures:
-                    print(f"warning: {failure}; going on from {path}")
-                self._saved_step = self.step
-                return True
-            except (tf.errors.OpError, AssertionError, ValueError) as error:
-                failures.append(f"{path}: cannot be restored ({str(error).strip().splitlines()[0][:160]})")
+                self._checkpoint.read(path).assert_consumed()
+            except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
+                failures.append(f"{path}: cannot be restored ({first_line(error)})")
+                continue
+            for failure in failures:
+                print(f"warning: {failure}; going on from {path}")
+            self._saved_step = self.step
+            return True
         if failures:
-            raise UserError(f"{failures[0]}; delete {Path(self._manager.directory)} to begin again")
+            raise UserError(f"{failures[0]}; delete {self._folder} to begin again")
         return False
 
     def save(self) -> None:
@@ -91,11 +91,28 @@ class TrainingCheckpoint:
         if self.saved_step == self.step:
             return
         try:
-            self._manager.save(checkpoint_number=self.step)
+            self._folder.mkdir(exist_ok=True)
+            path = self._checkpoint.write(str(self._folder / f"step-{self.step}"))
+            self._saved_step = self.step
+            self._delete_others(path)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
-                f"{self._manager.directory}: cannot write the checkpoint of step {self.step}"
-                f" ({str(error).strip().splitlines()[0][:120]}); free space and run the same command again to go on"
-                f" from step {self.saved_step or 0}"
+                f"{self._folder}: cannot write the checkpoint of step {self.step} ({first_line(error)}); free space and"
+                f" run the same command again to go on from step {self.saved_step or 0}"
             ) from None
-        self._saved_step = self.step
+
+    @property
+    def _folder(self) -> Path:
+        return self._work_dir / CHECKPOINT_FOLDER
+
+    def _delete_others(self, newest: str) -> None:
+        # Those of later steps are damaged ones that `restore` has passed over.
+        checkpoints = checkpoints_in(self._work_dir)
+        kept = checkpoints[: checkpoints.index(newest) + 1][-_NUM_KEPT:]
+        # For tf.train.latest_checkpoint.
+        with atomic_write(self._folder / "checkpoint") as file:
+            file.write(f'model_checkpoint_path: "{Path(newest).name}"\n'.encode())
+        for path in set(checkpoints) - set(kept):
+            # The index first: without it, the rest is no checkpoint.
+            for part in sorted(self._folder.glob(f"{Path(path).name}.*"), reverse=True):
+                part.unlink()

@@ -46,6 +46,8 @@ def prepare_network(
         load_backbone_weights(backbone, settings.backbone_weights)
     # Not before: a run that stops at mistyped weights leaves nothing that would bind the next one.
     description.write(work_dir)
+    # Only now is the work_dir bound to these settings: the weights are there.
+    description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)
     optimizer = paper_optimizer(
         network,

@@ -1,0 +1,168 @@
+"""Networks by description, and their weights in the work_dir of a stage."""
+
+import json
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from oaa_tf.errors import UserError
+from oaa_tf.models.networks import (
+    CHECKPOINT_FOLDER,
+    NetworkDescription,
+    checkpoints_in,
+    load_network,
+    take_common_layers,
+)
+
+CLASSES = ("cat", "dog")
+ATTENTION = NetworkDescription("attention", CLASSES, image_size=48, width=2)
+SEGMENTATION = NetworkDescription("segmentation", CLASSES, image_size=64, width=2)
+
+
+def save_stage(folder: Path, description: NetworkDescription, seed: int = 0) -> keras.Model:
+    """A work_dir as a training stage leaves it."""
+    folder.mkdir()
+    keras.utils.set_random_seed(seed)
+    network, _ = description.build()
+    description.write(folder)
+    # Far from any initialisation.
+    network.set_weights([value + 0.25 for value in network.get_weights()])
+    checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
+    tf.train.CheckpointManager(checkpoint, str(folder / CHECKPOINT_FOLDER), 2, checkpoint_name="step").save(3)
+    return network
+
+
+def assert_same(weights: list[np.ndarray], others: list[np.ndarray]) -> None:
+    for one, other in zip(weights, others, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize(("description", "channels"), [(ATTENTION, 2), (SEGMENTATION, 3)])
+def test_loading_gives_back_description_and_weights(
+    tmp_path: Path, description: NetworkDescription, channels: int
+) -> None:
+    saved = save_stage(tmp_path / "stage", description)
+    loaded, network, backbone = load_network(tmp_path / "stage")
+    assert loaded == description
+    assert network.output.shape[-1] == channels
+    assert_same(network.get_weights(), saved.get_weights())
+    assert_same(backbone.get_weights(), network.get_layer("vgg16").get_weights())
+
+
+def test_initialisation_of_the_new_layers() -> None:
+    description = NetworkDescription("attention", CLASSES, image_size=48, width=8)
+    for initializer, deviation in (("gaussian", 0.01), ("he", np.sqrt(2 / (9 * 64)))):
+        network, _ = description.build(initializer=initializer)
+        assert np.std(network.get_layer("extra_conv1").kernel) == pytest.approx(deviation, rel=0.1)
+
+
+def test_writing_twice_is_fine_and_another_network_is_refused(tmp_path: Path) -> None:
+    ATTENTION.write(tmp_path)
+    ATTENTION.write(tmp_path)
+    other = NetworkDescription("attention", ("cat", "cow"), image_size=48, width=2)
+    with pytest.raises(UserError, match="has classes cat, dog, not cat, cow; use another --work_dir"):
+        other.write(tmp_path)
+    wider = NetworkDescription("attention", CLASSES, image_size=48, width=4)
+    with pytest.raises(UserError, match="has width 2, not 4"):
+        wider.write(tmp_path)
+    assert NetworkDescription.read(tmp_path) == ATTENTION
+
+
+def test_a_folder_without_network_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"nowhere/network\.json: no such file; expected the work_dir of a training"):
+        load_network(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "{}", '{"task": "attention"}', '{"task": 1, "classes": ["a"]}', "null"]
+)
+def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "network.json").write_text(text)
+    with pytest.raises(UserError, match=r"network\.json: damaged; expected the work_dir of a training stage"):
+        load_network(tmp_path)
+
+
+def test_a_stage_without_checkpoint_is_named(tmp_path: Path) -> None:
+    ATTENTION.write(tmp_path)
+    with pytest.raises(UserError, match="checkpoints: no checkpoint yet; run the training stage first"):
+        load_network(tmp_path)
+
+
+def test_a_checkpoint_of_other_shapes_is_named(tmp_path: Path) -> None:
+    save_stage(tmp_path / "stage", ATTENTION)
+    description = json.loads((tmp_path / "stage/network.json").read_text())
+    (tmp_path / "stage/network.json").write_text(json.dumps(description | {"width": 3}))
+    with pytest.raises(UserError, match=r"step-3: cannot be restored \(.+\)"):
+        load_network(tmp_path / "stage")
+
+
+@pytest.mark.parametrize(
+    "damage", ["data cut", "data empty", "data missing", "data flipped", "index cut", "index empty"]
+)
+def test_a_damaged_checkpoint_is_named(tmp_path: Path, damage: str) -> None:
+    save_stage(tmp_path / "stage", ATTENTION)
+    part, how = damage.split()
+    (path,) = (tmp_path / "stage" / CHECKPOINT_FOLDER).glob(f"step-3.{part}*")
+    data = bytearray(path.read_bytes())
+    if how == "flipped":
+        data[1000] ^= 16
+    if how == "missing":
+        path.unlink()
+    else:
+        path.write_bytes({"cut": data[: len(data) // 2], "empty": b"", "flipped": data}[how])
+    with pytest.raises(UserError, match=r"step-3: cannot be restored \(.+\)"):
+        load_network(tmp_path / "stage")
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xfe", b"model_checkpoint_path: 'step-9'\n"])
+def test_checkpoints_are_found_without_the_list_of_tensorflow(tmp_path: Path, content: bytes | None) -> None:
+    saved = save_stage(tmp_path / "stage", ATTENTION)
+    listing = tmp_path / "stage" / CHECKPOINT_FOLDER / "checkpoint"
+    listing.unlink() if content is None else listing.write_bytes(content)
+    assert_same(load_network(tmp_path / "stage")[1].get_weights(), saved.get_weights())
+
+
+def test_the_newest_checkpoint_is_the_one_of_the_highest_step(tmp_path: Path) -> None:
+    folder = tmp_path / CHECKPOINT_FOLDER
+    folder.mkdir()
+    for name in ("step-9.index", "step-10.index", "step-100.data-00000-of-00001", "step-x.index", "other-11.index"):
+        (folder / name).touch()
+    assert checkpoints_in(tmp_path) == [str(folder / "step-9"), str(folder / "step-10")]
+
+
+def test_starting_from_the_same_task_takes_everything(tmp_path: Path) -> None:
+    saved = save_stage(tmp_path / "stage", ATTENTION)
+    network, backbone = ATTENTION.build()
+    take_common_layers(str(tmp_path / "stage"), ATTENTION, network, backbone)
+    assert_same(network.get_weights(), saved.get_weights())
+
+
+def test_starting_from_another_task_takes_the_backbone(tmp_path: Path) -> None:
+    saved = save_stage(tmp_path / "stage", ATTENTION)
+    network, backbone = SEGMENTATION.build()
+    before = network.get_layer("fc6").get_weights()
+    take_common_layers(str(tmp_path / "stage"), SEGMENTATION, network, backbone)
+    assert_same(network.get_layer("vgg16").get_weights(), saved.get_layer("vgg16").get_weights())
+    assert_same(network.get_layer("fc6").get_weights(), before)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "message"),
+    [
+        (NetworkDescription("segmentation", CLASSES, 48, width=3), "--initial_weights=.*stage: width 2, not 3"),
+        (
+            NetworkDescription("attention", ("cat", "cow"), 48, width=2),
+            "--initial_weights=.*stage: its classes are cat, dog, not cat, cow",
+        ),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(tmp_path: Path, wanted: NetworkDescription, message: str) -> None:
+    save_stage(tmp_path / "stage", ATTENTION)
+    network, backbone = wanted.build()
+    before = network.get_weights()
+    with pytest.raises(UserError, match=message):
+        take_common_layers(str(tmp_path / "stage"), wanted, network, backbone)
+    assert_same(network.get_weights(), before)

@@ -1,0 +1,101 @@
+import dataclasses
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from oaa_tf.data.views import ViewOptions
+from oaa_tf.errors import UserError
+from oaa_tf.train_cls import TrainClsSettings
+from oaa_tf.train_integral import TrainIntegralSettings
+from oaa_tf.train_seg import TrainSegSettings
+from oaa_tf.training.settings import AttentionTrainingSettings, TrainingSettings
+
+PATHS = {"records": "train.json", "work_dir": "run"}
+
+
+def test_defaults_are_the_papers() -> None:
+    attention = AttentionTrainingSettings(**PATHS)
+    assert (attention.batch_size, attention.num_steps, attention.divide_at_step) == (5, 30_000, 20_000)
+    assert (attention.learning_rate, attention.momentum, attention.weight_decay) == (1e-3, 0.9, 2e-4)
+    segmentation = TrainSegSettings(**PATHS, labels="labels")
+    assert (segmentation.batch_size, segmentation.num_steps, segmentation.poly_power) == (10, 15_000, 0.9)
+    assert (segmentation.weight_decay, segmentation.min_scale, segmentation.max_scale) == (5e-4, 0.7, 1.3)
+    assert segmentation.new_layer_multiplier == 10
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"image_size": 100}, "--image_size=100: expected a multiple of 8"),
+        ({"image_size": 8}, "--image_size=8: expected at least 16"),
+        ({"min_scale": 1.2}, "--min_scale=1.2: expected at most --max_scale=1.0"),
+        ({"min_scale": 0.0}, "--min_scale=0.0: expected at least 0.1"),
+        ({"max_scale": 11}, "--max_scale=11.0: expected at most 10.0"),
+        ({"batch_size": 0}, "--batch_size=0: expected at least 1"),
+        ({"num_steps": 0}, "--num_steps=0: expected at least 1"),
+        ({"learning_rate": -1e-3}, "--learning_rate=-0.001: expected at least 0"),
+        ({"learning_rate": float("nan")}, "--learning_rate=nan: expected at least 0"),
+        ({"momentum": 1.5}, "--momentum=1.5: expected at most 1"),
+        ({"initializer": "zeros"}, "--initializer=zeros: expected one of gaussian, he"),
+        ({"freeze_blocks": 6}, "--freeze_blocks=6: expected at most 5"),
+        ({"seed": -1}, "--seed=-1: expected at least 0"),
+    ],
+)
+def test_bad_values_are_named(values: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        TrainingSettings(**PATHS, **values)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    ("settings_class", "extra", "message"),
+    [
+        (TrainClsSettings, {"gate": "best"}, "--gate=best: expected one of paper, topk, none"),
+        (TrainClsSettings, {"fusions": ("max", "sum")}, "--fusions=sum: expected one of max, average, harmonic"),
+        (TrainClsSettings, {"fusions": ()}, "--fusions=: expected one or more of max, average, harmonic, each once"),
+        (
+            TrainClsSettings,
+            {"fusions": ("max", "max")},
+            "--fusions=max,max: expected one or more of max, average, harmonic, each once",
+        ),
+        (TrainIntegralSettings, {"maps": "m", "loss": "l1"}, "--loss=l1: expected one of hybrid, mce"),
+        (TrainSegSettings, {"labels": "m", "frame_size": 8}, "--frame_size=8: expected at least 16"),
+    ],
+)
+def test_bad_values_of_the_stages_are_named(settings_class: type, extra: dict, message: str) -> None:
+    with pytest.raises(UserError) as caught:
+        settings_class(**PATHS, **extra)
+    assert str(caught.value) == message
+
+
+def test_views_of_the_stages() -> None:
+    attention = AttentionTrainingSettings(**PATHS, image_size=64, flip=False, min_scale=0.8, max_scale=1.2)
+    assert attention.views == ViewOptions(64, flip=False, min_scale=0.8, max_scale=1.2)
+    assert attention.inference_size == 64
+    segmentation = TrainSegSettings(**PATHS, labels="labels", image_size=64, frame_size=90)
+    assert segmentation.views == ViewOptions(64, flip=True, min_scale=0.7, max_scale=1.3, frame_size=90)
+    assert segmentation.inference_size == 90
+
+
+@given(step=st.integers(0, 40), boundary=st.integers(1, 30))
+def test_the_learning_rate_is_a_tenth_from_the_boundary_on(step: int, boundary: int) -> None:
+    schedule = AttentionTrainingSettings(**PATHS, learning_rate=0.5, divide_at_step=boundary).schedule
+    # `step` steps have been done.
+    assert float(schedule(step)) == pytest.approx(0.05 if step >= boundary else 0.5)
+
+
+def test_the_learning_rate_can_stay_as_it_is() -> None:
+    assert AttentionTrainingSettings(**PATHS, learning_rate=0.5, divide_at_step=0).schedule == 0.5
+
+
+def test_poly_schedule() -> None:
+    schedule = TrainSegSettings(**PATHS, labels="labels", learning_rate=0.01, num_steps=100, poly_power=0.9).schedule
+    rates = [float(schedule(step)) for step in range(100)]
+    np.testing.assert_allclose(rates, [0.01 * (1 - step / 100) ** 0.9 for step in range(100)], rtol=1e-5)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        TrainingSettings(**PATHS).seed = 3
