@@ -32,6 +32,7 @@ class PipelineSettings(Settings):
     train_split: str = setting("train", help="Training split.")
     val_split: str = setting("val", help="Validation split, with masks.")
     classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
+    mask_dir: str = setting("SegmentationClass", help="Folder of the masks inside voc_dir; empty for no masks.")
     labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
     use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
@@ -107,19 +108,17 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             if not models[name].exists():
                 export.run(export.ExportSettings(stage_dir=str(root / stage), output_dir=str(models[name])))
 
-        rows = [
-            _maps_row(name, _evaluate(root, name, records=train_records, maps=str(folder)))
-            for name, folder in maps.items()
-        ]
         label_folder = root / "make_pseudo_labels/SegmentationClass"
-        for name, inputs in (
-            ("pseudo labels", {"records": train_records, "masks": str(label_folder)}),
-            (
-                "segmentation",
-                {"records": val_records, "model": str(models["segment"]), "supervision": seg["supervision"]},
-            ),
-        ):
-            rows.append(_masks_row(name, _evaluate(root, name, **inputs)))
+        rows = []
+        # Own photos with tags have no masks to compare with: the pipeline works all the same.
+        if RecordSet.open(train_records).has_masks:
+            for name, folder in maps.items():
+                rows.append(_maps_row(name, _evaluate(root, name, records=train_records, maps=str(folder))))
+            labels = _evaluate(root, "pseudo labels", records=train_records, masks=str(label_folder))
+            rows.append(_masks_row("pseudo labels", labels))
+        if RecordSet.open(val_records).has_masks:
+            inputs = {"model": str(models["segment"]), "supervision": seg["supervision"]}
+            rows.append(_masks_row("segmentation", _evaluate(root, "segmentation", records=val_records, **inputs)))
 
         pictures = root / "pictures.png"
         records = RecordSet.open(train_records)
@@ -141,7 +140,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             "settings": settings.as_dict(),
         }
         write_json(root / METRICS_FILE, metrics)
-        print(table_text(rows))
+        print(table_text(rows) if rows else "no masks to compare with: no table")
         print(f"{'pictures:':<17} {pictures}")
         for name, folder in models.items():
             print(f"{f'{name} model:':<17} {folder}")
@@ -164,6 +163,7 @@ def _make_records(settings: PipelineSettings, root: Path) -> tuple[str, str]:
                 output_dir=str(root / "records"),
                 labels_from=settings.labels_from,
                 classes=settings.classes,
+                mask_dir=settings.mask_dir,
                 saliency_dir=str(Path(voc_dir) / "saliency") if settings.use_saliency and is_train else "",
             )
         )

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 from oaa_tf.metrics_file import json_ready, origin, versions, write_json, write_metrics
 

@@ -137,7 +137,7 @@ def test_two_classes_share_a_body_and_differ_in_a_minor_part(body):
         np.testing.assert_array_equal(first.alpha[common], second.alpha[common])
         assert np.abs(first.color - second.color)[~common].max() > 0.3
         shares += [sprite.distinctive.sum() / sprite.alpha.sum() for sprite in (first, second)]
-    assert 0.1 < min(shares) and max(shares) < 0.25
+    assert min(shares) > 0.1 and max(shares) < 0.25
 
 
 def test_bodies_of_different_pairs_differ():

@@ -1,6 +1,9 @@
 """Training that is interrupted goes on as if nothing had happened."""
 
+import collections
 import os
+import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -14,6 +17,9 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import guarded
 from oaa_tf.models.networks import checkpoints_in, load_network
+from oaa_tf.progress import Progress
+from oaa_tf.training import loop
+from oaa_tf.training.checkpoint import TrainingCheckpoint
 
 KINDS = ("cls", "seg")
 
@@ -36,22 +42,50 @@ def steps_on_disk(work_dir: Path) -> list[int]:
     return [int(path.rpartition("-")[2]) for path in checkpoints_in(work_dir)]
 
 
-def interrupt_at(stage: TinyStage, step: int, number: signal.Signals = signal.SIGINT):
-    """A hook that sends the signal in the middle of a step; for `log_every=1`."""
+@pytest.fixture
+def eager():
+    """For tests to which the graph does not matter: building it takes seconds."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
 
-    def scalars() -> dict[str, float]:
-        if int(stage.model.optimizer.iterations.numpy()) == step:
-            os.kill(os.getpid(), number)
-        return {}
 
-    return scalars
+@pytest.fixture
+def finished(records: RecordSet, tmp_path_factory: pytest.TempPathFactory, tmp_path: Path) -> Path:
+    """A copy of the folder of a finished run of the classifier."""
+    return shutil.copytree(whole_run("cls", records, tmp_path_factory)[1], tmp_path / "finished")
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch):
+    """Does something in the middle of a step: `at_step(3, action)`."""
+
+    def install(step: int, action) -> None:
+        class WatchedProgress(Progress):
+            def advance(self, count: int = 1, note: str = "") -> None:
+                super().advance(count, note)
+                if self._done == step * count:
+                    action()
+
+        monkeypatch.setattr(loop, "Progress", WatchedProgress)
+
+    return install
 
 
 @pytest.fixture(scope="module", params=KINDS)
 def whole(request: pytest.FixtureRequest, records: RecordSet, tmp_path_factory: pytest.TempPathFactory):
     """An uninterrupted run: its kind, folder and results."""
-    folder = tmp_path_factory.mktemp(request.param)
-    return request.param, folder, TinyStage.make(request.param, records, folder).train()
+    return whole_run(request.param, records, tmp_path_factory)
+
+
+_whole_runs: dict[str, tuple[str, Path, dict[str, float]]] = {}
+
+
+def whole_run(kind: str, records: RecordSet, tmp_path_factory: pytest.TempPathFactory):
+    if kind not in _whole_runs:
+        folder = tmp_path_factory.mktemp(kind)
+        _whole_runs[kind] = kind, folder, TinyStage.make(kind, records, folder).train()
+    return _whole_runs[kind]
 
 
 def test_a_run_saves_its_last_two_checkpoints(whole) -> None:
@@ -62,40 +96,209 @@ def test_a_run_saves_its_last_two_checkpoints(whole) -> None:
     names = {"cls": {"loss", "gated_share", "exact_match"}, "seg": {"loss", "pixel_accuracy"}}
     assert results.keys() == names[kind]
     content = state(folder, 6)
-    # 17 layers or 16, with momentum; step and learning rate; metrics; and the table or the states of the dropouts.
+    groups = collections.Counter(name.partition("/")[0] for name in content)
     num_layers = {"cls": 17, "seg": 16}[kind]
-    assert len(content) == 4 * num_layers + 2 + {"cls": 3 * 2 + 4, "seg": 2 * 2 + 2}[kind]
+    assert groups["network"] == 2 * num_layers
+    # Momentum and the step.
+    assert groups["optimizer"] == 2 * num_layers + 1
+    assert groups["attention"] == (4 if kind == "cls" else 0)
+    # Two numbers per metric, and the states of the dropouts.
+    states = [value for name, value in content.items() if name.startswith("rest") and value.shape == (2,)]
+    assert len(states) == (0 if kind == "cls" else 2)
+    assert groups["rest"] - len(states) >= 2 * len(results)
     moved = state(folder, 4)
     assert sum(not np.array_equal(content[name], moved[name]) for name in content) > len(content) / 2
 
 
-@pytest.mark.parametrize("step", [1, 3, 4])
-def test_ctrl_c_and_going_on_is_the_same_as_going_on(whole, records: RecordSet, tmp_path: Path, step: int) -> None:
+def test_after_ctrl_c_and_a_crash_the_run_ends_as_if_nothing_had_happened(
+    whole, records: RecordSet, tmp_path: Path, at_step, capsys: pytest.CaptureFixture
+) -> None:
     kind, folder, results = whole
-    first = TinyStage.make(kind, records, tmp_path)
-    # Logging must not matter; steps 5 and 6 are the last window of `log_every=4`.
-    calls = interrupt_at(first, step)
+    at_step(3, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
-        first.train(scalars=calls) if step % 4 == 0 else _train_with_signal(first, step)
-    assert steps_on_disk(tmp_path)[-1] == step
-    second = TinyStage.make(kind, records, tmp_path)
-    assert second.train() == results
+        TinyStage.make(kind, records, tmp_path).train()
+    assert "tiny: checkpoint of step 3 written" in capsys.readouterr().out
+    assert steps_on_disk(tmp_path) == [2, 3]
+
+    def crash() -> None:
+        raise MemoryError
+
+    at_step(5, crash)
+    with pytest.raises(MemoryError):
+        TinyStage.make(kind, records, tmp_path).train()
+    assert "tiny: going on from step 3 of 6" in capsys.readouterr().out
+    assert steps_on_disk(tmp_path) == [3, 4]
+
+    at_step(0, crash)
+    assert TinyStage.make(kind, records, tmp_path).train() == results
+    assert "tiny: going on from step 4 of 6" in capsys.readouterr().out
     assert_same_state(folder, tmp_path, 6)
 
 
-def _train_with_signal(stage: TinyStage, step: int) -> None:
-    """Sends Ctrl-C while batch number `step` is made."""
-    batches = stage.batches
+@pytest.mark.usefixtures("eager")
+def test_sigterm_leaves_through_the_error_boundary(records: RecordSet, tmp_path: Path, at_step) -> None:
+    at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert guarded(TinyStage.make("cls", records, tmp_path).train) == 143
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps_on_disk(tmp_path)[-1] == 3
 
-    def interrupted(first_step: int):
-        for number, batch in enumerate(batches(first_step), first_step + 1):
-            if number == step:
-                os.kill(os.getpid(), signal.SIGINT)
-            yield batch
 
-    def dataset(first_step: int):
-        spec = batches(first_step).element_spec
-        return tf.data.Dataset.from_generator(lambda: interrupted(first_step), output_signature=spec)
+@pytest.mark.usefixtures("eager")
+def test_ctrl_c_in_the_last_step_finishes_the_training(records: RecordSet, tmp_path: Path, at_step) -> None:
+    at_step(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        TinyStage.make("cls", records, tmp_path, num_steps=2).train()
+    stage = TinyStage.make("cls", records, tmp_path, num_steps=2)
+    assert np.isfinite(list(stage.train().values())).all()
+    assert int(stage.model.optimizer.iterations.numpy()) == 2
 
-    stage.batches = dataset
-    stage.train()
+
+def test_a_finished_training_gives_its_results_again(whole, records: RecordSet) -> None:
+    kind, folder, results = whole
+    before = state(folder, 6)
+    assert TinyStage.make(kind, records, folder).train() == results
+    for name, value in state(folder, 6).items():
+        np.testing.assert_array_equal(value, before[name])
+
+
+def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
+    records: RecordSet, finished: Path, capsys: pytest.CaptureFixture
+) -> None:
+    final = state(finished, 6)
+    (data,) = (finished / "checkpoints").glob("step-6.data-*")
+    data.write_bytes(data.read_bytes()[:5000])
+    TinyStage.make("cls", records, finished).train()
+    output = capsys.readouterr().out
+    assert re.search(r"warning: .*step-6: cannot be restored \(.+\); going on from .*step-4\n", output)
+    assert "going on from step 4 of 6" in output
+    # The damaged one has been replaced.
+    for name, value in state(finished, 6).items():
+        np.testing.assert_array_equal(value, final[name])
+    load_network(finished)
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_damaged_checkpoint_never_outlives_a_good_one(records: RecordSet, finished: Path) -> None:
+    (data,) = (finished / "checkpoints").glob("step-6.data-*")
+    data.write_bytes(data.read_bytes()[:5000])
+    # Now step 5 is saved before step 6 is reached again.
+    stage = TinyStage.make("cls", records, finished)
+    checkpoint = TrainingCheckpoint(stage.model, finished, stage.hooks.extra_state)
+    assert checkpoint.restore() and checkpoint.saved_step == checkpoint.step == 4
+    stage.model.train_step(next(iter(stage.batches(4))))
+    checkpoint.save()
+    assert checkpoint.saved_step == 5
+    assert steps_on_disk(finished) == [4, 5]
+    load_network(finished)
+
+
+def test_without_any_readable_checkpoint_training_does_not_begin_again_by_itself(
+    records: RecordSet, finished: Path
+) -> None:
+    for data in (finished / "checkpoints").glob("*.data-*"):
+        data.write_bytes(b"")
+    with pytest.raises(UserError, match=r"step-6: cannot be restored \(.+\); delete .*/checkpoints to begin again"):
+        TinyStage.make("cls", records, finished).train()
+
+
+def test_a_checkpoint_of_other_variables_is_refused(records: RecordSet, finished: Path) -> None:
+    with pytest.raises(UserError, match=r"step-6: cannot be restored"):
+        TinyStage.make("cls", records, finished, fusions=("max",)).train()
+
+
+def names_of(records: RecordSet, stage: TinyStage, step: int) -> str:
+    batch = next(iter(stage.batches(step - 1)))
+    return ", ".join(records.image_ids[position] for position in batch["position"].numpy())
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize(
+    ("poisoned", "found", "what"),
+    [
+        pytest.param(3, 4, "the loss is", id="the next loss is NaN"),
+        pytest.param(4, 4, "the weights are", id="the loss is still finite when the weights overflow"),
+    ],
+)
+def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(
+    records: RecordSet, tmp_path: Path, at_step, poisoned: int, found: int, what: str
+) -> None:
+    stage = TinyStage.make("cls", records, tmp_path)
+    bias = stage.model.network.get_layer("class_aware_conv").bias
+    at_step(poisoned, lambda: bias.assign(tf.fill(bias.shape, np.nan)))
+    with pytest.raises(UserError) as caught:
+        stage.train()
+    message = str(caught.value)
+    assert message.startswith(f"{what} not finite at step {found} (images {names_of(records, stage, found)}): lower")
+    assert "--learning_rate" in message and "--clip_norm=10" in message
+    assert message.endswith("the checkpoint of step 2 is kept")
+    assert steps_on_disk(tmp_path) == [2]
+    for value in state(tmp_path, 2).values():
+        assert np.all(np.isfinite(value))
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_learning_rate_that_is_far_too_high_is_noticed(records: RecordSet, tmp_path: Path) -> None:
+    stage = TinyStage.make("seg", records, tmp_path, learning_rate=1e30, clip_norm=0.0)
+    with pytest.raises(UserError, match="not finite at step 2 .*no checkpoint yet"):
+        stage.train()
+    assert steps_on_disk(tmp_path) == []
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_full_disk_is_one_line_and_loses_nothing(records: RecordSet, tmp_path: Path, monkeypatch) -> None:
+    stage = TinyStage.make("cls", records, tmp_path)
+    original = tf.train.Checkpoint.write
+
+    def write(checkpoint, path, *arguments, **options):
+        if path.endswith("step-4"):
+            raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\nand many more lines")
+        return original(checkpoint, path, *arguments, **options)
+
+    monkeypatch.setattr(tf.train.Checkpoint, "write", write)
+    with pytest.raises(UserError) as caught:
+        stage.train()
+    assert re.fullmatch(
+        r".*/checkpoints: cannot write the checkpoint of step 4 \(No space left on device\); free space and run the"
+        r" same command again to go on from step 2",
+        str(caught.value),
+    )
+    assert steps_on_disk(tmp_path) == [2]
+
+
+def events(work_dir: Path) -> dict[str, dict[int, tf.Tensor]]:
+    """Scalars of the event files by tag and step; other summaries as None."""
+    found: dict[str, dict[int, float]] = {}
+    for path in sorted((work_dir / "tensorboard").glob("events*")):
+        for data in tf.data.TFRecordDataset(str(path)):
+            event = Event.FromString(data.numpy())
+            for value in event.summary.value:
+                array = tf.make_ndarray(value.tensor)
+                found.setdefault(value.tag, {})[event.step] = float(array) if array.dtype == np.float32 else None
+    return found
+
+
+@pytest.mark.usefixtures("eager")
+def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
+    stage = TinyStage.make("cls", records, tmp_path, log_every=2, num_steps=5, divide_at_step=3)
+    pictures = []
+
+    def draw(step: int) -> None:
+        pictures.append(step)
+        tf.summary.image("drawn", np.zeros((1, 4, 4, 3), np.uint8), step=step)
+
+    results = stage.train(scalars=lambda: {"coverage": 0.25}, pictures=draw, pictures_every=2)
+    found = events(tmp_path)
+    assert found.keys() == {
+        *("loss", "gated_share", "exact_match", "coverage", "images_per_second", "learning_rate", "flags", "drawn")
+    }
+    # Every second step, and the last one; the last window is step 5 alone.
+    assert list(found["loss"]) == [2, 4, 5]
+    assert found["loss"][5] == pytest.approx(results["loss"])
+    assert found["coverage"] == {2: 0.25, 4: 0.25, 5: 0.25}
+    assert [round(rate, 6) for rate in found["learning_rate"].values()] == [0.01, 0.001, 0.001]
+    assert all(rate > 0 for rate in found["images_per_second"].values())
+    assert pictures == [0, 2, 4] == list(found["drawn"])
+    assert list(found["flags"]) == [0]
