@@ -1,8 +1,8 @@
 """The paper's losses (Eq. 1, 6-9) and the segmentation loss, all computed from logits: there is no log(0).
 
 Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p
-in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar, the
-mean over the batch.
+in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar,
+the mean over the batch.
 """
 
 import tensorflow as tf

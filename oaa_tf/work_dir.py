@@ -14,7 +14,7 @@ METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
 _INPUTS_FILE = "inputs.json"
 _LOCK_FILE = ".lock"
-_NO_RESULTS = (FLAGS_FILE, _INPUTS_FILE, _LOCK_FILE, "tensorboard")
+_NO_RESULTS = (FLAGS_FILE, _INPUTS_FILE, "tensorboard")
 
 
 class WorkDir:
@@ -61,7 +61,7 @@ class WorkDir:
         work_dir = cls(path, lock)
         try:
             if inputs is not None and work_dir._has_results():
-                work_dir._check_flags(settings)
+                work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
             work_dir._write(FLAGS_FILE, settings.as_flags())
             if inputs is not None:
@@ -89,21 +89,19 @@ class WorkDir:
         except ValueError:
             raise UserError(f"{path}: damaged; delete it and run the stage again") from None
 
-    def _is_begun(self) -> bool:
-        """Whether a run has left anything but its flags: one that stopped at a mistyped flag has not."""
-        return any(child.name != FLAGS_FILE and not child.name.startswith(".") for child in self.path.iterdir())
-
     def _write(self, name: str, text: str) -> None:
         with atomic_write(self.path / name) as file:
             file.write(text.encode())
 
     def _has_results(self) -> bool:
-        return any(child.name not in _NO_RESULTS for child in self.path.iterdir())
+        # Hidden files are the lock, what an interrupted write has left, or somebody's file manager's.
+        return any(child.name not in _NO_RESULTS and child.name[0] != "." for child in self.path.iterdir())
 
-    def _check_flags(self, settings: Settings) -> None:
+    def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
         before = _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
-        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume()):
+        # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
+        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - inputs.keys() - {"work_dir"}):
             if before.get(name) != now.get(name):
                 raise UserError(
                     f"--work_dir={self.path} was begun with {before.get(name) or f'no --{name}'}, not"

@@ -47,7 +47,7 @@ def reference_segmentation(logits, labels) -> float:
 
 
 def example(seed: int, *, batch=2, height=3, width=4, classes=3):
-    """Logits, targets with about half of the cells at 0, and a valid mask with padding at the lower and right border."""
+    """Logits, targets with about half of the cells at 0, and a valid mask with padding at two borders."""
     generator = np.random.default_rng(seed)
     logits = generator.normal(0, 2, (batch, height, width, classes)).astype(np.float32)
     targets = generator.uniform(0, 1, logits.shape).astype(np.float32)

@@ -44,8 +44,6 @@ def prepare_network(
         take_common_layers(settings.initial_weights, description, network, backbone)
     else:
         load_backbone_weights(backbone, settings.backbone_weights)
-    # Not before: a run that stops at mistyped weights leaves nothing that would bind the next one.
-    description.write(work_dir)
     # Only now is the work_dir bound to these settings: the weights are there.
     description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)

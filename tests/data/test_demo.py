@@ -197,7 +197,7 @@ def test_foreign_folders_and_files_are_refused_and_kept(tmp_path):
 @pytest.mark.parametrize("text", ["", "[]", "{}", "not json"])
 def test_a_foreign_marker_is_refused(tmp_path, text):
     (tmp_path / "demo.json").write_text(text)
-    with pytest.raises(UserError, match="demo.json"):
+    with pytest.raises(UserError, match=r"demo\.json"):
         demo.write_demo_data(tmp_path, **PARAMETERS)
     assert (tmp_path / "demo.json").read_text() == text
 

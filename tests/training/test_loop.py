@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import TinyStage
 from tensorboard.compat.proto.event_pb2 import Event
+from tiny_stage import TinyStage
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
@@ -22,6 +22,9 @@ from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 
 KINDS = ("cls", "seg")
+
+# About what the fixture `eager` does not reach, rightly.
+pytestmark = pytest.mark.filterwarnings("ignore:Even though the `tf.config")
 
 
 def state(work_dir: Path, step: int) -> dict[str, np.ndarray]:
@@ -242,7 +245,7 @@ def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(
 @pytest.mark.usefixtures("eager")
 def test_a_learning_rate_that_is_far_too_high_is_noticed(records: RecordSet, tmp_path: Path) -> None:
     stage = TinyStage.make("seg", records, tmp_path, learning_rate=1e30, clip_norm=0.0)
-    with pytest.raises(UserError, match="not finite at step 2 .*no checkpoint yet"):
+    with pytest.raises(UserError, match=r"not finite at step 2 .*no checkpoint yet"):
         stage.train()
     assert steps_on_disk(tmp_path) == []
 

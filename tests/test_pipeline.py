@@ -1,0 +1,65 @@
+"""The pipeline in one process on tiny data: the table's rows, resuming, and data without masks."""
+
+import json
+import shutil
+
+import cv2
+import pytest
+
+from oaa_tf import pipeline
+from oaa_tf.errors import UserError
+from oaa_tf.launch import parse
+
+TINY = {
+    "train_cls": ("--train_cls.fusions=max,average", "--train_cls.gate=none"),
+    "train_integral": (),
+    "train_seg": ("--train_seg.frame_size=56",),
+}
+
+
+def settings(voc, work_dir, *extra: str) -> pipeline.PipelineSettings:
+    arguments = [f"--voc_dir={voc}", f"--work_dir={work_dir}", "--backbone_weights=none", "--num_pictures=2"]
+    for stage, own in TINY.items():
+        common = ("width=2", "image_size=48", "batch_size=2", "num_steps=4", "initializer=he", "clip_norm=10")
+        arguments += [*(f"--{stage}.{option}" for option in common), f"--{stage}.new_layer_multiplier=1", *own]
+    return parse(pipeline.PipelineSettings, "pipeline", [*arguments, *extra])
+
+
+def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
+    chosen = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg")
+    metrics = pipeline.run(chosen)
+
+    rows = {row["name"]: row for row in metrics["rows"]}
+    assert list(rows) == [
+        *("CAM", "OAA max", "OAA average", "OAA+ MCE", "OAA+ hybrid", "pseudo labels", "segmentation")
+    ]
+    assert {rows[name]["split"] for name in rows if name != "segmentation"} == {"train"}
+    assert rows["segmentation"]["split"] == "val"
+    assert rows["CAM"]["supervision"] == "image labels"
+    assert rows["segmentation"]["supervision"] == "image labels + saliency"
+    assert all(0 <= row["mean_iou"] <= 1 for row in rows.values())
+    assert rows["segmentation"]["labelled_share"] == 1
+    picture = cv2.imread(str(tmp_path / "work/pictures.png"))
+    assert picture.shape[0] > 100
+    table = capsys.readouterr().out
+    assert f"{100 * rows['CAM']['mean_iou']:.1f}" in table
+
+    checkpoints = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")}
+    assert pipeline.run(chosen)["rows"] == metrics["rows"]
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
+    assert json.loads((tmp_path / "work/metrics.json").read_text())["rows"] == metrics["rows"]
+
+
+def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):
+    shutil.rmtree(tiny_voc / "SegmentationClass")
+    shutil.rmtree(tiny_voc / "saliency")
+    metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", "--nouse_saliency", "--nocompare_losses"))
+    assert metrics["rows"] == []
+    assert (tmp_path / "work/saved_models/segment/saved_model.pb").exists()
+    assert not (tmp_path / "work/train_integral_mce").exists()
+
+
+@pytest.mark.parametrize("flag", ["--train_cls.num_stpes=3", "--train_cls.gate=papr"])
+def test_wrong_stage_flags_are_refused(tiny_voc, tmp_path, flag):
+    with pytest.raises(UserError, match=r"train_cls\.(num_steps|gate)"):
+        settings(tiny_voc, tmp_path, flag)

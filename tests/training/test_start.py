@@ -1,0 +1,93 @@
+"""What a stage does before its first step."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from tiny_stage import TinyStage
+
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.training.settings import AttentionTrainingSettings
+from oaa_tf.training.start import choose_strategy, prepare_network
+
+
+def settings_for(records: RecordSet, work_dir: Path, **options) -> AttentionTrainingSettings:
+    options = {"image_size": 32, "width": 2, "backbone_weights": "none", "initializer": "he"} | options
+    return AttentionTrainingSettings(records=str(records.manifest_path), work_dir=str(work_dir), **options)
+
+
+def prepare(task: str, records: RecordSet, work_dir: Path, **options):
+    work_dir.mkdir(exist_ok=True)
+    settings = settings_for(records, work_dir, **options)
+    return prepare_network(task, records, settings, settings.schedule, work_dir)
+
+
+def test_the_seed_decides_the_weights(records: RecordSet, tmp_path: Path) -> None:
+    first, again, other = (
+        prepare("attention", records, tmp_path / name, seed=seed)[0].get_weights()
+        for name, seed in (("first", 1), ("again", 1), ("other", 2))
+    )
+    for one, two in zip(first, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_the_network_is_described_in_the_work_dir(records: RecordSet, tmp_path: Path) -> None:
+    prepare("attention", records, tmp_path)
+    assert NetworkDescription.read(tmp_path) == NetworkDescription("attention", records.classes, 32, width=2)
+
+
+def test_settings_reach_the_optimizer_and_the_layers(records: RecordSet, tmp_path: Path) -> None:
+    network, optimizer = prepare(
+        "attention", records, tmp_path, momentum=0.7, weight_decay=0.03, clip_norm=4.0, freeze_blocks=3
+    )
+    assert (optimizer.momentum, optimizer.l2, optimizer.global_clipnorm) == (0.7, 0.03, 4.0)
+    assert optimizer.multipliers[network.get_layer("extra_conv1").kernel.path] == 10
+    assert len(network.trainable_variables) == 2 * (17 - 7)
+
+
+@pytest.mark.filterwarnings("ignore:Even though the `tf.config")
+def test_starting_from_another_stage(records: RecordSet, tmp_path: Path) -> None:
+    tf.config.run_functions_eagerly(True)
+    try:
+        stage = TinyStage.make("cls", records, tmp_path / "cls", num_steps=1)
+        stage.train()
+    finally:
+        tf.config.run_functions_eagerly(False)
+    trained = stage.model.network
+    same, _ = prepare("attention", records, tmp_path / "same", initial_weights=str(tmp_path / "cls"))
+    for one, other in zip(same.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    segmentation, _ = prepare("segmentation", records, tmp_path / "seg", initial_weights=str(tmp_path / "cls"))
+    for one, other in zip(
+        segmentation.get_layer("vgg16").get_weights(), trained.get_layer("vgg16").get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("option", ["backbone_weights", "initial_weights"])
+def test_weights_that_are_missing_leave_a_work_dir_that_can_still_be_used(
+    records: RecordSet, tmp_path: Path, option: str
+) -> None:
+    with pytest.raises(UserError, match="missing"):
+        prepare("attention", records, tmp_path, **{option: str(tmp_path / "missing.h5")})
+    assert list(tmp_path.iterdir()) == []
+    prepare("attention", records, tmp_path, width=3)
+
+
+def test_a_work_dir_of_other_classes_is_refused(records: RecordSet, tmp_path: Path) -> None:
+    prepare("attention", records, tmp_path)
+    before = (tmp_path / "network.json").read_text()
+    other = dataclasses.make_dataclass("Other", ["classes"])(classes=("bird", *records.classes[1:]))
+    settings = settings_for(records, tmp_path)
+    with pytest.raises(UserError, match="has classes cat, dog, cow, not bird, dog, cow; use another --work_dir"):
+        prepare_network("attention", other, settings, settings.schedule, tmp_path)
+    assert (tmp_path / "network.json").read_text() == before
+
+
+def test_one_device_needs_no_strategy() -> None:
+    assert choose_strategy().num_replicas_in_sync == 1
