@@ -5,18 +5,17 @@ It is both the classifier, which pools its score maps, and the integral attentio
 
 import keras
 
+from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 
 
-def class_aware_network(
-    backbone: keras.Model, num_classes: int, *, initializer: str | keras.Initializer = "he_normal"
-) -> keras.Model:
+def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer: str = "he") -> keras.Model:
     """Builds the network from images to score maps.
 
     Args:
         backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
         num_classes: Number of classes C.
-        initializer: Initialisation of the three 3x3 kernels; the 1x1 kernel is Gaussian (0.01), biases are zero.
+        initializer: One of `INITIALIZERS`, for the three 3x3 kernels. The 1x1 kernel is small, biases are 0.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to the score maps F, float32
@@ -27,9 +26,14 @@ def class_aware_network(
     channels = backbone.output.shape[-1]
     for index in range(1, 4):
         x = keras.layers.Conv2D(
-            channels, 3, padding="same", activation="relu", kernel_initializer=initializer, name=f"extra_conv{index}"
+            channels,
+            3,
+            padding="same",
+            activation="relu",
+            kernel_initializer=INITIALIZERS[initializer](),
+            name=f"extra_conv{index}",
         )(x)
     # Scores start near zero, whatever the initialisation before them: there is no ReLU behind this layer.
-    small = keras.initializers.RandomNormal(stddev=0.01)
+    small = INITIALIZERS["gaussian"]()
     scores = keras.layers.Conv2D(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
     return keras.Model(images, scores, name="class_aware_network")

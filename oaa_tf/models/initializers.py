@@ -1,6 +1,7 @@
 """Initialisation of convolutions that follow a ReLU."""
 
 import math
+from collections.abc import Callable
 
 import keras
 from keras import ops
@@ -31,3 +32,14 @@ class CenteredHeNormal(keras.initializers.Initializer):
     def get_config(self):
         """Returns the configuration."""
         return {"seed": self.seed}
+
+
+INITIALIZERS: dict[str, Callable[[], keras.Initializer]] = {
+    "gaussian": lambda: keras.initializers.RandomNormal(stddev=0.01),
+    "he": keras.initializers.HeNormal,
+    "centered_he": CenteredHeNormal,
+}
+"""Initialisation of new layers by name: the paper's, and two that train faster, the last one also from scratch.
+
+Make one for each layer: one that is shared gives every layer of the same shape the same kernel.
+"""

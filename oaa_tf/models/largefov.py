@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.losses import segmentation_loss
+from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.trained_network import TrainedNetwork
 
@@ -13,7 +14,7 @@ def largefov_network(
     backbone: keras.Model,
     num_classes: int,
     *,
-    initializer: str | keras.Initializer = "he_normal",
+    initializer: str = "he",
     channels: int = 1024,
     dropout: float = 0.5,
     seed: int = 0,
@@ -23,7 +24,7 @@ def largefov_network(
     Args:
         backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
         num_classes: Number of foreground classes C.
-        initializer: Initialisation of fc6 and fc7; the score layer's kernel is Gaussian (0.01), biases are zero.
+        initializer: One of `INITIALIZERS`, for fc6 and fc7. The score kernel is small, biases are 0.
         channels: Channels of fc6 and fc7.
         dropout: Rate of the dropout behind fc6 and fc7.
         seed: Seed of the dropout; its state counts the steps and belongs into checkpoints.
@@ -42,11 +43,11 @@ def largefov_network(
             padding="same",
             dilation_rate=dilation,
             activation="relu",
-            kernel_initializer=initializer,
+            kernel_initializer=INITIALIZERS[initializer](),
             name=name,
         )(x)
         x = keras.layers.Dropout(dropout, seed=seed + index, name=f"{name}_dropout")(x)
-    small = keras.initializers.RandomNormal(stddev=0.01)
+    small = INITIALIZERS["gaussian"]()
     logits = keras.layers.Conv2D(num_classes + 1, 1, kernel_initializer=small, dtype="float32", name="score")(x)
     return keras.Model(images, logits, name="deeplab_largefov")
 

@@ -11,7 +11,6 @@ import tensorflow as tf
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.initializers import CenteredHeNormal
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
 
@@ -38,22 +37,21 @@ class NetworkDescription:
     width: int = 64
     backbone: str = "vgg16"
 
-    def build(self, *, initializer: str = "he", seed: int = 0) -> tuple[keras.Model, keras.Model]:
+    def build(self, *, initializer: str = "gaussian", seed: int = 0) -> tuple[keras.Model, keras.Model]:
         """Builds the network.
 
         Args:
-            initializer: "he", or "gaussian" (standard deviation 0.01), for the new layers.
+            initializer: One of `INITIALIZERS`, for the new layers but the last.
             seed: Seed of dropout.
 
         Returns:
             The network and, inside it, its backbone.
         """
-        kernels = CenteredHeNormal() if initializer == "he" else keras.initializers.RandomNormal(stddev=0.01)
         backbone = vgg16_backbone(self.width)
         if self.task == "attention":
-            return class_aware_network(backbone, len(self.classes), initializer=kernels), backbone
+            return class_aware_network(backbone, len(self.classes), initializer=initializer), backbone
         channels = 16 * self.width
-        network = largefov_network(backbone, len(self.classes), initializer=kernels, channels=channels, seed=seed)
+        network = largefov_network(backbone, len(self.classes), initializer=initializer, channels=channels, seed=seed)
         return network, backbone
 
     def write(self, work_dir: Path) -> None:

@@ -6,6 +6,7 @@ from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
+from oaa_tf.models.initializers import INITIALIZERS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,9 +23,7 @@ class TrainingSettings(Settings):
     weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
-    initializer: str = setting(
-        "gaussian", help="Kernels of the new layers: Gaussian (0.01) or centered He.", choices=("gaussian", "he")
-    )
+    initializer: str = setting("gaussian", help="Kernels of the new layers but the last.", choices=tuple(INITIALIZERS))
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
     width: int = setting(64, help="Channels of VGG16's first block; 64 is VGG16.", minimum=1)

@@ -17,7 +17,7 @@ def test_one_score_map_per_class_at_stride_8() -> None:
 
 
 def test_the_new_layers_are_those_of_the_paper() -> None:
-    network = class_aware_network(vgg16_backbone(2), 5, initializer=keras.initializers.RandomNormal(stddev=0.01))
+    network = class_aware_network(vgg16_backbone(2), 5, initializer="gaussian")
     new = [layer for layer in network.layers if isinstance(layer, keras.layers.Conv2D)]
     assert [layer.kernel.shape for layer in new] == [(3, 3, 16, 16)] * 3 + [(1, 1, 16, 5)]
     assert [layer.activation.__name__ for layer in new] == ["relu"] * 3 + ["linear"]

@@ -55,10 +55,16 @@ def test_loading_gives_back_description_and_weights(
 def test_initialisation_of_the_new_layers() -> None:
     description = NetworkDescription("attention", CLASSES, image_size=48, width=8)
     # He initialisation for inputs that a ReLU has made, without their mean; the score layer is small in any case.
-    for initializer, deviation in (("gaussian", 0.01), ("he", np.sqrt(2 / (1 - 1 / np.pi) / (9 * 64)))):
+    for initializer, deviation in (
+        ("gaussian", 0.01),
+        ("he", np.sqrt(2 / (9 * 64))),
+        ("centered_he", np.sqrt(2 / (1 - 1 / np.pi) / (9 * 64))),
+    ):
         network, _ = description.build(initializer=initializer)
         assert np.std(network.get_layer("extra_conv1").kernel) == pytest.approx(deviation, rel=0.1)
         assert np.std(network.get_layer("class_aware_conv").kernel) == pytest.approx(0.01, rel=0.3)
+        first, second = (np.asarray(network.get_layer(f"extra_conv{index}").kernel) for index in (1, 2))
+        assert not np.array_equal(first, second)
 
 
 def test_writing_twice_is_fine_and_another_network_is_refused(tmp_path: Path) -> None:
