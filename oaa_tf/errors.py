@@ -1,4 +1,4 @@
-"""The one exception that a user's mistake raises anywhere in OAA-TF."""
+"""The one exception that a user's mistake raises anywhere in OAA-TF, and how it quotes others."""
 
 
 class UserError(Exception):
@@ -10,3 +10,8 @@ class UserError(Exception):
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
+
+
+def first_line(error: Exception) -> str:
+    """The beginning of an error's message, to quote in a `UserError`: in TensorFlow it can have many lines, or none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]

@@ -14,9 +14,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import keras
+import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_function, segmentation_function
 from oaa_tf.models.networks import load_network
@@ -53,16 +53,19 @@ def run(settings: ExportSettings) -> dict[str, Any]:
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        archive = keras.export.ExportArchive()
-        archive.track(network)
-        archive.add_endpoint(name, make(network, image_size))
-        archive.write_out(str(temporary), verbose=False)
+        module = tf.Module()
+        # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
+        module.network_weights = [weight.value for weight in network.weights]
+        function = make(network, image_size)
+        setattr(module, name, function)
+        signatures = {name: function, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: function}
+        tf.saved_model.save(module, str(temporary), signatures)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
         shutil.rmtree(output, ignore_errors=True)
         temporary.rename(output)
-    except OSError as error:
-        raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
+    except (OSError, tf.errors.OpError) as error:
+        raise UserError(f"--output_dir={output}: cannot be written ({first_line(error)})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")

@@ -213,9 +213,9 @@ def settings_from_flags(settings_class: type[Settings], flag_values: flags.FlagV
         return settings_class(**values)
     except UserError as error:
         message = str(error)
-        culprit = message.removeprefix("--").partition("=")[0]
+        culprit = re.match(r"--(\w+)", message)
         # A value taken from the outer command keeps the outer flag's name.
-        if f"{prefix}{culprit}" in flag_values:
+        if culprit and f"{prefix}{culprit[1]}" in flag_values:
             message = message.replace("--", f"--{prefix}", 1)
         raise UserError(message) from None
 

@@ -36,6 +36,8 @@ class TrainSettings(Settings):
             raise UserError(f"--seed={self.seed}: unlucky")
         if self.num_steps == 13:
             raise UserError(f"--num_steps={self.num_steps}: unlucky")
+        if self.gate == "none" and self.num_steps == 14:
+            raise UserError("--gate: none is unlucky with 14 steps")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -270,6 +272,7 @@ def test_what_the_pipeline_fills_in_may_stand_in_a_preset(tmp_path: Path) -> Non
         ("--train_cls.num_steps=0", "--train_cls.num_steps=0: expected at least 1"),
         ("--train_cls.num_steps=13", "--train_cls.num_steps=13: unlucky"),
         ("--seed=13", "--seed=13: unlucky"),
+        ("--train_cls.gate=none\n--train_cls.num_steps=14", "--train_cls.gate: none is unlucky"),
         ("--seed=-1", "--seed=-1: expected at least 0"),
         ("--trian_cls.num_steps=3", "--trian_cls.num_steps=3: 'trian_cls' is not a stage"),
         ("num_steps=3", "unexpected argument 'num_steps=3'"),

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.data.atomic import atomic_write
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
@@ -90,11 +90,6 @@ class NetworkDescription:
             raise UserError(f"{path}: no such file; expected the work_dir of a training stage") from None
         except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError):
             raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
-
-
-def first_line(error: Exception) -> str:
-    """The beginning of an error's message, which in TensorFlow can have many lines."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
 
 
 def _shown(value: object) -> str:

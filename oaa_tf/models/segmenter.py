@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""
@@ -29,9 +29,8 @@ class Segmenter:
         try:
             self.classes = tuple(json.loads((folder / CLASSES_FILE).read_text()))
             self._model = tf.saved_model.load(str(folder))
-        except (OSError, ValueError, tf.errors.OpError) as error:
-            reason = str(error).strip().splitlines()[0][:120]
-            raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({reason})") from None
+        except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
+            raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
         if "segment" not in self._model.signatures:
             found = ", ".join(self._model.signatures) or "none"
             raise UserError(f"--model={folder}: expected the signature segment (a model of train_seg), found {found}")

@@ -5,7 +5,7 @@ import warnings
 
 import keras
 
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.initializers import CenteredHeNormal
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
@@ -72,10 +72,9 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
             reference = keras.applications.VGG16(weights=weights, include_top=False)
         values = reference.get_weights()
     except Exception as error:  # Keras raises a different type for every way in which a file can be wrong.
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"--backbone_weights={weights}: cannot be read as VGG16 weights without top in Keras' h5 format"
-            f" ({first_line[:160]})"
+            f" ({first_line(error)})"
         ) from None
     if [value.shape for value in values] != [weight.shape for weight in backbone.weights]:
         raise UserError(f"--backbone_weights={weights} needs --width=64, the width of VGG16")

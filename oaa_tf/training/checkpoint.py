@@ -6,8 +6,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from oaa_tf.data.atomic import atomic_write
-from oaa_tf.errors import UserError
-from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in, first_line
+from oaa_tf.errors import UserError, first_line
+from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.models.trained_network import TrainedNetwork
 
 _NUM_KEPT = 2
@@ -30,7 +30,8 @@ class TrainingCheckpoint:
             extra: Further variables by name, such as the attention table's.
         """
         self._model = model
-        model.optimizer.build(model.network.trainable_variables)
+        with model.distribute_strategy.scope():
+            model.optimizer.build(model.network.trainable_variables)
         weights = model.network.weights
         weight_paths = {id(weight) for weight in weights}
         # Everything else that Keras keeps: metrics and the states of random number generators.

@@ -98,7 +98,7 @@ def train(
 
     @tf.function
     def train_step(batch):
-        return strategy.run(model.train_step, args=(batch,))
+        strategy.run(model.train_step, args=(batch,))
 
     writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
     first_step = checkpoint.step
@@ -114,7 +114,9 @@ def train(
         for step, batch in enumerate(strategy.experimental_distribute_dataset(batches(first_step)), first_step + 1):
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
-            results = _as_floats(strategy, train_step(batch))
+            train_step(batch)
+            # Not what the step returns: with several replicas, each knows its own part of the batch only.
+            results = _as_floats(model.metric_results())
             if not math.isfinite(results["loss"]):
                 raise UserError(_diverged("loss is", step, strategy, batch, records, checkpoint))
             progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
@@ -135,12 +137,11 @@ def train(
     if stop.received is not None:
         # Now with the usual handler in place.
         signal.raise_signal(stop.received)
-    return _as_floats(strategy, model.metric_results())
+    return _as_floats(model.metric_results())
 
 
-def _as_floats(strategy: tf.distribute.Strategy, values: Mapping[str, tf.Tensor]) -> dict[str, float]:
-    """Metrics are synchronised over replicas, so that any replica's value is the value."""
-    return {name: float(strategy.experimental_local_results(value)[0]) for name, value in values.items()}
+def _as_floats(values: Mapping[str, tf.Tensor]) -> dict[str, float]:
+    return {name: float(value) for name, value in values.items()}
 
 
 def _diverged(

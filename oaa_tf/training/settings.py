@@ -31,7 +31,7 @@ class TrainingSettings(Settings):
     flip: bool = setting(True, help="Mirror half of the training images.")
     min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
-    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0)
+    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)
 

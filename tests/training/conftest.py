@@ -1,4 +1,3 @@
-import keras
 import pytest
 from tiny_voc import make_tiny_records
 
@@ -9,8 +8,3 @@ from oaa_tf.data.records import RecordSet
 def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
     """Four images with three classes, one image with two of them."""
     return make_tiny_records(tmp_path_factory.mktemp("records"))
-
-
-@pytest.fixture(autouse=True)
-def _fresh_keras_names() -> None:
-    keras.backend.clear_session()

@@ -5,6 +5,9 @@ import os
 import re
 import shutil
 import signal
+import subprocess
+import sys
+import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -305,3 +308,67 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
     assert all(rate > 0 for rate in found["images_per_second"].values())
     assert pictures == [0, 2, 4] == list(found["drawn"])
     assert list(found["flags"]) == [0]
+
+
+def test_two_replicas_train_as_one(tmp_path: Path) -> None:
+    # In a process of its own: the number of devices is fixed once TensorFlow has started.
+    script = """
+        import dataclasses
+        import sys
+        from pathlib import Path
+
+        import numpy as np
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        from oaa_tf.errors import UserError
+        from tiny_stage import TinyStage
+        from tiny_voc import make_tiny_records
+
+        root = Path(sys.argv[1])
+        records = make_tiny_records(root / "records")
+        options = {"batch_size": 4, "num_steps": 3, "log_every": 1, "clip_norm": 0.0, "learning_rate": 0.01}
+        one = TinyStage.make("cls", records, root / "one", **options)
+        expected = one.train()
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        two = TinyStage.make("cls", records, root / "two", strategy, **options)
+        before = two.model.network.get_weights()
+        results = two.train()
+        for name, value in expected.items():
+            np.testing.assert_allclose(results[name], value, rtol=1e-4, err_msg=name)
+        changes = []
+        for first, value, other in zip(before, one.model.network.get_weights(), two.model.network.get_weights()):
+            np.testing.assert_allclose(other, value, atol=1e-4)
+            changes.append(np.abs(value - first).max())
+        assert max(changes) > 1e-2
+        table, other = one.model.cumulative_attention, two.model.cumulative_attention
+        np.testing.assert_array_equal(other.num_updates, table.num_updates)
+        assert np.abs(np.int32(other.maximum.numpy()) - table.maximum.numpy()).max() <= 1
+
+        # The second replica's part of the batch counts as much as the first one's.
+        def poisoned(first_step):
+            def poison(batch):
+                labels = tf.concat([batch["labels"][:3], batch["labels"][3:] * np.inf], axis=0)
+                return batch | {"labels": labels}
+            return two.batches_without_poison(first_step).map(poison)
+
+        two.batches_without_poison, two.batches = two.batches, poisoned
+        two.settings = dataclasses.replace(two.settings, num_steps=4)
+        try:
+            two.train()
+        except UserError as error:
+            assert "the loss is not finite at step 4" in str(error), error
+            assert str(error).count(",") >= 4, error
+        else:
+            raise AssertionError("NaN in the second replica went unnoticed")
+    """
+    folder = Path(__file__).parent
+    path = os.pathsep.join(map(str, (folder, folder.parent, folder.parents[1])))
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path},
+    )
+    assert result.returncode == 0, result.stderr[-3000:]

@@ -41,6 +41,7 @@ def test_defaults_are_the_papers() -> None:
         ({"initializer": "zeros"}, "--initializer=zeros: expected one of gaussian, he, centered_he"),
         ({"freeze_blocks": 6}, "--freeze_blocks=6: expected at most 5"),
         ({"seed": -1}, "--seed=-1: expected at least 0"),
+        ({"seed": 2**32}, "--seed=4294967296: expected at most 4294967295"),
     ],
 )
 def test_bad_values_are_named(values: dict, message: str) -> None:

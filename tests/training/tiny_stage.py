@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import tensorflow as tf
+
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.records import RecordSet
@@ -27,7 +29,9 @@ class TinyStage:
     work_dir: Path
 
     @classmethod
-    def make(cls, kind: str, records: RecordSet, work_dir: Path, **options) -> "TinyStage":
+    def make(
+        cls, kind: str, records: RecordSet, work_dir: Path, strategy: tf.distribute.Strategy | None = None, **options
+    ) -> "TinyStage":
         """`kind` is "cls", with the attention table, or "seg", with dropout."""
         work_dir.mkdir(exist_ok=True)
         common = {
@@ -49,16 +53,18 @@ class TinyStage:
         }
         if kind == "cls":
             settings = TrainClsSettings(**common | {"gate": "none", "fusions": ("max", "average")} | options)
-            network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir)
             table = CumulativeAttention(records.first_slots, settings.views.grid, fusions=settings.fusions)
-            model = AttentionClassifier(network, table, gate=settings.gate)
+            with (strategy or tf.distribute.get_strategy()).scope():
+                network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir)
+                model = AttentionClassifier(network, table, gate=settings.gate)
+                model.compile(optimizer=optimizer, jit_compile=False)
             hooks = Hooks(extra_state={"attention": table.variables})
         else:
             settings = TrainSegSettings(**common | {"labels": "masks", "frame_size": 40} | options)
             network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir)
             model = DeepLabLargeFOV(network)
+            model.compile(optimizer=optimizer, jit_compile=False)
             hooks = Hooks()
-        model.compile(optimizer=optimizer, jit_compile=False)
         return cls(records, settings, model, hooks, work_dir)
 
     def batches(self, first_step: int):

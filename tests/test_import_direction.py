@@ -1,0 +1,106 @@
+"""Imports run one way, so that every part can be understood with what lies below it alone."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+# Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
+LEVELS = (
+    ("errors", "progress"),
+    ("launch", "data"),
+    ("losses", "metrics", "metrics_file", "pseudo_labels", "visualization", "work_dir"),
+    ("attention",),
+    ("models",),
+    ("training", "picture_grid"),
+    (
+        *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg"),
+        *("evaluate", "export", "predict"),
+    ),
+    ("pipeline",),
+    ("tools",),
+)
+LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
+
+
+def module_name(path: Path) -> str:
+    name = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+MODULES = {module_name(path): path for folder in ("oaa_tf", "tools") for path in sorted((ROOT / folder).rglob("*.py"))}
+
+
+def imports(path: Path) -> set[str]:
+    """All modules that a file names in import statements, wherever they stand, in full."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}:{node.lineno}: relative import"
+            found |= {
+                f"{node.module}.{alias.name}" if f"{node.module}.{alias.name}" in MODULES else node.module
+                for alias in node.names
+            }
+    return found
+
+
+def part_of(module: str) -> str:
+    """The part of the project that a module belongs to: "data" for `oaa_tf.data.frame`."""
+    names = module.split(".")
+    return names[1] if names[0] == "oaa_tf" and len(names) > 1 else names[0]
+
+
+def own_imports(module: str) -> set[str]:
+    return {name for name in imports(MODULES[module]) if name.split(".")[0] in ("oaa_tf", "tools", "tests")}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_down(module: str) -> None:
+    part = part_of(module)
+    if module == "oaa_tf":
+        assert own_imports(module) == set()
+        return
+    assert part in LEVEL, f"{module} is new: give it a level in this file"
+    for name in own_imports(module) - {"oaa_tf"}:
+        assert name in MODULES, f"{module} imports {name}, which is neither in oaa_tf nor in tools"
+        assert part_of(name) == part or LEVEL[part_of(name)] < LEVEL[part], f"{module} must not import {name}"
+
+
+def test_there_are_no_circles() -> None:
+    finished: list[str] = []
+
+    def visit(module: str, above: tuple[str, ...]) -> None:
+        assert module not in above, f"circle: {' -> '.join([*above, module])}"
+        if module not in finished:
+            for name in own_imports(module):
+                visit(name, (*above, module))
+            finished.append(module)
+
+    for module in MODULES:
+        visit(module, ())
+    assert len(finished) == len(MODULES) > 40
+
+
+def test_levels_name_existing_parts() -> None:
+    assert {part_of(module) for module in MODULES} - {"oaa_tf"} == set(LEVEL)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_flags_are_read_in_launch_only(module: str) -> None:
+    if module == "oaa_tf.launch":
+        return
+    assert not any(name.split(".")[0] == "absl" for name in imports(MODULES[module]))
+    names = {node.id for node in ast.walk(ast.parse(MODULES[module].read_text())) if isinstance(node, ast.Name)}
+    assert "FLAGS" not in names
+
+
+@pytest.mark.parametrize("part", ["data", "launch", "metrics", "errors"])
+def test_what_lies_low_does_not_need_keras(part: str) -> None:
+    """So that making records, evaluating maps and a mistyped flag do not wait for it."""
+    for module in MODULES:
+        if part_of(module) == part:
+            assert not any(name.split(".")[0] == "keras" for name in imports(MODULES[module])), module

@@ -1,0 +1,167 @@
+"""Masks and overlays of image files."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from tiny_model import MODEL_CLASSES, make_trained_stage
+
+from oaa_tf import export
+from oaa_tf.data.image_files import read_image
+from oaa_tf.data.palette_png import read_indexed
+from oaa_tf.errors import UserError
+from oaa_tf.predict import PredictSettings, Segmenter, find_images, run
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """SavedModel folders by task."""
+    root = tmp_path_factory.mktemp("models")
+    for task in ("attention", "segmentation"):
+        make_trained_stage(root / f"{task}_stage", task)
+        export.run(export.ExportSettings(stage_dir=str(root / f"{task}_stage"), output_dir=str(root / task)))
+    return {task: str(root / task) for task in ("attention", "segmentation")}
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    """Images of several kinds and sizes."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    generator = np.random.default_rng(0)
+    for name, shape in (
+        ("a.jpg", (40, 60, 3)),
+        ("b.png", (33, 20, 3)),
+        ("grey.PNG", (24, 24)),
+        ("one.jpeg", (1, 1, 3)),
+    ):
+        encoded = cv2.imencode(Path(name).suffix, generator.integers(0, 256, shape, np.uint8))[1]
+        (folder / name).write_bytes(encoded.tobytes())
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def predict(models: dict[str, str], images: Path | tuple[str, ...], output: Path, **options) -> dict:
+    images = images if isinstance(images, tuple) else (str(images),)
+    return run(PredictSettings(model=models["segmentation"], images=images, output_dir=str(output), **options))
+
+
+def test_a_folder_of_images(models, photos: Path, tmp_path: Path) -> None:
+    output = tmp_path / "new" / "masks"
+    assert predict(models, photos, output) == {"num_images": 4, "classes": list(MODEL_CLASSES)}
+    names = {"a", "b", "grey", "one"}
+    assert {path.name for path in output.iterdir()} == {f"{n}.png" for n in names} | {f"{n}_overlay.jpg" for n in names}
+    segmenter = Segmenter(models["segmentation"])
+    seen = set()
+    for path in photos.glob("*.[jpP]*"):
+        image = read_image(path)
+        mask = read_indexed(output / f"{path.stem}.png")
+        np.testing.assert_array_equal(mask, segmenter(image))
+        overlay = read_image(output / f"{path.stem}_overlay.jpg")
+        assert overlay.shape == image.shape
+        seen |= set(np.unique(mask))
+    assert len(seen) > 1 and seen <= {0, 1, 2, 3}
+
+
+def test_without_overlays(models, photos: Path, tmp_path: Path) -> None:
+    predict(models, photos / "a.jpg", tmp_path / "masks", overlays=False)
+    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a.png"]
+
+
+def test_large_images_are_segmented_small_and_masks_have_full_size(models, tmp_path: Path) -> None:
+    y, x = np.meshgrid(np.arange(300), np.arange(200), indexing="ij")
+    image = np.stack([128 + 120 * np.sin(y / 40), 128 + 120 * np.cos(x / 30), 40 + y / 2], axis=-1).astype(np.uint8)
+    (tmp_path / "photos").mkdir()
+    cv2.imwrite(str(tmp_path / "photos/large.png"), image)
+    masks = []
+    for max_side in (2000, 60):
+        predict(models, tmp_path / "photos", tmp_path / str(max_side), max_side=max_side)
+        masks.append(read_indexed(tmp_path / str(max_side) / "large.png"))
+    assert masks[0].shape == masks[1].shape == (300, 200)
+    assert np.mean(masks[0] == masks[1]) > 0.9
+    # At 60 pixels, the mask is made of blocks of 5 x 5.
+    np.testing.assert_array_equal(masks[1], masks[1][2::5, 2::5].repeat(5, axis=0).repeat(5, axis=1))
+
+
+def test_images_that_cannot_be_read_are_named_and_the_others_done(models, photos: Path, tmp_path: Path) -> None:
+    (photos / "broken.jpg").write_bytes((photos / "a.jpg").read_bytes()[:200])
+    (photos / "empty.png").write_bytes(b"")
+    with pytest.raises(UserError, match="2 of 6 images were skipped: ") as caught:
+        predict(models, photos, tmp_path / "masks")
+    assert "broken.jpg" in str(caught.value) and "empty.png" in str(caught.value)
+    assert len(list((tmp_path / "masks").glob("*.png"))) == 4
+
+
+def test_files_folders_and_globs(photos: Path) -> None:
+    def names(*patterns: str) -> list[str]:
+        return [path.name for path in find_images(patterns)]
+
+    assert names(str(photos)) == ["a.jpg", "b.png", "grey.PNG", "one.jpeg"]
+    assert names(str(photos / "*.jp*g")) == ["a.jpg", "one.jpeg"]
+    assert names(str(photos / "b.png"), str(photos / "a.jpg"), str(photos)) == [
+        "a.jpg",
+        "b.png",
+        "grey.PNG",
+        "one.jpeg",
+    ]
+    # A file that one names is taken whatever it is called.
+    assert names(str(photos / "notes.txt")) == ["notes.txt"]
+    deep = photos / "deep" / "er"
+    deep.mkdir(parents=True)
+    (photos / "a.jpg").rename(deep / "a.jpg")
+    assert names(str(photos / "**" / "*.jpg")) == ["a.jpg"]
+
+
+def test_patterns_without_images_are_named(photos: Path) -> None:
+    (photos / "none").mkdir()
+    for pattern in ("none", "*.gif", "missing.jpg"):
+        with pytest.raises(UserError, match="no images there") as caught:
+            find_images((str(photos), str(photos / pattern)))
+        assert str(caught.value).startswith(f"--images={photos / pattern}: ")
+
+
+def test_two_images_of_one_name_are_refused(models, photos: Path, tmp_path: Path) -> None:
+    (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
+    with pytest.raises(UserError, match=r"a\.jpg and .*a\.png would both write a\.png; rename one"):
+        predict(models, photos, tmp_path / "masks")
+    assert not (tmp_path / "masks").exists()
+
+
+def test_masks_never_take_the_place_of_images(models, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = {path.name: path.read_bytes() for path in photos.iterdir()}
+    monkeypatch.chdir(photos)
+    for images, output in (((str(photos),), photos), (("b.png",), Path()), ((str(photos / "b.png"),), photos / "x/..")):
+        with pytest.raises(UserError, match=r"--output_dir=.*: has images of --images in it"):
+            predict(models, images, output)
+    assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
+
+
+def test_models_that_cannot_be_used_are_named(models, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (tmp_path / "missing", tmp_path / "empty", photos / "a.jpg"):
+        with pytest.raises(UserError) as caught:
+            Segmenter(folder)
+        assert str(caught.value).startswith(f"--model={folder}: no SavedModel of oaa_tf.export (")
+    with pytest.raises(UserError, match=r"expected the signature segment \(a model of train_seg\), found attention"):
+        Segmenter(models["attention"])
+
+
+@pytest.mark.parametrize("damage", ["graph", "variables", "classes"])
+def test_a_damaged_model_is_named(models, tmp_path: Path, damage: str) -> None:
+    folder = shutil.copytree(models["segmentation"], tmp_path / "model")
+    path = {
+        "graph": folder / "saved_model.pb",
+        "variables": folder / "variables" / "variables.data-00000-of-00001",
+        "classes": folder / "assets.extra" / "classes.json",
+    }[damage]
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(UserError, match=r"no SavedModel of oaa_tf\.export"):
+        Segmenter(folder)
+
+
+def test_an_output_that_cannot_be_written_is_named(models, photos: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output_dir=.*/file/masks: cannot be written"):
+        predict(models, photos, tmp_path / "file" / "masks")
