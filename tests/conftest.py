@@ -9,8 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
+import hypothesis
 import numpy as np
 import pytest
+
+# The same examples in every run: a failure is there for everybody, or for nobody.
+hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)
+hypothesis.settings.load_profile("reproducible")
 
 TINY_CLASSES = ("circle", "square", "cross")
 _COLORS = ((220, 60, 40), (60, 200, 80), (50, 80, 230))
