@@ -91,7 +91,7 @@ def attention_targets(maps: AttentionMaps, num_classes: int):
         target[..., list(classes)] = np.moveaxis(attention, 0, -1)
         return target
 
-    def targets(example: dict[str, tf.Tensor], size: tf.Tensor) -> dict[str, tf.Tensor]:
+    def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
         target = tf.numpy_function(read, [example[keys.POSITION]], tf.float32)
         grid = maps.grid
         return {keys.ATTENTION: tf.ensure_shape(target, [grid, grid, num_classes])}

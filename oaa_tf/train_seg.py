@@ -37,7 +37,8 @@ class TrainSegSettings(TrainingSettings):
     labels: str = setting(
         help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
     )
-    image_size: int = setting(320, help="Side of the crop in pixels.", minimum=16)
+    image_size: int = setting(320, help="Long side of the crop in pixels.", minimum=16)
+    square_crops: bool = setting(True, help="Crops are squares; if not, they have about the aspect of their images.")
     frame_size: int = setting(500, help="Long side in pixels to which images are resized before the crop.", minimum=16)
     batch_size: int = setting(10, help="Images per step.", minimum=1)
     num_steps: int = setting(15_000, help="Steps of training.", minimum=1)
@@ -54,7 +55,7 @@ class TrainSegSettings(TrainingSettings):
     @property
     def views(self) -> ViewOptions:
         """The augmentation."""
-        return dataclasses.replace(super().views, frame_size=self.frame_size)
+        return dataclasses.replace(super().views, frame_size=self.frame_size, square=self.square_crops)
 
     @property
     def schedule(self):
@@ -101,7 +102,7 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
                 seed=settings.seed,
                 first_step=first_step,
                 num_steps=settings.num_steps,
-                targets=segmentation_targets(label_files, settings.image_size),
+                targets=segmentation_targets(label_files),
             )
 
         results = train(model, batches, records, settings, work_dir.path, Hooks(), "train_seg")
@@ -136,16 +137,15 @@ def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], s
     return files, supervision
 
 
-def segmentation_targets(label_files: list[bytes] | None, canvas: int):
-    """Adds `keys.SEGMENTATION`, uint8 `[canvas, canvas]`, to the examples of an input pipeline.
+def segmentation_targets(label_files: list[bytes] | None):
+    """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
 
     Args:
-        label_files: Grey PNGs by position; None for the records' own masks.
-        canvas: Side of the crop in pixels.
+        label_files: A grey PNG per image, in the order of positions; None for the records' own masks.
     """
     files = None if label_files is None else tf.constant(label_files)
 
-    def targets(example: dict[str, tf.Tensor], size: tf.Tensor) -> dict[str, tf.Tensor]:
+    def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded = example[keys.MASK] if files is None else tf.gather(files, example[keys.POSITION])
         labels = tf.io.decode_png(encoded, channels=1)
         shown = render(labels, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))

@@ -50,7 +50,7 @@ def read_class_pngs(folder: str | os.PathLike, records: RecordSet, image_size: i
     Args:
         folder: Where the files are.
         records: The images; their labels say which classes are read.
-        image_size: Side of the canvas of the canonical frame, in pixels.
+        image_size: Side of the canonical frame in pixels.
 
     Returns:
         uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`. A cell is the mean over the pixels that it
@@ -98,7 +98,7 @@ def read_irn_dictionaries(folder: str | os.PathLike, records: RecordSet, image_s
     Args:
         folder: Where the files are.
         records: The images; their labels say which classes are read.
-        image_size: Side of the canvas of the canonical frame, in pixels.
+        image_size: Side of the canonical frame in pixels.
 
     Returns:
         uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`. A cell is the mean over the pixels that it
@@ -183,7 +183,7 @@ def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size:
 
     def read_into_table(position: int) -> None:
         height, width = records.sizes[position].tolist()
-        cells = to_grid(read(position), Frame(height=height, width=width, canvas=image_size))
+        cells = to_grid(read(position), Frame(height=height, width=width, side=image_size))
         first, end = records.first_slots[position : position + 2]
         # Rounding can take a mean of ones above 1.
         table[first:end] = to_uint8(np.minimum(cells, 1))

@@ -37,7 +37,7 @@ class AttentionMaps:
         records: The record set that they belong to.
         maps: uint8 `[num_slots, grid, grid]`, memory-mapped and read-only.
         kind: What made them, for example "cam", "oaa" or "oaa_plus".
-        image_size: Side of the canvas of the canonical frame, in pixels.
+        image_size: Side of the canonical frame in pixels.
         supervision: "image labels" or "image labels + saliency".
         fallback_slots: Number of pairs that the gate never let through.
         seed: Seed of the run that made them, or None.
@@ -73,13 +73,13 @@ class AttentionMaps:
             maps: uint8 `[num_slots, grid, grid]`, or float in [0, 1], which is rounded to 1/255.
             records: The record set whose slots the rows are.
             kind: What made the maps, for example "cam".
-            image_size: Side of the canvas in pixels.
+            image_size: Side of the canonical frame in pixels.
             supervision: "image labels" or "image labels + saliency".
             fallback_slots: Number of pairs that the gate never let through.
             seed: Seed of the run, if there was one.
 
         Raises:
-            ValueError: The maps' shape does not fit the records or the canvas, or float maps leave [0, 1].
+            ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].
         """
         expected = _expected_shape(records, image_size)
         if maps.shape != expected:
@@ -154,7 +154,7 @@ class AttentionMaps:
     def frame(self, position: int) -> Frame:
         """The canonical frame of an image."""
         height, width = self.records.sizes[position]
-        return Frame(height=int(height), width=int(width), canvas=self.image_size)
+        return Frame(height=int(height), width=int(width), side=self.image_size)
 
     def for_image(self, position: int) -> tuple[tuple[int, ...], np.ndarray]:
         """Maps of one image on the grid of its frame.

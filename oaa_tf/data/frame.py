@@ -1,8 +1,9 @@
-"""The canonical frame: where an image lies on the training canvas, and how maps on its grid relate to pixels.
+"""The canonical frame: a square in which an image lies, and how maps on its grid relate to pixels.
 
-The whole image, its aspect kept, is resized so that its long side equals the canvas, and lies in the upper left corner
-of the square canvas; the rest is padding. The network's grid has one cell per `STRIDE` x `STRIDE` pixels of canvas.
-Coordinates are continuous: pixel or cell `i` covers [i, i + 1) and has its centre at i + 0.5.
+The whole image, its aspect kept, is resized so that its long side equals the frame's side, and lies in the frame's
+upper left corner. The rest is padding, of which networks see only what belongs to the image's canvas
+(`oaa_tf.data.canvases`). The grid has one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are
+continuous: pixel or cell `i` covers [i, i + 1) and has its centre at i + 0.5.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ import functools
 import numpy as np
 
 STRIDE = 8
-"""Output stride of all networks here, in canvas pixels per grid cell (paper, Sec. 3.1; DeepLab-LargeFOV)."""
+"""Output stride of all networks here, in pixels per grid cell (paper, Sec. 3.1; DeepLab-LargeFOV)."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,26 +22,26 @@ class Frame:
     Attributes:
         height: Height of the original image in pixels.
         width: Width of the original image in pixels.
-        canvas: Side of the square canvas in pixels, a multiple of `STRIDE`.
+        side: Side of the frame in pixels, a multiple of `STRIDE`.
     """
 
     height: int
     width: int
-    canvas: int
+    side: int
 
     @property
     def content(self) -> tuple[int, int]:
-        """Height and width of the resized image on the canvas, each at least 1 pixel.
+        """Height and width of the resized image in the frame, each at least 1 pixel.
 
         Written with the integer arithmetic that the in-graph version (`oaa_tf.data.views`) uses: rounding half up.
         """
         longest = max(self.height, self.width)
-        return tuple(max(1, (2 * side * self.canvas + longest) // (2 * longest)) for side in (self.height, self.width))
+        return tuple(max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width))
 
     @property
     def grid(self) -> int:
-        """Cells per side of the canvas' grid."""
-        return self.canvas // STRIDE
+        """Cells per side of the frame's grid."""
+        return self.side // STRIDE
 
     @property
     def valid_cells(self) -> tuple[int, int]:

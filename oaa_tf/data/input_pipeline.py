@@ -1,15 +1,19 @@
 """tf.data pipelines over a record set.
 
-Sample number `n` of a run is a pure function of (records, seed, n): epoch `n // N` visits the images in a permutation
-of its own, and the view's random numbers are drawn from (seed, n). A run that resumes at step `s` therefore starts at
-sample `s * batch_size`, whatever the parallelism, and batches run on across the ends of epochs.
+Sample number `n` of a run is a pure function of (records, seed, n): the plan names its image (`oaa_tf.data.batch_plan`)
+and the view's random numbers are drawn from (seed, n). A run that resumes therefore goes on with the same batches,
+whatever the parallelism.
 """
 
 from collections.abc import Callable
 
+import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data import keys
+from oaa_tf.data.batch_plan import BatchPlan
+from oaa_tf.data.canvases import choose_canvases
+from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.image_files import decode_image
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import (
@@ -23,8 +27,9 @@ from oaa_tf.data.views import (
     view_valid_cells,
 )
 
-Targets = Callable[[dict[str, tf.Tensor], tf.Tensor], dict[str, tf.Tensor]]
-"""Makes further features of a stage from an example and the int32 `[2]` size to which its image was resized."""
+Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+"""Makes further features of a stage from an example, the int32 `[2]` size to which its image was resized, and the
+int32 `[2]` size of the canvas."""
 
 
 def training_batches(
@@ -49,41 +54,48 @@ def training_batches(
         targets: Adds a stage's own features.
 
     Returns:
-        A dataset of dictionaries, see `oaa_tf.data.keys`: image float32 `[B, canvas, canvas, 3]` RGB in [0, 255];
-        labels float32 `[B, C]`; position, epoch int64 `[B]`; content int32 `[B, 2]`; view float32 `[B, 5]`; valid and
-        frame_valid bool `[B, grid, grid]`; and what `targets` adds.
+        A dataset of dictionaries, see `oaa_tf.data.keys`: image float32 `[B, height, width, 3]` RGB in [0, 255], on the
+        batch's canvas; labels float32 `[B, C]`; position, epoch int64 `[B]`; content int32 `[B, 2]`; view float32
+        `[B, 5]`; valid bool `[B, height / 8, width / 8]`; frame_valid bool `[B, grid, grid]`; and what `targets` adds.
     """
-    num_images = len(records)
+    canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
+    plan = BatchPlan.make(canvases, batch_size=batch_size, seed=seed, num_steps=num_steps)
+    # Captured as they are: constants made inside would be copied into the dataset's graph.
+    samples, positions = tf.constant(plan.samples.ravel()), tf.constant(plan.positions.ravel())
 
-    def place(sample: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-        epoch = sample // num_images
-        position = tf.random.experimental.index_shuffle(
-            sample % num_images,
-            seed=tf.stack([tf.constant(seed, tf.int64), epoch]),
-            max_index=tf.constant(num_images - 1, tf.int64),
-        )
+    def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        sample = samples[index]
         view_seed = tf.stack([tf.constant(seed, tf.int64), sample])
-        return position, epoch, view_seed
 
-    def view_example(sample: tf.Tensor) -> dict[str, tf.Tensor]:
-        position, epoch, view_seed = place(sample)
-        drawn = _example(records, position, epoch, options, lambda content: random_view(view_seed, content, options))
-        return _with_targets(drawn, targets)
+        def choose_view(content: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return random_view(view_seed, content, canvas, options)
 
-    samples = tf.data.Dataset.range(first_step * batch_size, num_steps * batch_size)
-    return _batched(samples, view_example, batch_size, options.grid)
+        return _example(records, positions[index], sample // plan.num_images, options, canvases, choose_view, targets)
+
+    indices = tf.data.Dataset.range(first_step * batch_size, num_steps * batch_size)
+    return _batched(indices, view_example, batch_size, options.grid)
 
 
 def frame_batches(records: RecordSet, canvas: int, *, batch_size: int) -> tf.data.Dataset:
-    """Every image once, in the order of positions, as its canonical frame; features as in `training_batches`."""
+    """Every image once, as its canonical frame; features as in `training_batches`.
+
+    One canvas after the other, in the order of positions within each; the last batch of a canvas may be smaller.
+    """
     options = ViewOptions(canvas, flip=False)
+    canvases = choose_canvases(records.sizes, canvas)
 
     def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
         epoch = tf.constant(0, tf.int64)
         identity = tf.constant(IDENTITY_VIEW)
-        return _with_targets(_example(records, position, epoch, options, lambda content: (identity, content)), None)
+        return _example(records, position, epoch, options, canvases, lambda content, _: (identity, content), None)
 
-    return _batched(tf.data.Dataset.range(len(records)), frame_example, batch_size, options.grid)
+    dataset = None
+    for shape in np.unique(canvases, axis=0):
+        positions = np.flatnonzero((canvases == shape).all(axis=1))
+        numbers = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+        batches = _batched(numbers, frame_example, batch_size, options.grid)
+        dataset = dataset.concatenate(batches) if dataset else batches
+    return dataset
 
 
 def _example(
@@ -91,9 +103,10 @@ def _example(
     position: tf.Tensor,
     epoch: tf.Tensor,
     options: ViewOptions,
-    choose_view: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-    """An example, and the size to which its image was resized."""
+    canvases: np.ndarray,
+    choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    targets: Targets | None,
+) -> dict[str, tf.Tensor]:
     serialized = tf.ensure_shape(tf.numpy_function(records.read, [position], tf.string), [])
     features = tf.io.parse_single_example(
         serialized,
@@ -106,24 +119,18 @@ def _example(
     image = decode_image(features[keys.IMAGE])
     height, width = tf.unstack(tf.shape(image)[:2])
     content = frame_content(height, width, options.frame_size or options.canvas)
-    view, size = choose_view(content)
+    canvas = tf.gather(canvases, position)
+    view, size = choose_view(content, canvas)
     labels = tf.reduce_max(tf.one_hot(tf.sparse.to_dense(features[keys.LABELS]), len(records.classes)), axis=0)
     example = {
-        keys.IMAGE: render(image, view, size, options.canvas, method="bilinear", padding=MEAN_RGB),
-        keys.MASK: features[keys.MASK],
+        keys.IMAGE: render(image, view, size, canvas, method="bilinear", padding=MEAN_RGB),
         keys.LABELS: labels,
         keys.POSITION: position,
         keys.EPOCH: epoch,
         keys.CONTENT: content,
         keys.VIEW: view,
     }
-    return example, size
-
-
-def _with_targets(example_and_size: tuple[dict[str, tf.Tensor], tf.Tensor], targets: Targets | None) -> dict:
-    example, size = example_and_size
-    added = targets(example, size) if targets else {}
-    del example[keys.MASK]
+    added = targets(example | {keys.MASK: features[keys.MASK]}, size, canvas) if targets else {}
     return example | added
 
 
@@ -131,7 +138,8 @@ def _batched(
     numbers: tf.data.Dataset, example: Callable[[tf.Tensor], dict], batch_size: int, grid: int
 ) -> tf.data.Dataset:
     def with_cells(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        batch[keys.VALID] = view_valid_cells(batch[keys.CONTENT], batch[keys.VIEW], grid)
+        cells = tf.shape(batch[keys.IMAGE])[1:3] // STRIDE
+        batch[keys.VALID] = view_valid_cells(batch[keys.CONTENT], batch[keys.VIEW], cells)
         batch[keys.FRAME_VALID] = frame_valid_cells(batch[keys.CONTENT], grid)
         return batch
 

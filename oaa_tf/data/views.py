@@ -1,9 +1,10 @@
 """Views: augmented looks at an image, with the affine transform that ties them to the canonical frame.
 
-A view shows the frame (see `oaa_tf.data.frame`) scaled, shifted and perhaps mirrored on a canvas of the same size. For
-a point with frame coordinates `f` (canvas pixels, continuous), the view's coordinates are
+A view shows the frame (see `oaa_tf.data.frame`) scaled, shifted and perhaps mirrored on a canvas, a rectangle that the
+network sees (see `oaa_tf.data.canvases`). For a point with frame coordinates `f` (pixels, continuous), the view's
+coordinates are
 
-    v = scale * f - offset,    then, if mirrored,    v_x = canvas - v_x.
+    v = scale * f - offset,    then, if mirrored,    v_x = width of the canvas - v_x.
 
 The transform travels with the image as a float32 vector `[scale_y, scale_x, offset_y, offset_x, mirrored]`, so that
 attention found on a view can be brought back to the frame, cell by cell, before it is accumulated. Mirroring acts on
@@ -27,12 +28,13 @@ class ViewOptions:
     """What views look like.
 
     Attributes:
-        canvas: Side of the square canvas in pixels, a multiple of `STRIDE`.
+        canvas: Long side of the canvases in pixels, a multiple of `STRIDE`.
         flip: Whether half of the views are mirrored.
         min_scale: Least scale relative to the frame.
         max_scale: Greatest scale relative to the frame. What exceeds the canvas is cropped at a random place.
-        frame_size: Long side in pixels of the image in the frame, the canvas' side if None. Segmentation takes crops
-            of larger frames; attention is brought back to frames of the canvas' size only.
+        frame_size: Long side in pixels of the image in the frame, the canvas' long side if None. Segmentation takes
+            crops of larger frames; attention is brought back to frames of the canvas' size only.
+        square: Whether all canvases are squares; if not, they have about the aspect of their images.
     """
 
     canvas: int
@@ -40,35 +42,39 @@ class ViewOptions:
     min_scale: float = 1.0
     max_scale: float = 1.0
     frame_size: int | None = None
+    square: bool = False
 
     @property
     def grid(self) -> int:
-        """Cells per side of the grid."""
+        """Cells per side of the frame's square grid."""
         return self.canvas // STRIDE
 
 
-def frame_content(height: tf.Tensor, width: tf.Tensor, canvas: int) -> tf.Tensor:
-    """Size of the resized image on the canvas, as `Frame.content`.
+def frame_content(height: tf.Tensor, width: tf.Tensor, frame_size: int) -> tf.Tensor:
+    """Size of the resized image in the frame, as `Frame.content`.
 
     Args:
         height: int32 scalar, pixels of the original image.
         width: int32 scalar.
-        canvas: Side of the canvas in pixels.
+        frame_size: Long side of the image in the frame, in pixels.
 
     Returns:
-        int32 `[2]`, height and width in canvas pixels.
+        int32 `[2]`, height and width in pixels of the frame.
     """
     size = tf.cast(tf.stack([height, width]), tf.int64)
     longest = tf.reduce_max(size)
-    return tf.cast(tf.maximum((2 * size * canvas + longest) // (2 * longest), 1), tf.int32)
+    return tf.cast(tf.maximum((2 * size * frame_size + longest) // (2 * longest), 1), tf.int32)
 
 
-def random_view(seed: tf.Tensor, content: tf.Tensor, options: ViewOptions) -> tuple[tf.Tensor, tf.Tensor]:
+def random_view(
+    seed: tf.Tensor, content: tf.Tensor, canvas: tf.Tensor, options: ViewOptions
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Draws a view; a pure function of the seed.
 
     Args:
         seed: int32 or int64 `[2]`.
-        content: int32 `[2]`, the size of the image on the canvas.
+        content: int32 `[2]`, the size of the image in the frame.
+        canvas: int32 `[2]`, height and width of the canvas in pixels.
         options: What views look like.
 
     Returns:
@@ -78,7 +84,7 @@ def random_view(seed: tf.Tensor, content: tf.Tensor, options: ViewOptions) -> tu
     draws = tf.random.stateless_uniform([4], seed)
     scale = options.min_scale + draws[0] * (options.max_scale - options.min_scale)
     size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
-    excess = tf.cast(tf.maximum(size - options.canvas, 0), tf.float32)
+    excess = tf.cast(tf.maximum(size - canvas, 0), tf.float32)
     offset = tf.floor(draws[1:3] * (excess + 1.0))
     mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
     ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
@@ -86,7 +92,7 @@ def random_view(seed: tf.Tensor, content: tf.Tensor, options: ViewOptions) -> tu
 
 
 def render(
-    picture: tf.Tensor, view: tf.Tensor, size: tf.Tensor, canvas: int, *, method: str, padding: tuple[float, ...]
+    picture: tf.Tensor, view: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, *, method: str, padding: tuple[float, ...]
 ) -> tf.Tensor:
     """Draws an image, or its mask, as the view shows it.
 
@@ -94,21 +100,21 @@ def render(
         picture: uint8 or float32 `[height, width, channels]`, the original image.
         view: float32 `[5]`.
         size: int32 `[2]`, from `random_view`.
-        canvas: Side of the canvas in pixels.
+        canvas: int32 `[2]`, height and width of the canvas in pixels.
         method: "bilinear" (antialiased) for images, "nearest" for masks.
         padding: One value per channel for what the image does not cover.
 
     Returns:
-        `[canvas, canvas, channels]`: float32 for "bilinear", the input's dtype for "nearest".
+        `[canvas[0], canvas[1], channels]`: float32 for "bilinear", the input's dtype for "nearest".
     """
     resized = tf.image.resize(picture, size, method=method, antialias=method == "bilinear")
     top, left = tf.unstack(tf.cast(view[2:4], tf.int32))
-    shown = resized[top : top + canvas, left : left + canvas]
-    margins = [[0, canvas - tf.shape(shown)[0]], [0, canvas - tf.shape(shown)[1]], [0, 0]]
+    shown = resized[top : top + canvas[0], left : left + canvas[1]]
+    margins = [[0, canvas[0] - tf.shape(shown)[0]], [0, canvas[1] - tf.shape(shown)[1]], [0, 0]]
     covered = tf.pad(tf.ones_like(shown[:, :, :1], tf.bool), margins)
     shown = tf.where(covered, tf.pad(shown, margins), tf.cast(tf.constant(padding), shown.dtype))
     shown = tf.cond(view[4] > 0, lambda: tf.reverse(shown, axis=[1]), lambda: shown)
-    return tf.ensure_shape(shown, [canvas, canvas, len(padding)])
+    return tf.ensure_shape(shown, [None, None, len(padding)])
 
 
 def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
@@ -116,7 +122,7 @@ def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
 
     Args:
         content: int32 `[batch, 2]`.
-        grid: Cells per side.
+        grid: Cells per side of the frame's grid.
 
     Returns:
         bool `[batch, grid, grid]`.
@@ -127,21 +133,21 @@ def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
     return rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
 
 
-def view_valid_cells(content: tf.Tensor, view: tf.Tensor, grid: int) -> tf.Tensor:
+def view_valid_cells(content: tf.Tensor, view: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
     """The view's cells whose centre shows the image, not padding.
 
     Args:
         content: int32 `[batch, 2]`.
         view: float32 `[batch, 5]`.
-        grid: Cells per side.
+        cells: int32 `[2]`, rows and columns of the canvas' grid.
 
     Returns:
-        bool `[batch, grid, grid]`.
+        bool `[batch, rows, columns]`.
     """
     filled = tf.maximum(tf.cast(content, tf.float32), STRIDE / 2)
     inside = []
     for axis in (0, 1):
-        pixels = _view_to_frame_pixels(view, grid, axis)
+        pixels = _view_to_frame_pixels(view, cells, axis)
         inside.append((pixels >= 0) & (pixels <= filled[:, axis, tf.newaxis]))
     return inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis, :]
 
@@ -154,8 +160,8 @@ def attention_to_frame(
     Bilinear, weighting valid cells only; exact where the view is the frame or its mirror image.
 
     Args:
-        attention: float32 `[batch, grid, grid, classes]` on the view's grid.
-        view_valid: bool `[batch, grid, grid]`, from `view_valid_cells`.
+        attention: float32 `[batch, rows, columns, classes]` on the view's grid.
+        view_valid: bool `[batch, rows, columns]`, from `view_valid_cells`.
         frame_valid: bool `[batch, grid, grid]`, from `frame_valid_cells`.
         view: float32 `[batch, 5]`.
 
@@ -163,8 +169,8 @@ def attention_to_frame(
         The attention on the frame's grid, float32 `[batch, grid, grid, classes]`, 0 where the view shows nothing, and
         the cells that the view shows, bool `[batch, grid, grid]`.
     """
-    grid = attention.shape[1]
-    pixels = [_frame_to_view_pixels(view, grid, axis) for axis in (0, 1)]
+    canvas_cells, frame_cells = tf.shape(view_valid)[1:], tf.shape(frame_valid)[1:]
+    pixels = [_frame_to_view_pixels(view, frame_cells, canvas_cells, axis) for axis in (0, 1)]
     return _resample(attention, view_valid, frame_valid, pixels, view[:, :2])
 
 
@@ -176,54 +182,55 @@ def attention_to_view(
     Args:
         attention: float32 `[batch, grid, grid, classes]` on the frame's grid.
         frame_valid: bool `[batch, grid, grid]`.
-        view_valid: bool `[batch, grid, grid]`.
+        view_valid: bool `[batch, rows, columns]`.
         view: float32 `[batch, 5]`.
 
     Returns:
-        float32 `[batch, grid, grid, classes]`, 0 in padding.
+        float32 `[batch, rows, columns, classes]`, 0 in padding.
     """
-    grid = attention.shape[1]
-    pixels = [_view_to_frame_pixels(view, grid, axis) for axis in (0, 1)]
+    pixels = [_view_to_frame_pixels(view, tf.shape(view_valid)[1:], axis) for axis in (0, 1)]
     return _resample(attention, frame_valid, view_valid, pixels, 1.0 / view[:, :2])[0]
 
 
-def _centers(grid: int) -> tf.Tensor:
-    return (tf.range(grid, dtype=tf.float32)[tf.newaxis] + 0.5) * STRIDE
+def _centers(num_cells: tf.Tensor) -> tf.Tensor:
+    return (tf.cast(tf.range(num_cells), tf.float32)[tf.newaxis] + 0.5) * STRIDE
 
 
-def _mirror(pixels: tf.Tensor, view: tf.Tensor, grid: int) -> tf.Tensor:
-    return tf.where(view[:, 4:] > 0, grid * STRIDE - pixels, pixels)
+def _mirror(pixels: tf.Tensor, view: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+    width = tf.cast(num_columns * STRIDE, tf.float32)
+    return tf.where(view[:, 4:] > 0, width - pixels, pixels)
 
 
-def _frame_to_view_pixels(view: tf.Tensor, grid: int, axis: int) -> tf.Tensor:
-    """Where the centres of the frame's cells lie in the view, float32 `[batch, grid]`."""
-    pixels = view[:, axis, tf.newaxis] * _centers(grid) - view[:, 2 + axis, tf.newaxis]
-    return _mirror(pixels, view, grid) if axis == 1 else pixels
+def _frame_to_view_pixels(view: tf.Tensor, frame_cells: tf.Tensor, canvas_cells: tf.Tensor, axis: int) -> tf.Tensor:
+    """Where the centres of the frame's cells lie in the view, float32 `[batch, frame_cells[axis]]`."""
+    pixels = view[:, axis, tf.newaxis] * _centers(frame_cells[axis]) - view[:, 2 + axis, tf.newaxis]
+    return _mirror(pixels, view, canvas_cells[1]) if axis == 1 else pixels
 
 
-def _view_to_frame_pixels(view: tf.Tensor, grid: int, axis: int) -> tf.Tensor:
-    """Where the centres of the view's cells lie in the frame, float32 `[batch, grid]`."""
-    pixels = _centers(grid)
+def _view_to_frame_pixels(view: tf.Tensor, canvas_cells: tf.Tensor, axis: int) -> tf.Tensor:
+    """Where the centres of the view's cells lie in the frame, float32 `[batch, canvas_cells[axis]]`."""
+    pixels = _centers(canvas_cells[axis])
     if axis == 1:
-        pixels = _mirror(pixels, view, grid)
+        pixels = _mirror(pixels, view, canvas_cells[1])
     return (pixels + view[:, 2 + axis, tf.newaxis]) / view[:, axis, tf.newaxis]
 
 
 def _resample(
     attention: tf.Tensor, source_valid: tf.Tensor, target_valid: tf.Tensor, pixels: list[tf.Tensor], shrink: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Samples `attention` at `pixels` (source coordinates of the target's cell centres, `[batch, grid]` per axis).
+    """Samples `attention` at `pixels` (source coordinates of the target's cell centres, `[batch, cells]` per axis).
 
     One tent-shaped weight matrix per axis, widened where the source is finer than the target (`shrink` > 1).
     """
-    grid = attention.shape[1]
-    cells = tf.range(grid, dtype=tf.float32)
     weights = []
     for axis in (0, 1):
+        num_cells = tf.shape(source_valid)[1 + axis]
+        cells = tf.cast(tf.range(num_cells), tf.float32)
+        last = tf.cast(num_cells - 1, tf.float32)
         place = pixels[axis] / STRIDE - 0.5
         # A centre in the outer half of the border cells takes the border cell's value.
-        inside = (place >= -0.5) & (place <= grid - 0.5)
-        place = tf.clip_by_value(place, 0.0, grid - 1.0)
+        inside = (place >= -0.5) & (place <= last + 0.5)
+        place = tf.clip_by_value(place, 0.0, last)
         width = tf.maximum(shrink[:, axis, tf.newaxis, tf.newaxis], 1.0)
         tent = tf.nn.relu(1.0 - tf.abs(place[:, :, tf.newaxis] - cells) / width)
         tent /= tf.reduce_sum(tent, axis=2, keepdims=True)

@@ -65,7 +65,7 @@ def to_image(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
     Args:
         maps: float32 `[batch, rows, columns, channels]`.
-        content: int32 `[2]`, size of the resized image on the canvas.
+        content: int32 `[2]`, size of the resized image.
         size: int32 `[2]`, size of the image.
 
     Returns:

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from oaa_tf.attention.cam import class_activation_maps
 from oaa_tf.data import keys
+from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.input_pipeline import frame_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.progress import Progress
@@ -19,7 +20,7 @@ def extract_attention(
     Args:
         network: From `oaa_tf.models.class_aware`.
         records: The images.
-        image_size: Side of the canvas in pixels.
+        image_size: Long side of the canvases in pixels.
         batch_size: Images per batch; does not change the result.
         label: What the progress line says.
 
@@ -30,12 +31,16 @@ def extract_attention(
     @tf.function
     def attention_of_labels(batch):
         maps = class_activation_maps(network(batch[keys.IMAGE], training=False), batch[keys.VALID])
-        # Row-major over (image, class), which is the order of slots.
+        # Row-major over (image, class), which is the order of an image's slots.
         return tf.boolean_mask(tf.transpose(maps, [0, 3, 1, 2]), batch[keys.LABELS] > 0)
 
-    maps = []
+    grid = image_size // STRIDE
+    attention = np.zeros((records.first_slots[-1], grid, grid), np.float32)
     with Progress(len(records), label) as progress:
         for batch in frame_batches(records, image_size, batch_size=batch_size):
-            maps.append(attention_of_labels(batch).numpy())
-            progress.advance(len(batch[keys.POSITION]))
-    return np.concatenate(maps)
+            positions = batch[keys.POSITION].numpy()
+            slots = np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions])
+            maps = attention_of_labels(batch).numpy()
+            attention[slots, : maps.shape[1], : maps.shape[2]] = maps
+            progress.advance(len(positions))
+    return attention

@@ -30,7 +30,7 @@ class AttentionPictures:
 
         Args:
             records: The record set.
-            image_size: Side of the canvas in pixels.
+            image_size: Side of the canonical frame in pixels.
             count: How many images to show.
             read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
             name: First part of the tags.

@@ -15,7 +15,7 @@ class TrainingSettings(Settings):
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
     work_dir: str = setting(help="Folder for checkpoints, logs and results; run again in it to resume.")
-    image_size: int = setting(304, help="Side of the canvas in pixels; images' long side is resized to it.", minimum=16)
+    image_size: int = setting(304, help="Long side in pixels to which images are resized.", minimum=16)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)

@@ -11,7 +11,7 @@ frames = st.builds(
     Frame,
     height=st.integers(1, 700),
     width=st.integers(1, 700),
-    canvas=st.integers(1, 50).map(lambda cells: cells * STRIDE),
+    side=st.integers(1, 50).map(lambda cells: cells * STRIDE),
 )
 
 
@@ -38,15 +38,15 @@ def test_sizes_by_hand(height, width, canvas, content, valid_cells):
 @given(frames)
 @settings(deadline=None)
 def test_sizes(frame):
-    assert max(frame.content) == frame.canvas
-    scale = frame.canvas / max(frame.height, frame.width)
+    assert max(frame.content) == frame.side
+    scale = frame.side / max(frame.height, frame.width)
     for original, content, cells in zip((frame.height, frame.width), frame.content, frame.valid_cells, strict=True):
         assert content == max(1, int(original * scale + 0.5)) or abs(content - original * scale) <= 0.5
         assert 1 <= cells <= frame.grid
         # The last valid cell is at least half filled (unless it is the only one), the next one less than half.
         assert content - (cells - 1) * STRIDE >= STRIDE / 2 or cells == 1
         assert content - cells * STRIDE < STRIDE / 2
-    assert Frame(frame.width, frame.height, frame.canvas).content == frame.content[::-1]
+    assert Frame(frame.width, frame.height, frame.side).content == frame.content[::-1]
 
 
 def test_numpy_sizes_are_as_good_as_python_integers():
@@ -83,20 +83,20 @@ def test_padding_never_shows(frame, seed):
 
 
 def test_a_cell_per_pixel_is_the_identity():
-    frame = Frame(height=3, width=4, canvas=32)
+    frame = Frame(height=3, width=4, side=32)
     maps = np.random.default_rng(0).random((4, 4), np.float32)
     np.testing.assert_array_equal(frame.to_image(maps), maps[:3])
 
 
 def test_interpolation_by_hand():
     # 16 x 8 pixels on a 16 canvas: two cells above one another; centres of pixels are 1/8 cell apart.
-    image = Frame(height=16, width=8, canvas=16).to_image(np.float32([[0, 9], [1, 9]]))
+    image = Frame(height=16, width=8, side=16).to_image(np.float32([[0, 9], [1, 9]]))
     expected = np.clip((np.arange(16) + 0.5) / 8 - 0.5, 0, 1)
     np.testing.assert_allclose(image, np.tile(expected[:, None], 8), atol=1e-6)
 
 
 def test_flipped_maps_make_flipped_pixels():
-    frame = Frame(height=30, width=40, canvas=64)  # content 48 x 64: whole cells
+    frame = Frame(height=30, width=40, side=64)  # content 48 x 64: whole cells
     maps = np.random.default_rng(0).random((6, 8), np.float32)
     padded = np.zeros((2, 8, 8), np.float32)
     padded[0, :6], padded[1, :6] = maps, maps[:, ::-1]
@@ -105,7 +105,7 @@ def test_flipped_maps_make_flipped_pixels():
 
 
 def test_other_output_sizes():
-    frame = Frame(height=30, width=40, canvas=64)
+    frame = Frame(height=30, width=40, side=64)
     maps = np.tile(np.float32([0, 1, 2, 3, 4, 5, 6, 7]), (8, 1))
     small = frame.to_image(maps, height=15, width=20)
     assert small.shape == (15, 20)

@@ -1,11 +1,14 @@
 """Batches as a pure function of (records, seed, step)."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 from tiny_voc import LABELS, make_tiny_records
 
 from oaa_tf.data import keys
+from oaa_tf.data.canvases import choose_canvases
 from oaa_tf.data.frame import Frame
 from oaa_tf.data.input_pipeline import frame_batches, training_batches
 from oaa_tf.data.records import RecordSet
@@ -55,7 +58,8 @@ def test_features_have_their_shapes_and_types(records: RecordSet) -> None:
     for name, (dtype, shape) in FEATURES.items():
         assert batch[name].dtype == dtype and batch[name].shape == (3, *shape), name
     static = training_batches(records, VIEWS, batch_size=3, seed=5, first_step=0, num_steps=1).element_spec
-    assert static[keys.IMAGE].shape.as_list() == [None, CANVAS, CANVAS, 3]
+    assert static[keys.IMAGE].shape.as_list() == [None, None, None, 3]
+    assert static[keys.FRAME_VALID].shape.as_list() == [None, 6, 6]
 
 
 def test_labels_belong_to_their_position(records: RecordSet) -> None:
@@ -86,9 +90,20 @@ def test_every_epoch_shows_every_image_once_in_an_order_of_its_own(records: Reco
 
 
 def test_batch_size_does_not_change_the_samples(records: RecordSet) -> None:
-    expected = samples(batches(records, num_steps=5, batch_size=4))
-    assert_equal(samples(batches(records, num_steps=20, batch_size=1)), expected)
-    assert_equal(samples(batches(records, num_steps=3, batch_size=7))[:20], expected)
+    square = dataclasses.replace(VIEWS, square=True)
+    expected = samples(batches(records, options=square, num_steps=5, batch_size=4))
+    assert_equal(samples(batches(records, options=square, num_steps=20, batch_size=1)), expected)
+    assert_equal(samples(batches(records, options=square, num_steps=3, batch_size=7))[:20], expected)
+
+
+def test_a_batch_has_the_canvas_of_its_images(records: RecordSet) -> None:
+    canvases = choose_canvases(records.sizes, CANVAS)
+    assert {tuple(canvas) for canvas in canvases.tolist()} == {(32, 48), (48, 32), (48, 48)}
+    for sample in batches(records, num_steps=12, batch_size=1):
+        height, width = canvases[sample[keys.POSITION][0]]
+        assert sample[keys.IMAGE].shape == (1, height, width, 3)
+        assert sample[keys.VALID].shape == (1, height // 8, width // 8)
+        assert sample[keys.FRAME_VALID].shape == (1, 6, 6)
 
 
 def test_seeds_differ_in_order_and_in_views(records: RecordSet) -> None:
@@ -114,14 +129,16 @@ def test_parallelism_does_not_matter(records: RecordSet) -> None:
 
 
 def test_a_stage_adds_its_own_features(records: RecordSet) -> None:
-    def targets(example: dict, size: tf.Tensor) -> dict:
+    def targets(example: dict, size: tf.Tensor, canvas: tf.Tensor) -> dict:
         assert example[keys.MASK].dtype == tf.string
-        return {"size": size, "mask_size": tf.shape(tf.io.decode_png(example[keys.MASK]))[:2]}
+        mask_size = tf.shape(tf.io.decode_png(example[keys.MASK]))[:2]
+        return {"size": size, "mask_size": mask_size, "canvas": canvas}
 
     for sample in samples(batches(records, targets=targets)):
         assert tuple(sample["mask_size"]) == tuple(records.sizes[sample[keys.POSITION]])
         np.testing.assert_allclose(sample["size"] / sample[keys.CONTENT], sample[keys.VIEW][:2], rtol=1e-6)
-        assert sample.keys() == FEATURES.keys() | {"size", "mask_size"}
+        assert tuple(sample["canvas"]) == sample[keys.IMAGE].shape[:2]
+        assert sample.keys() == FEATURES.keys() | {"size", "mask_size", "canvas"}
 
 
 def test_padding_has_the_mean_color(records: RecordSet) -> None:
@@ -132,44 +149,55 @@ def test_padding_has_the_mean_color(records: RecordSet) -> None:
         assert not np.any(np.all(image[:height, :width] == np.float32(MEAN_RGB), axis=-1))
 
 
-def test_frames_come_in_the_order_of_positions(records: RecordSet) -> None:
-    (first, second) = list(frame_batches(records, CANVAS, batch_size=3).as_numpy_iterator())
-    stream = samples([first, second])
+def frames(records: RecordSet, batch_size: int = 3) -> list[dict[str, np.ndarray]]:
+    """All frames by position."""
+    stream = samples(list(frame_batches(records, CANVAS, batch_size=batch_size).as_numpy_iterator()))
+    return sorted(stream, key=lambda sample: sample[keys.POSITION])
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_every_frame_comes_once_on_its_canvas(records: RecordSet, batch_size: int) -> None:
+    stream = frames(records, batch_size)
     assert [int(sample[keys.POSITION]) for sample in stream] == [0, 1, 2, 3]
-    for sample, (height, width) in zip(stream, records.sizes, strict=True):
+    canvases = choose_canvases(records.sizes, CANVAS)
+    for sample, (height, width), canvas in zip(stream, records.sizes, canvases, strict=True):
         frame = Frame(int(height), int(width), CANVAS)
         assert tuple(sample[keys.CONTENT]) == frame.content
         assert tuple(sample[keys.VIEW]) == (1, 1, 0, 0, 0)
+        assert sample[keys.IMAGE].shape == (*canvas, 3)
         expected = np.zeros((6, 6), bool)
         expected[: frame.valid_cells[0], : frame.valid_cells[1]] = True
-        np.testing.assert_array_equal(sample[keys.VALID], expected)
         np.testing.assert_array_equal(sample[keys.FRAME_VALID], expected)
+        rows, columns = canvas // 8
+        np.testing.assert_array_equal(sample[keys.VALID], expected[:rows, :columns])
 
 
 def test_an_unscaled_frame_is_the_image_itself(records: RecordSet) -> None:
-    stream = samples(list(frame_batches(records, CANVAS, batch_size=4).as_numpy_iterator()))
     square = records.image_ids.index("c")
     assert tuple(records.sizes[square]) == (CANVAS, CANVAS)
-    np.testing.assert_allclose(stream[square][keys.IMAGE], records.record(square).image, atol=1e-3)
+    np.testing.assert_allclose(frames(records)[square][keys.IMAGE], records.record(square).image, atol=1e-3)
 
 
-def test_brightness_found_on_views_goes_back_to_where_it_is_in_the_frame(records: RecordSet) -> None:
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_brightness_found_on_views_goes_back_to_where_it_is_in_the_frame(records: RecordSet, batch_size: int) -> None:
     """The whole way: what a view shows, averaged per cell, lands on the frame's cell that shows the same."""
-    frames = samples(list(frame_batches(records, CANVAS, batch_size=4).as_numpy_iterator()))
     num_compared = 0
-    for batch in batches(records, num_steps=8):
-        cells = batch[keys.IMAGE].reshape(-1, 6, 8, 6, 8, 3).mean(axis=(2, 4)) / 255
+    for batch in batches(records, num_steps=32 // batch_size, batch_size=batch_size):
         found, seen = attention_to_frame(
-            cells.astype(np.float32), batch[keys.VALID], batch[keys.FRAME_VALID], batch[keys.VIEW]
+            cell_means(batch[keys.IMAGE]), batch[keys.VALID], batch[keys.FRAME_VALID], batch[keys.VIEW]
         )
         for index, position in enumerate(batch[keys.POSITION]):
-            expected = frames[position][keys.IMAGE].reshape(6, 8, 6, 8, 3).mean(axis=(1, 3)) / 255
+            expected = cell_means(frames(records)[position][keys.IMAGE][np.newaxis])[0]
             # Cells that are whole in the frame: those at the border mix with padding.
             height, width = (side // 8 for side in batch[keys.CONTENT][index])
-            whole = np.zeros((6, 6), bool)
-            whole[:height, :width] = True
-            compared = whole & seen[index].numpy()
-            error = np.abs(found[index].numpy() - expected)[compared]
+            compared = seen[index].numpy()[:height, :width]
+            error = np.abs(found[index].numpy()[:height, :width] - expected[:height, :width])[compared]
             assert error.mean() < 0.05
             num_compared += compared.sum()
     assert num_compared > 200
+
+
+def cell_means(images: np.ndarray) -> np.ndarray:
+    """Mean color of each cell in [0, 1]: float32 `[batch, rows, columns, 3]`."""
+    batch, height, width, _ = images.shape
+    return images.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4)).astype(np.float32) / 255

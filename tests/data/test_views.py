@@ -6,6 +6,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oaa_tf.data.canvases import choose_canvases
 from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.views import (
     IDENTITY_VIEW,
@@ -22,6 +23,7 @@ from oaa_tf.data.views import (
 
 CANVAS = 48
 GRID = CANVAS // STRIDE
+SQUARE = (CANVAS, CANVAS)
 MIRRORED_VIEW = (1.0, 1.0, 0.0, 0.0, 1.0)
 
 
@@ -35,13 +37,13 @@ def to_view(point, view) -> np.ndarray:
 def draw_view(height: int, width: int, seed: int, **options) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Content, view and size of a random view."""
     content = frame_content(height, width, CANVAS)
-    return content, *random_view(tf.constant([seed, 7]), content, ViewOptions(CANVAS, **options))
+    return content, *random_view(tf.constant([seed, 7]), content, SQUARE, ViewOptions(CANVAS, **options))
 
 
 def valid_masks(content, view) -> tuple[tf.Tensor, tf.Tensor]:
     """Valid cells of the frame and of the view, batches of one."""
     content, view = content[tf.newaxis], tf.constant(view, tf.float32)[tf.newaxis]
-    return frame_valid_cells(content, GRID), view_valid_cells(content, view, GRID)
+    return frame_valid_cells(content, GRID), view_valid_cells(content, view, (GRID, GRID))
 
 
 def centers(grid: int = GRID) -> np.ndarray:
@@ -60,7 +62,7 @@ def smooth(y: np.ndarray, x: np.ndarray) -> np.ndarray:
 @given(height=st.integers(1, 6000), width=st.integers(1, 6000), cells=st.integers(2, 80))
 def test_frame_content_and_valid_cells_equal_those_of_frame(height: int, width: int, cells: int) -> None:
     frame = Frame(height, width, cells * STRIDE)
-    content = frame_content(height, width, frame.canvas)
+    content = frame_content(height, width, frame.side)
     assert tuple(content.numpy()) == frame.content
     expected = np.zeros((cells, cells), bool)
     expected[: frame.valid_cells[0], : frame.valid_cells[1]] = True
@@ -126,6 +128,27 @@ def test_identity_and_flip_are_inverted_bit_for_bit(view: tuple, height: int, wi
     np.testing.assert_array_equal(seen, frame_valid)
     np.testing.assert_array_equal(found, flip(attention) * frame_valid.numpy()[..., np.newaxis])
     shown = attention_to_view(found, frame_valid, view_valid, tf.constant([view]))
+    np.testing.assert_array_equal(shown, attention * view_valid.numpy()[..., np.newaxis])
+
+
+@settings(deadline=None, max_examples=40)
+@given(height=st.integers(1, 90), width=st.integers(1, 90), seed=st.integers(0, 10_000), mirrored=st.booleans())
+def test_identity_and_flip_on_the_images_own_canvas(height: int, width: int, seed: int, mirrored: bool) -> None:
+    content = frame_content(height, width, CANVAS)
+    (canvas,) = choose_canvases(np.array([(height, width)]), CANVAS)
+    rows, columns = canvas // STRIDE
+    view = tf.constant([MIRRORED_VIEW if mirrored else IDENTITY_VIEW])
+    frame_valid = frame_valid_cells(content[tf.newaxis], GRID)
+    view_valid = view_valid_cells(content[tf.newaxis], view, (rows, columns))
+    attention = np.random.default_rng(seed).uniform(0, 1, (1, rows, columns, 2)).astype(np.float32)
+    found, seen = attention_to_frame(attention, view_valid, frame_valid, view)
+    # Every cell of the image is on its canvas.
+    np.testing.assert_array_equal(seen, frame_valid)
+    upright = attention[:, :, ::-1] if mirrored else attention
+    expected = np.zeros((1, GRID, GRID, 2), np.float32)
+    expected[:, :rows, :columns] = upright
+    np.testing.assert_array_equal(found, expected * frame_valid.numpy()[..., np.newaxis])
+    shown = attention_to_view(found, frame_valid, view_valid, view)
     np.testing.assert_array_equal(shown, attention * view_valid.numpy()[..., np.newaxis])
 
 
@@ -238,7 +261,7 @@ def test_views_of_a_batch_do_not_mix() -> None:
     content = tf.constant([content for content, _ in examples])
     view = tf.constant([view for _, view in examples], tf.float32)
     attention = np.random.default_rng(1).uniform(0, 1, (len(examples), GRID, GRID, 2)).astype(np.float32)
-    frame_valid, view_valid = frame_valid_cells(content, GRID), view_valid_cells(content, view, GRID)
+    frame_valid, view_valid = frame_valid_cells(content, GRID), view_valid_cells(content, view, (GRID, GRID))
     found, seen = attention_to_frame(attention, view_valid, frame_valid, view)
     for index in range(len(examples)):
         one = slice(index, index + 1)
@@ -276,8 +299,8 @@ def test_image_mask_and_grid_show_a_square_at_the_same_place(seed: int, tall: bo
     frame_center = np.array([52 / height, 48 / width]) * content.numpy()
     y, x = to_view(frame_center, view.numpy())
 
-    shown = render(image, view, size, CANVAS, method="bilinear", padding=MEAN_RGB).numpy()
-    labels = render(mask, view, size, CANVAS, method="nearest", padding=(255,)).numpy()
+    shown = render(image, view, size, SQUARE, method="bilinear", padding=MEAN_RGB).numpy()
+    labels = render(mask, view, size, SQUARE, method="nearest", padding=(255,)).numpy()
     assert shown.shape == (CANVAS, CANVAS, 3) and shown.dtype == np.float32
     assert labels.shape == (CANVAS, CANVAS, 1) and labels.dtype == np.uint8
     assert set(np.unique(labels)) <= {0, 3, 255}
@@ -292,7 +315,7 @@ def test_image_mask_and_grid_show_a_square_at_the_same_place(seed: int, tall: bo
     np.testing.assert_allclose(centroid(brightness), (y, x), atol=0.3)
 
     # The same square as attention on the frame's grid, by the area that it covers of each cell.
-    on_frame = render(mask, tf.constant(IDENTITY_VIEW), content, CANVAS, method="nearest", padding=(0,)).numpy()
+    on_frame = render(mask, tf.constant(IDENTITY_VIEW), content, SQUARE, method="nearest", padding=(0,)).numpy()
     cells = (on_frame == 3).reshape(GRID, STRIDE, GRID, STRIDE).mean(axis=(1, 3)).astype(np.float32)
     frame_valid, view_valid = valid_masks(content, view)
     on_view = attention_to_view(cells[np.newaxis, ..., np.newaxis], frame_valid, view_valid, view[tf.newaxis])
@@ -304,12 +327,12 @@ def test_render_by_hand() -> None:
     image = np.zeros((2, 4, 1), np.uint8)
     image[0, :, 0] = [10, 20, 30, 40]
     view = tf.constant([2.0, 2.0, 0.0, 2.0, 0.0])
-    shown = render(image, view, tf.constant([4, 8]), 8, method="nearest", padding=(99,)).numpy()[..., 0]
+    shown = render(image, view, tf.constant([4, 8]), (8, 8), method="nearest", padding=(99,)).numpy()[..., 0]
     np.testing.assert_array_equal(shown[0], [20, 20, 30, 30, 40, 40, 99, 99])
     np.testing.assert_array_equal(shown[2, :6], 0)
     np.testing.assert_array_equal(shown[4:], 99)
     mirrored = render(
-        image, tf.constant([2.0, 2.0, 0.0, 2.0, 1.0]), tf.constant([4, 8]), 8, method="nearest", padding=(99,)
+        image, tf.constant([2.0, 2.0, 0.0, 2.0, 1.0]), tf.constant([4, 8]), (8, 8), method="nearest", padding=(99,)
     )
     np.testing.assert_array_equal(mirrored[..., 0], shown[:, ::-1])
 
@@ -318,7 +341,9 @@ def test_reducing_an_image_averages_its_pixels() -> None:
     # Stripes of one pixel: without antialiasing, half of them would vanish and the other half stay.
     image = np.zeros((96, 96, 1), np.uint8)
     image[:, ::2] = 200
-    shown = render(image, tf.constant(IDENTITY_VIEW), tf.constant([48, 48]), 48, method="bilinear", padding=(0.0,))
+    shown = render(
+        image, tf.constant(IDENTITY_VIEW), tf.constant([48, 48]), (48, 48), method="bilinear", padding=(0.0,)
+    )
     np.testing.assert_allclose(shown[4:-4, 4:-4], 100, atol=1)
 
 
@@ -328,7 +353,7 @@ def test_valid_cells_of_a_view_are_those_whose_centre_is_covered() -> None:
         height, width = 30 + seed, 90 - seed
         content, view, size = draw_view(height, width, seed, **options)
         picture = np.full((height, width, 1), 1, np.uint8)
-        covered = render(picture, view, size, CANVAS, method="nearest", padding=(0,)).numpy()[..., 0] == 1
+        covered = render(picture, view, size, SQUARE, method="nearest", padding=(0,)).numpy()[..., 0] == 1
         # A cell's centre lies between its fourth and fifth pixel.
         fourth, fifth = covered[3::STRIDE, 3::STRIDE], covered[4::STRIDE, 4::STRIDE]
         _, valid = valid_masks(content, view)
@@ -342,8 +367,8 @@ def test_a_pipeline_draws_what_eager_code_draws() -> None:
 
     def draw(seed):
         content = frame_content(70, 50, CANVAS)
-        view, size = random_view(tf.stack([seed, 3]), content, options)
-        return render(image, view, size, CANVAS, method="bilinear", padding=MEAN_RGB), view
+        view, size = random_view(tf.stack([seed, 3]), content, SQUARE, options)
+        return render(image, view, size, SQUARE, method="bilinear", padding=MEAN_RGB), view
 
     for seed, (drawn, view) in enumerate(tf.data.Dataset.range(8).map(draw)):
         eager, eager_view = draw(tf.constant(seed, tf.int64))
@@ -357,7 +382,7 @@ def test_crops_of_a_larger_frame() -> None:
     assert tuple(content.numpy()) == (80, 160)
     offsets = set()
     for seed in range(30):
-        view, size = random_view(tf.constant([seed, 0]), content, options)
+        view, size = random_view(tf.constant([seed, 0]), content, SQUARE, options)
         assert tuple(size.numpy()) == (80, 160)
         offsets.add(tuple(view.numpy()[2:4]))
         assert 0 <= view[2] <= 80 - CANVAS and 0 <= view[3] <= 160 - CANVAS

@@ -24,7 +24,7 @@ def make_model(loss: str, learning_rate: float) -> IntegralAttentionModel:
 def batches(records: RecordSet, num_steps: int, **views) -> tf.data.Dataset:
     """The attention of a class is its column of the grid."""
 
-    def targets(example: dict, size: tf.Tensor) -> dict:
+    def targets(example: dict, size: tf.Tensor, canvas: tf.Tensor) -> dict:
         columns = tf.one_hot(tf.range(4), 3) * 0.8 * example[keys.LABELS]
         return {keys.ATTENTION: tf.tile(columns[tf.newaxis], [4, 1, 1])}
 

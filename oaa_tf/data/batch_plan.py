@@ -1,0 +1,71 @@
+"""The order of a training run: which images make up which batch, as a pure function of (canvases, seed)."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchPlan:
+    """The batches of a run.
+
+    Sample number `n` is the `n % num_images`-th image of epoch `n // num_images`; each epoch visits the images in a
+    permutation of its own. A sample waits until as many with the same canvas have come as make a batch, so batches run
+    on across the ends of epochs, and with one canvas only the samples are in their order.
+
+    Attributes:
+        samples: int64 `[num_steps, batch_size]`, the samples of each batch.
+        positions: int64 `[num_steps, batch_size]`, their images.
+        canvases: int32 `[num_steps, 2]`, height and width in pixels of each batch.
+        num_images: Images per epoch.
+    """
+
+    samples: np.ndarray
+    positions: np.ndarray
+    canvases: np.ndarray
+    num_images: int
+
+    @classmethod
+    def make(cls, canvases: np.ndarray, *, batch_size: int, seed: int, num_steps: int) -> "BatchPlan":
+        """Plans a run.
+
+        Args:
+            canvases: int32 `[num_images, 2]`, height and width of each image's canvas.
+            batch_size: Images per batch.
+            seed: Seed of the order.
+            num_steps: Batches.
+
+        Returns:
+            The plan; that of a shorter run is its beginning.
+        """
+        num_images = len(canvases)
+        shapes, shape_of_image = np.unique(canvases, axis=0, return_inverse=True)
+        waiting = [np.empty((0, 2), np.int64) for _ in shapes]
+        planned: list[np.ndarray] = []
+        num_planned = epoch = 0
+        while num_planned < num_steps:
+            positions = permutation(num_images, seed, epoch)
+            samples = np.arange(num_images) + epoch * num_images
+            visits = np.stack([samples, positions], axis=1)
+            shape_of_visit = shape_of_image[positions]
+            ready = []
+            for shape in range(len(shapes)):
+                queue = np.concatenate([waiting[shape], visits[shape_of_visit == shape]])
+                num_batches = len(queue) // batch_size
+                ready.append(queue[: num_batches * batch_size].reshape(num_batches, batch_size, 2))
+                waiting[shape] = queue[num_batches * batch_size :]
+            # A batch is due when its last sample comes.
+            batches = np.concatenate(ready)
+            planned.append(batches[np.argsort(batches[:, -1, 0])])
+            num_planned += len(batches)
+            epoch += 1
+        batches = np.concatenate(planned)[:num_steps] if planned else np.empty((0, batch_size, 2), np.int64)
+        return cls(batches[..., 0], batches[..., 1], canvases[batches[:, 0, 1]], num_images)
+
+
+def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
+    """The order in which an epoch visits the images: int64 `[num_images]`.
+
+    Sorts raw random bits, which numpy keeps the same between its versions, other than its own shuffling.
+    """
+    return np.argsort(np.random.Philox(key=[seed, epoch]).random_raw(num_images), kind="stable")
