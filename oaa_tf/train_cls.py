@@ -69,7 +69,11 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
         with strategy.scope():
             network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)
             model = AttentionClassifier(
-                network, table, gate=settings.gate, accumulate_from_epoch=settings.accumulate_from_epoch
+                network,
+                table,
+                gate=settings.gate,
+                accumulate_from_epoch=settings.accumulate_from_epoch,
+                accumulate_steps=settings.accumulate_steps,
             )
             model.compile(optimizer=optimizer, jit_compile=False)
 

@@ -52,7 +52,9 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
         strategy = choose_strategy()
         with strategy.scope():
             network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)
-            model = IntegralAttentionModel(network, attention_loss=settings.loss)
+            model = IntegralAttentionModel(
+                network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
+            )
             model.compile(optimizer=optimizer, jit_compile=False)
 
         def batches(first_step: int) -> tf.data.Dataset:

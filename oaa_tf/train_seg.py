@@ -91,7 +91,7 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
         strategy = choose_strategy()
         with strategy.scope():
             network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir.path)
-            model = DeepLabLargeFOV(network)
+            model = DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps)
             model.compile(optimizer=optimizer, jit_compile=False)
 
         def batches(first_step: int) -> tf.data.Dataset:

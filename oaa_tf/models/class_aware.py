@@ -5,6 +5,7 @@ It is both the classifier, which pools its score maps, and the integral attentio
 
 import keras
 
+from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 
@@ -22,10 +23,10 @@ def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer:
         `[batch, height / 8, width / 8, C]`. Height and width must be multiples of 8.
     """
     images = keras.Input((None, None, 3), name="images")
-    x = backbone(CaffePreprocessing(name="preprocessing")(images))
+    x = backbone(CaffePreprocessing(dtype="float32", name="preprocessing")(images))
     channels = backbone.output.shape[-1]
     for index in range(1, 4):
-        x = keras.layers.Conv2D(
+        x = Convolution(
             channels,
             3,
             padding="same",
@@ -35,5 +36,5 @@ def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer:
         )(x)
     # Scores start near zero, whatever the initialisation before them: there is no ReLU behind this layer.
     small = INITIALIZERS["gaussian"]()
-    scores = keras.layers.Conv2D(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
+    scores = Convolution(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
     return keras.Model(images, scores, name="class_aware_network")

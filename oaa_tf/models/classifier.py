@@ -58,15 +58,17 @@ class AttentionClassifier(TrainedNetwork):
         """The table."""
         return self._untracked[0]
 
-    def train_step(self, batch):
-        """One step of gradient descent and accumulation, on the same forward pass."""
-        labels, valid = batch[keys.LABELS], batch[keys.VALID]
-        with tf.GradientTape() as tape:
-            score_maps = self.network(batch[keys.IMAGE], training=True)
-            scores = class_scores(score_maps, valid)
-            loss = classification_loss(scores, labels)
-        self.descend(tape, loss)
+    def compute_loss_of(self, batch):
+        """The classification loss (Sec. 3.1), the mean over images."""
+        score_maps = self.network(batch[keys.IMAGE], training=True)
+        scores = class_scores(score_maps, batch[keys.VALID])
+        loss = classification_loss(scores, batch[keys.LABELS])
+        return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
 
+    def observe(self, batch, outputs):
+        """Accumulates the attention of the step's own forward pass."""
+        score_maps, scores, loss = outputs
+        labels, valid = batch[keys.LABELS], batch[keys.VALID]
         gate = open_gate(self.gate, scores, labels)
         attention, seen = attention_to_frame(
             class_activation_maps(score_maps, valid), valid, batch[keys.FRAME_VALID], batch[keys.VIEW]
@@ -75,7 +77,5 @@ class AttentionClassifier(TrainedNetwork):
         self.cumulative_attention.update(
             batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
         )
-
         self.gated_share.update_state(gate, sample_weight=labels)
         self.exact_match.update_state(tf.reduce_all((scores > 0) == (labels > 0), axis=1))
-        return self.metric_results()

@@ -34,12 +34,10 @@ class IntegralAttentionModel(TrainedNetwork):
             raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
         self.attention_loss = attention_loss
 
-    def train_step(self, batch):
-        """One step of gradient descent."""
+    def compute_loss_of(self, batch):
+        """The loss against the cumulative attention as the view shows it, the mean over images."""
         valid = batch[keys.VALID]
         targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])
-        with tf.GradientTape() as tape:
-            score_maps = self.network(batch[keys.IMAGE], training=True)
-            loss = LOSSES[self.attention_loss](score_maps, targets, valid)
-        self.descend(tape, loss)
-        return self.metric_results()
+        score_maps = self.network(batch[keys.IMAGE], training=True)
+        loss = LOSSES[self.attention_loss](score_maps, targets, valid)
+        return loss, tf.cast(tf.shape(score_maps)[0], tf.float32), None

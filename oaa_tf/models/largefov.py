@@ -4,7 +4,9 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.data import keys
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.losses import segmentation_loss
+from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.trained_network import TrainedNetwork
@@ -34,10 +36,10 @@ def largefov_network(
         `[batch, height / 8, width / 8, C + 1]`, background first.
     """
     images = keras.Input((None, None, 3), name="images")
-    x = backbone(CaffePreprocessing(name="preprocessing")(images))
+    x = backbone(CaffePreprocessing(dtype="float32", name="preprocessing")(images))
     # fc6: 3x3 with dilation 12, the large field of view; fc7: 1x1.
     for index, (name, kernel, dilation) in enumerate((("fc6", 3, 12), ("fc7", 1, 1))):
-        x = keras.layers.Conv2D(
+        x = Convolution(
             channels,
             kernel,
             padding="same",
@@ -48,7 +50,7 @@ def largefov_network(
         )(x)
         x = keras.layers.Dropout(dropout, seed=seed + index, name=f"{name}_dropout")(x)
     small = INITIALIZERS["gaussian"]()
-    logits = keras.layers.Conv2D(num_classes + 1, 1, kernel_initializer=small, dtype="float32", name="score")(x)
+    logits = Convolution(num_classes + 1, 1, kernel_initializer=small, dtype="float32", name="score")(x)
     return keras.Model(images, logits, name="deeplab_largefov")
 
 
@@ -67,14 +69,16 @@ class DeepLabLargeFOV(TrainedNetwork):
         super().__init__(network, **kwargs)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
-    def train_step(self, batch):
-        """One step of gradient descent; see `oaa_tf.losses.segmentation_loss`."""
+    def compute_loss_of(self, batch):
+        """The segmentation loss, the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
-        with tf.GradientTape() as tape:
-            logits = self.network(batch[keys.IMAGE], training=True)
-            logits = tf.image.resize(logits, tf.shape(labels)[1:3])
-            loss = segmentation_loss(logits, labels)
-        self.descend(tape, loss)
-        correct = tf.argmax(logits, axis=-1, output_type=tf.int32) == labels
-        self.pixel_accuracy.update_state(correct, sample_weight=tf.cast(labels != 255, tf.float32))
-        return self.metric_results()
+        logits = self.network(batch[keys.IMAGE], training=True)
+        logits = tf.image.resize(logits, tf.shape(labels)[1:3])
+        num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
+        return segmentation_loss(logits, labels), num_labelled, logits
+
+    def observe(self, batch, outputs):
+        """Measures the accuracy on labelled pixels."""
+        labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
+        correct = tf.argmax(outputs, axis=-1, output_type=tf.int32) == labels
+        self.pixel_accuracy.update_state(correct, sample_weight=tf.cast(labels != IGNORE_LABEL, tf.float32))

@@ -1,7 +1,9 @@
 """Networks by description: what a work_dir says about its network, and the network itself with its weights."""
 
+import contextlib
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +19,9 @@ from oaa_tf.models.vgg import vgg16_backbone
 CHECKPOINT_FOLDER = "checkpoints"
 _FILE = "network.json"
 _TASKS = ("attention", "segmentation")
+
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+"""Keras' dtype policies by the precision in which layers compute."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,22 +42,28 @@ class NetworkDescription:
     width: int = 64
     backbone: str = "vgg16"
 
-    def build(self, *, initializer: str = "gaussian", seed: int = 0) -> tuple[keras.Model, keras.Model]:
+    def build(
+        self, *, initializer: str = "gaussian", seed: int = 0, precision: str = "float32"
+    ) -> tuple[keras.Model, keras.Model]:
         """Builds the network.
 
         Args:
             initializer: One of `INITIALIZERS`, for the new layers but the last.
             seed: Seed of dropout.
+            precision: One of `PRECISIONS`, in which all layers but the last compute. Weights are float32.
 
         Returns:
             The network and, inside it, its backbone.
         """
-        backbone = vgg16_backbone(self.width)
-        if self.task == "attention":
-            return class_aware_network(backbone, len(self.classes), initializer=initializer), backbone
-        channels = 16 * self.width
-        network = largefov_network(backbone, len(self.classes), initializer=initializer, channels=channels, seed=seed)
-        return network, backbone
+        with _layer_policy(PRECISIONS[precision]):
+            backbone = vgg16_backbone(self.width)
+            num_classes = len(self.classes)
+            if self.task == "attention":
+                return class_aware_network(backbone, num_classes, initializer=initializer), backbone
+            channels = 16 * self.width
+            return largefov_network(
+                backbone, num_classes, initializer=initializer, channels=channels, seed=seed
+            ), backbone
 
     def write(self, work_dir: Path) -> None:
         """Writes `network.json`.
@@ -90,6 +101,17 @@ class NetworkDescription:
             raise UserError(f"{path}: no such file; expected the work_dir of a training stage") from None
         except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError):
             raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
+
+
+@contextlib.contextmanager
+def _layer_policy(name: str) -> Iterator[None]:
+    """Layers that are made inside the block have this Keras dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
 
 
 def _shown(value: object) -> str:

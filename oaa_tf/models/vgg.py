@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import CenteredHeNormal
 
 CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
@@ -30,7 +31,7 @@ def vgg16_backbone(width: int = 64) -> keras.Model:
     images = x = keras.Input((None, None, 3), name="preprocessed")
     for block, (repeats, multiple) in enumerate(zip(CONVOLUTIONS_PER_BLOCK, _WIDTHS, strict=True), start=1):
         for index in range(1, repeats + 1):
-            x = keras.layers.Conv2D(
+            x = Convolution(
                 multiple * width,
                 3,
                 padding="same",

@@ -7,6 +7,7 @@ from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 from oaa_tf.models.initializers import INITIALIZERS
+from oaa_tf.models.networks import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +32,14 @@ class TrainingSettings(Settings):
     flip: bool = setting(True, help="Mirror half of the training images.")
     min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
+    precision: str = setting(
+        "float32",
+        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
+        choices=tuple(PRECISIONS),
+    )
+    accumulate_steps: int = setting(
+        1, help="Parts in which a batch is computed, one after the other: less memory, the same update.", minimum=1
+    )
     seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)
@@ -40,6 +49,10 @@ class TrainingSettings(Settings):
         super().__post_init__()
         if self.image_size % STRIDE:
             raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+        if self.batch_size % self.accumulate_steps:
+            raise UserError(
+                f"--accumulate_steps={self.accumulate_steps}: expected a divisor of --batch_size={self.batch_size}"
+            )
         if self.min_scale > self.max_scale:
             raise UserError(f"--min_scale={self.min_scale}: expected at most --max_scale={self.max_scale}")
 

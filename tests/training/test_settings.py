@@ -76,7 +76,7 @@ def test_views_of_the_stages() -> None:
     assert attention.views == ViewOptions(64, flip=False, min_scale=0.8, max_scale=1.2)
     assert attention.inference_size == 64
     segmentation = TrainSegSettings(**PATHS, labels="labels", image_size=64, frame_size=90)
-    assert segmentation.views == ViewOptions(64, flip=True, min_scale=0.7, max_scale=1.3, frame_size=90)
+    assert segmentation.views == ViewOptions(64, flip=True, min_scale=0.7, max_scale=1.3, frame_size=90, square=True)
     assert segmentation.inference_size == 90
 
 

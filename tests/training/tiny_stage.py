@@ -77,7 +77,7 @@ class TinyStage:
             seed=self.settings.seed,
             first_step=first_step,
             num_steps=self.settings.num_steps,
-            targets=segmentation_targets(None, self.settings.image_size) if is_segmentation else None,
+            targets=segmentation_targets(None) if is_segmentation else None,
         )
 
     def train(self, **hooks) -> dict[str, float]:
