@@ -35,6 +35,7 @@ STAGES = (
     "pipeline",
     "make_records",
     "make_demo_data",
+    "benchmark",
 )
 
 FILLED_IN_LATER = "(filled in by the pipeline)"

@@ -20,7 +20,7 @@ class TrainingSettings(Settings):
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
-    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0, maximum=1)
+    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
     weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
