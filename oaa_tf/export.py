@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_function, segmentation_function
+from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions
 from oaa_tf.models.networks import load_network
 from oaa_tf.models.segmenter import CLASSES_FILE
 
@@ -46,19 +46,17 @@ def run(settings: ExportSettings) -> dict[str, Any]:
     output = Path(settings.output_dir)
     if output.exists() and not (output / CLASSES_FILE).exists():
         raise UserError(f"--output_dir={output}: exists and is no SavedModel of this command; choose another")
-    name, make = {
-        "attention": ("attention", attention_function),
-        "segmentation": ("segment", segmentation_function),
-    }[description.task]
+    make = {"attention": attention_functions, "segmentation": segmentation_functions}[description.task]
+    functions = make(network, image_size)
+    name, first = next(iter(functions.items()))
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         module = tf.Module()
         # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
         module.network_weights = [weight.value for weight in network.weights]
-        function = make(network, image_size)
-        setattr(module, name, function)
-        signatures = {name: function, tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: function}
+        module.functions = functions
+        signatures = functions | {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: first}
         tf.saved_model.save(module, str(temporary), signatures)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))

@@ -7,8 +7,11 @@ For every image it writes `<name>.png`, a palette mask (0 background, then the c
 
 import dataclasses
 import glob
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import cv2
 import numpy as np
@@ -21,6 +24,8 @@ from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.progress import Progress
 from oaa_tf.visualization import overlay_mask
+
+Result = TypeVar("Result")
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
 
@@ -58,23 +63,50 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
     unreadable = []
-    with Progress(len(paths), "predict") as progress:
-        for path in paths:
-            try:
-                image = read_image(path)
-            except UserError as error:
-                unreadable.append(str(error))
-                continue
-            mask = _segment_large(segmenter, image, settings.max_side)
-            write_indexed(output / f"{path.stem}.png", mask)
-            if settings.overlays:
-                overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
-                with atomic_write(output / f"{path.stem}_overlay.jpg") as file:
-                    file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
+
+    def read(path: Path) -> tuple[Path, np.ndarray | None]:
+        try:
+            return path, read_image(path)
+        except UserError as error:
+            unreadable.append(str(error))
+            return path, None
+
+    def write(path: Path, image: np.ndarray, mask: np.ndarray) -> None:
+        write_indexed(output / f"{path.stem}.png", mask)
+        if settings.overlays:
+            overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
+            with atomic_write(output / f"{path.stem}_overlay.jpg") as file:
+                file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
+
+    # While the network works on an image, the next ones are decoded and the last ones are written.
+    with (
+        Progress(len(paths), "predict") as progress,
+        ThreadPoolExecutor(1) as readers,
+        ThreadPoolExecutor(1) as writers,
+    ):
+        segmented = (
+            (path, image, _segment_large(segmenter, image, settings.max_side))
+            for path, image in _ahead(readers, read, ((path,) for path in paths))
+            if image is not None
+        )
+        for _ in _ahead(writers, write, segmented):
             progress.advance()
     if unreadable:
         raise UserError(f"{len(unreadable)} of {len(paths)} images were skipped: {'; '.join(unreadable)}")
     return {"num_images": len(paths), "classes": list(segmenter.classes)}
+
+
+def _ahead(
+    workers: Executor, function: Callable[..., Result], jobs: Iterable[tuple], num_waiting: int = 4
+) -> Iterator[Result]:
+    """Results in the order of jobs, a few of which are under way while the caller uses a result."""
+    waiting: deque[Future[Result]] = deque()
+    for job in jobs:
+        waiting.append(workers.submit(function, *job))
+        if len(waiting) > num_waiting:
+            yield waiting.popleft().result()
+    while waiting:
+        yield waiting.popleft().result()
 
 
 def find_images(patterns: tuple[str, ...]) -> list[Path]:

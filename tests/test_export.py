@@ -15,16 +15,16 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf.errors import UserError
 from oaa_tf.export import ExportSettings, run
-from oaa_tf.models.inference import attention_function, segmentation_function
+from oaa_tf.models.inference import attention_functions, segmentation_functions
 
-SIGNATURES = {"attention": ("attention", attention_function), "segmentation": ("segment", segmentation_function)}
+FUNCTIONS = {"attention": attention_functions, "segmentation": segmentation_functions}
 
 
 @pytest.fixture(scope="module")
 def stages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, keras.Model]]:
     """Folder and network by task."""
     root = tmp_path_factory.mktemp("stages")
-    return {task: (root / task, make_trained_stage(root / task, task)) for task in SIGNATURES}
+    return {task: (root / task, make_trained_stage(root / task, task)) for task in FUNCTIONS}
 
 
 @pytest.fixture(scope="module")
@@ -40,21 +40,21 @@ def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
 
 
-@pytest.mark.parametrize("task", SIGNATURES)
+@pytest.mark.parametrize("task", FUNCTIONS)
 def test_a_reloaded_model_gives_what_the_network_gives(task: str, stages, exported: Path) -> None:
-    name, make = SIGNATURES[task]
     loaded = tf.saved_model.load(str(exported / task))
-    assert set(loaded.signatures) == {name, "serving_default"}
-    function = make(stages[task][1], 48)
+    functions = FUNCTIONS[task](stages[task][1], 48)
+    assert set(loaded.signatures) == {*functions, "serving_default"}
     for shape in ((1, 48, 48), (2, 37, 90)):
         images = tf.constant(random_images(*shape))
-        expected = function(images)
-        result = loaded.signatures[name](images=images)
-        assert result.keys() == expected.keys()
-        for key, value in expected.items():
-            np.testing.assert_array_equal(result[key], value, err_msg=key)
-    if task == "segmentation":
-        assert len(np.unique(result["mask"])) > 1
+        for name, function in functions.items():
+            expected = function(images)
+            result = loaded.signatures[name](images=images)
+            assert result.keys() == expected.keys()
+            for key, value in expected.items():
+                np.testing.assert_array_equal(result[key], value, err_msg=key)
+            if name == "segment":
+                assert len(np.unique(result["mask"])) > 1
 
 
 def test_models_run_without_keras_and_alike(exported: Path, tmp_path: Path) -> None:
@@ -66,10 +66,11 @@ def test_models_run_without_keras_and_alike(exported: Path, tmp_path: Path) -> N
         import tensorflow as tf
 
         images = tf.constant(np.load(sys.argv[2] + "/images.npy"))
-        for task, name in (("attention", "attention"), ("segmentation", "segment")):
+        for task in ("attention", "segmentation"):
             model = tf.saved_model.load(sys.argv[1] + "/" + task)
-            for key, value in model.signatures[name](images=images).items():
-                np.save(f"{sys.argv[2]}/{task}_{key}.npy", value.numpy())
+            for function in model.signatures.values():
+                for key, value in function(images=images).items():
+                    np.save(f"{sys.argv[2]}/{task}_{key}.npy", value.numpy())
         assert sys.modules["keras"] is None and not any(name.startswith("oaa_tf") for name in sys.modules)
     """
     images = random_images(2, 61, 40)
@@ -83,10 +84,10 @@ def test_models_run_without_keras_and_alike(exported: Path, tmp_path: Path) -> N
         env=environment,
     )
     assert result.returncode == 0, result.stderr[-3000:]
-    for task, (name, _) in SIGNATURES.items():
-        here = tf.saved_model.load(str(exported / task)).signatures[name](images=tf.constant(images))
-        for key, value in here.items():
-            np.testing.assert_array_equal(np.load(tmp_path / f"{task}_{key}.npy"), value)
+    for task in FUNCTIONS:
+        for function in tf.saved_model.load(str(exported / task)).signatures.values():
+            for key, value in function(images=tf.constant(images)).items():
+                np.testing.assert_array_equal(np.load(tmp_path / f"{task}_{key}.npy"), value)
 
 
 def test_what_export_says_and_writes(stages, exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
@@ -108,7 +109,7 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     assert run(settings)["image_size"] == 80
     images = tf.constant(random_images(1, 50, 50))
     result = tf.saved_model.load(str(tmp_path / "model")).signatures["attention"](images=images)
-    expected, other = (attention_function(network, size)(images)["scores"] for size in (80, 48))
+    expected, other = (attention_functions(network, size)["attention"](images)["scores"] for size in (80, 48))
     np.testing.assert_array_equal(result["scores"], expected)
     assert not np.allclose(result["scores"], other)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oaa_tf.data.frame import Frame
 from oaa_tf.data.views import MEAN_RGB
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.inference import attention_function, segmentation_function, to_image
+from oaa_tf.models.inference import attention_functions, segmentation_functions, to_image
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
 
@@ -31,12 +31,13 @@ def segmentation_network() -> keras.Model:
 
 @pytest.fixture(scope="module")
 def attention(attention_network: keras.Model):
-    return attention_function(attention_network, SIZE)
+    return attention_functions(attention_network, SIZE)["attention"]
 
 
 @pytest.fixture(scope="module")
 def segment(segmentation_network: keras.Model):
-    return segmentation_function(segmentation_network, SIZE)
+    functions = segmentation_functions(segmentation_network, SIZE)
+    return lambda images: functions["segment"](images) | functions["probabilities"](images)
 
 
 def random_images(*shape: int, seed: int = 0) -> np.ndarray:
