@@ -46,6 +46,7 @@ from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.vgg import freeze_blocks
 from oaa_tf.train_seg import segmentation_targets
 from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.loop import step_function
 from oaa_tf.training.optimizer import paper_optimizer
 from oaa_tf.training.start import check_precision
 
@@ -84,7 +85,8 @@ def run(settings: BenchmarkSettings) -> dict[str, Any]:
     output = Path(settings.output)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.touch()
+        with output.open("a"):
+            pass
     except OSError as error:
         raise UserError(f"--output={output}: cannot be written ({error.strerror})") from None
     bench = Benchmark(settings)
@@ -172,8 +174,20 @@ class Benchmark:
             self._ratio("freeze_two_blocks_speedup", seconds["step"], seconds["frozen"])
             self._ratio("one_image_at_a_time_over_step", seconds["parts"], seconds["step"])
         step_seconds = statistics.median(seconds["step"])
+        operations = 3 * 2 * _num_multiplications(model.network, batch[keys.IMAGE].shape)
+        self._note("step_operations", operations)
+        self._note("step_operations_per_second", operations / statistics.median(seconds["bare"]))
+        self._note("matmul_operations_per_second", self._matmul_rate())
         self._note("train_cls_images_per_second", self.settings.batch_size / step_seconds)
         return step_seconds
+
+    def _matmul_rate(self) -> float:
+        """What the cores do at best: floating-point operations per second of a large float32 product."""
+        side = 2048
+        matrix = tf.random.normal((side, side))
+        multiply = tf.function(lambda: tf.reduce_sum(matrix @ matrix))
+        seconds = self._alternate("matrix product", {"matmul": lambda: float(multiply())})["matmul"]
+        return 2 * side**3 / min(seconds)
 
     def _accumulation(self, records: RecordSet, batch: dict[str, tf.Tensor], step_seconds: float, folder: Path) -> None:
         """What accumulation adds to a step, beside reading, merging and writing a PNG per image and class."""
@@ -197,27 +211,29 @@ class Benchmark:
                 before = cv2.imread(path, cv2.IMREAD_GRAYSCALE) if os.path.exists(path) else None
                 cv2.imwrite(path, merged if before is None else np.maximum(before, merged))
 
-        seconds = self._alternate("accumulation", {"table": accumulate, "png": png_loop}, repeats=20 * self.repeats)
-        self._ratio("accumulation_share", seconds["table"], [step_seconds] * len(seconds["table"]))
-        self._ratio("png_loop_over_accumulation", seconds["png"], seconds["table"])
-        self._ratio("scatter_only_png_loop_ratio", seconds["png"], self._scatter_seconds(table, pairs, maps))
+        candidates = {"whole": accumulate, "merge": self._merge(table, pairs, maps), "png": png_loop}
+        seconds = self._alternate("accumulation", candidates, repeats=20 * self.repeats)
+        self._ratio("accumulation_share", seconds["whole"], [step_seconds] * len(seconds["whole"]))
+        # Both merge maps that are ready into what is stored.
+        self._ratio("png_loop_over_accumulation", seconds["png"], seconds["merge"])
+        # The whole: gate, maximum, the way back to the frame, checks, rounding.
+        self._ratio("png_loop_over_whole_accumulation", seconds["png"], seconds["whole"])
         self._note("bytes_per_cell", table.maximum.dtype.size)
         self._note("table_bytes", table.num_bytes)
 
-    def _scatter_seconds(self, table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> list[float]:
-        """The table's scatter alone, the counterpart of what the PNG loop does after it has the maps."""
-        grid = table.grid
-        rows = np.zeros((len(pairs), grid, grid), np.uint8)
+    def _merge(self, table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Callable[[], None]:
+        """The table's update with maps that are ready."""
+        rows = np.zeros((len(pairs), table.grid, table.grid), np.uint8)
         for row, (image, label) in zip(rows, pairs, strict=True):
             row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
         rows = tf.constant(rows.reshape(len(pairs), -1))
         slots = tf.range(len(pairs), dtype=tf.int64)
 
         @tf.function
-        def scatter() -> None:
+        def merge() -> None:
             table.maximum.scatter_max(tf.IndexedSlices(rows, slots))
 
-        return self._alternate("scatter", {"scatter": scatter}, repeats=20 * self.repeats)["scatter"]
+        return merge
 
     def _input_pipeline(self, records: RecordSet, step_seconds: float) -> None:
         """Images per second of the input pipeline alone, beside what training consumes."""
@@ -340,17 +356,18 @@ class Benchmark:
         self.results[name] = value
 
 
-def print_memory_growth(image_size: int) -> None:
-    """Trains a narrow network and prints the resident memory in bytes after 200 and after 1,200 steps."""
+def print_memory_growth(image_size: int, num_steps: tuple[int, int] = (200, 1200)) -> None:
+    """Trains a narrow network and prints the resident memory in bytes after each of two numbers of steps."""
     with tempfile.TemporaryDirectory() as folder:
         records = _records("", Path(folder))
         table = CumulativeAttention(records.first_slots, image_size // STRIDE)
         model = _compiled(AttentionClassifier(_network("attention", records.classes, 4)[0], table, gate="none"))
-        step = tf.function(model.train_step)
-        batches = training_batches(records, ViewOptions(image_size), batch_size=4, seed=0, first_step=0, num_steps=1200)
+        views = ViewOptions(image_size)
+        batches = training_batches(records, views, batch_size=4, seed=0, first_step=0, num_steps=num_steps[1])
+        take_step = step_function(model, batches.element_spec)
         for number, batch in enumerate(batches, start=1):
-            step(batch)
-            if number in (200, 1200):
+            take_step(batch)
+            if number in num_steps:
                 pages = int(Path("/proc/self/statm").read_text().split()[1])
                 print(pages * resource.getpagesize())
 
@@ -397,6 +414,19 @@ def _batch(records: RecordSet, views: ViewOptions, batch_size: int, targets=None
     return next(dict(batch) for batch in batches if tuple(batch[keys.IMAGE].shape[1:3]) == commonest)
 
 
+def _num_multiplications(network: keras.Model, shape: tf.TensorShape) -> int:
+    """Multiplications of a forward pass on images of this shape: cells times kernel, convolution by convolution."""
+    batch, height, width, _ = shape
+    backbone = network.get_layer("vgg16")
+    total = 0
+    for layer in [*backbone.layers, *network.layers]:
+        if isinstance(layer, keras.layers.Conv2D):
+            # Blocks 1 to 3 each end in pooling; everything behind them has the stride of the output.
+            stride = 2 ** (int(layer.name[5]) - 1) if layer.name.startswith(("block1", "block2", "block3")) else STRIDE
+            total += batch * (height // stride) * (width // stride) * int(np.prod(layer.kernel.shape))
+    return total
+
+
 def _network(
     task: str, classes: tuple[str, ...], width: int, precision: str = "float32"
 ) -> tuple[keras.Model, keras.Model]:
@@ -416,10 +446,19 @@ def _compiled(model, backbone: keras.Model | None = None):
     return model
 
 
-def _step(model, batch: dict[str, tf.Tensor]) -> Callable[[], float]:
-    """A training step as the loop takes it, with its look at the loss."""
-    step = tf.function(model.train_step)
-    return lambda: float(step(batch)["loss"])
+def _step(model, batch: dict[str, tf.Tensor]) -> Callable[[], dict[str, float]]:
+    """A training step as the loop takes it."""
+    take_step = step_function(model, _any_canvas(batch))
+    return lambda: take_step(batch)
+
+
+def _any_canvas(batch: dict[str, tf.Tensor]) -> dict[str, tf.TensorSpec]:
+    """The spec of batches of any size, as the input pipeline has it."""
+    shapes = {name: [None, *value.shape[1:]] for name, value in batch.items()}
+    shapes[keys.IMAGE][1:3] = shapes[keys.VALID][1:3] = [None, None]
+    if keys.SEGMENTATION in shapes:
+        shapes[keys.SEGMENTATION][1:3] = [None, None]
+    return {name: tf.TensorSpec(shapes[name], value.dtype) for name, value in batch.items()}
 
 
 def _bare(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
@@ -427,7 +466,7 @@ def _bare(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
     variables = model.network.trainable_variables
     has_table = isinstance(model, AttentionClassifier)
 
-    @tf.function
+    @tf.function(input_signature=[_any_canvas(batch)])
     def forward_and_backward(batch):
         with tf.GradientTape() as tape:
             if has_table:

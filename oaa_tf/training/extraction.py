@@ -27,8 +27,10 @@ def extract_attention(
     Returns:
         float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots.
     """
+    batches = frame_batches(records, image_size, batch_size=batch_size)
 
-    @tf.function
+    # With the dataset's own signature, batches on canvases of different shapes share one graph.
+    @tf.function(input_signature=[batches.element_spec])
     def attention_of_labels(batch):
         maps = class_activation_maps(network(batch[keys.IMAGE], training=False), batch[keys.VALID])
         # Row-major over (image, class), which is the order of an image's slots.
@@ -37,7 +39,7 @@ def extract_attention(
     grid = image_size // STRIDE
     attention = np.zeros((records.first_slots[-1], grid, grid), np.float32)
     with Progress(len(records), label) as progress:
-        for batch in frame_batches(records, image_size, batch_size=batch_size):
+        for batch in batches:
             positions = batch[keys.POSITION].numpy()
             slots = np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions])
             maps = attention_of_labels(batch).numpy()

@@ -6,6 +6,7 @@ import signal
 import types
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -96,12 +97,10 @@ def train(
         print(f"{label}: going on from step {checkpoint.step} of {settings.num_steps}")
     strategy = model.distribute_strategy
 
-    @tf.function
-    def train_step(batch):
-        strategy.run(model.train_step, args=(batch,))
-
     writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
     first_step = checkpoint.step
+    dataset = strategy.experimental_distribute_dataset(batches(first_step))
+    take_step = step_function(model, dataset.element_spec)
     total = settings.num_steps * settings.batch_size
     with (
         StopRequest() as stop,
@@ -111,12 +110,10 @@ def train(
         if first_step == 0 and hooks.pictures:
             tf.summary.text("flags", f"```\n{settings.as_flags()}```", step=0)
             hooks.pictures(0)
-        for step, batch in enumerate(strategy.experimental_distribute_dataset(batches(first_step)), first_step + 1):
+        for step, batch in enumerate(dataset, first_step + 1):
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
-            train_step(batch)
-            # Not what the step returns: with several replicas, each knows its own part of the batch only.
-            results = _as_floats(model.metric_results())
+            results = take_step(batch)
             if not math.isfinite(results["loss"]):
                 raise UserError(_diverged("loss is", step, strategy, batch, records, checkpoint))
             progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
@@ -138,6 +135,26 @@ def train(
         # Now with the usual handler in place.
         signal.raise_signal(stop.received)
     return _as_floats(model.metric_results())
+
+
+def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dict[str, float]]:
+    """A compiled model's training step: from a batch, on one or several replicas, to the metrics.
+
+    Args:
+        model: A compiled model.
+        batch_spec: The dataset's `element_spec`. With it, batches on canvases of different shapes share one graph.
+    """
+
+    @tf.function(input_signature=[batch_spec])
+    def train_step(batch):
+        model.distribute_strategy.run(model.train_step, args=(batch,))
+
+    def take_step(batch: Any) -> dict[str, float]:
+        train_step(batch)
+        # Not what the step returns: with several replicas, each knows its own part of the batch only.
+        return _as_floats(model.metric_results())
+
+    return take_step
 
 
 def _as_floats(values: Mapping[str, tf.Tensor]) -> dict[str, float]:

@@ -37,7 +37,7 @@ def test_defaults_are_the_papers() -> None:
         ({"num_steps": 0}, "--num_steps=0: expected at least 1"),
         ({"learning_rate": -1e-3}, "--learning_rate=-0.001: expected at least 0"),
         ({"learning_rate": float("nan")}, "--learning_rate=nan: expected at least 0"),
-        ({"momentum": 1.5}, "--momentum=1.5: expected at most 1"),
+        ({"momentum": 1.5}, "--momentum=1.5: expected at most 0.999"),
         ({"initializer": "zeros"}, "--initializer=zeros: expected one of gaussian, he, centered_he"),
         ({"freeze_blocks": 6}, "--freeze_blocks=6: expected at most 5"),
         ({"seed": -1}, "--seed=-1: expected at least 0"),

@@ -1,0 +1,48 @@
+"""The benchmark's file, on a network so small that its figures mean nothing."""
+
+import json
+
+import pytest
+
+from oaa_tf.errors import UserError
+from tools.benchmark import BenchmarkSettings, print_memory_growth, run
+
+RATIOS = {
+    "step_over_bare",
+    "accumulation_share",
+    "png_loop_over_accumulation",
+    "pipeline_over_training",
+    "slots_1m_over_1k_step",
+    "saved_model_over_bare",
+}
+
+
+@pytest.mark.slow
+def test_quick_benchmark_writes_its_figures(tmp_path, capsys: pytest.CaptureFixture) -> None:
+    output = tmp_path / "new" / "figures.json"
+    settings = BenchmarkSettings(output=str(output), quick=True, image_size=32, width=2, batch_size=2, repeats=1)
+    results = run(settings)
+    written = json.loads(output.read_text())
+    assert written.keys() == results.keys() > RATIOS | {"padding_share", "bytes_per_cell", "bfloat16_speedup"}
+    for name in RATIOS:
+        detail = written["details"][name]
+        assert 0 < detail["low"] <= written[name] <= detail["high"]
+    assert 0 <= written["padding_share"] < written["padding_share_square"] < 1
+    assert written["bytes_per_cell"] == 1
+    assert written["environment"]["cores"] >= 1 and written["settings"]["width"] == 2
+    assert "step_over_bare" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_memory_is_measured_twice(capsys: pytest.CaptureFixture) -> None:
+    print_memory_growth(image_size=16, num_steps=(1, 2))
+    before, after = map(int, capsys.readouterr().out.split()[-2:])
+    assert 1e8 < before <= after * 1.5
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"), [({"image_size": 33}, "--image_size=33"), ({"output": "."}, "--output=.")]
+)
+def test_wrong_settings(changes: dict, named: str, tmp_path) -> None:
+    with pytest.raises(UserError, match=named):
+        run(BenchmarkSettings(**({"output": str(tmp_path / "figures.json"), "quick": True} | changes)))
