@@ -9,17 +9,15 @@ from typing import Any
 from oaa_tf.attention.gates import GATES
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.table import FUSIONS, CumulativeAttention
-from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import origin, write_metrics
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.training.extraction import extract_attention
-from oaa_tf.training.loop import Hooks, train
+from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import AttentionPictures
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
 
 COVERAGE_THRESHOLD = 0.3
@@ -58,37 +56,24 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
         UserError: Anything that the user can put right.
     """
     records = RecordSet.open(settings.records)
-    with WorkDir.claim(settings, {"records": records.checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"train_cls: {work_dir.path} is done")
-            return metrics
-        strategy = choose_strategy()
-        table = CumulativeAttention(
-            records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
-        )
-        with strategy.scope():
-            network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)
-            model = AttentionClassifier(
-                network,
-                table,
-                gate=settings.gate,
-                accumulate_from_epoch=settings.accumulate_from_epoch,
-                accumulate_steps=settings.accumulate_steps,
-            )
-            model.compile(optimizer=optimizer, jit_compile=False)
-
-        def batches(first_step: int):
-            return training_batches(
-                records,
-                settings.views,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-                first_step=first_step,
-                num_steps=settings.num_steps,
-            )
-
-        fusion = settings.fusions[0]
-        hooks = Hooks(
+    table = CumulativeAttention(
+        records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
+    )
+    fusion = settings.fusions[0]
+    return run_training(
+        "train_cls",
+        "attention",
+        settings,
+        records,
+        lambda network: AttentionClassifier(
+            network,
+            table,
+            gate=settings.gate,
+            accumulate_from_epoch=settings.accumulate_from_epoch,
+            accumulate_steps=settings.accumulate_steps,
+        ),
+        supervision="image labels",
+        hooks=Hooks(
             extra_state={"attention": table.variables},
             scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},
             pictures=AttentionPictures(
@@ -99,13 +84,9 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
                 "cumulative_attention",
             ),
             pictures_every=settings.pictures_every,
-        )
-        results = train(model, batches, records, settings, work_dir.path, hooks, "train_cls")
-        metrics = _write_maps(settings, network, table, records, work_dir)
-        return write_metrics(
-            work_dir.path,
-            origin("train_cls", settings, records, supervision="image labels") | results | metrics,
-        )
+        ),
+        finish=lambda network, work_dir: _write_maps(settings, network, table, records, work_dir),
+    )
 
 
 def _write_maps(

@@ -6,21 +6,19 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 import dataclasses
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import origin, write_metrics
 from oaa_tf.models.integral import LOSSES, IntegralAttentionModel
 from oaa_tf.training.extraction import extract_attention
-from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
 
 
@@ -45,43 +43,29 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
     maps = AttentionMaps.open(settings.maps, records)
     if maps.image_size != settings.image_size:
         raise UserError(f"--maps={settings.maps}: made with --image_size={maps.image_size}, not {settings.image_size}")
-    with WorkDir.claim(settings, {"records": records.checksum, "maps": maps.checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"train_integral: {work_dir.path} is done")
-            return metrics
-        strategy = choose_strategy()
-        with strategy.scope():
-            network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir.path)
-            model = IntegralAttentionModel(
-                network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
-            )
-            model.compile(optimizer=optimizer, jit_compile=False)
 
-        def batches(first_step: int) -> tf.data.Dataset:
-            return training_batches(
-                records,
-                settings.views,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-                first_step=first_step,
-                num_steps=settings.num_steps,
-                targets=attention_targets(maps, len(records.classes)),
-            )
-
-        results = train(model, batches, records, settings, work_dir.path, Hooks(), "train_integral")
+    def write_maps(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
         attention = extract_attention(
             network, records, settings.image_size, batch_size=settings.batch_size, label="integral attention"
         )
-        AttentionMaps.save(
-            work_dir.path / "attention" / "oaa_plus",
-            attention,
-            records,
-            kind=f"oaa_plus_{settings.loss}",
-            image_size=settings.image_size,
-        )
-        return write_metrics(
-            work_dir.path, origin("train_integral", settings, records, supervision="image labels") | results
-        )
+        folder = work_dir.path / "attention" / "oaa_plus"
+        kind = f"oaa_plus_{settings.loss}"
+        AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size)
+        return {}
+
+    return run_training(
+        "train_integral",
+        "attention",
+        settings,
+        records,
+        lambda network: IntegralAttentionModel(
+            network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
+        ),
+        supervision="image labels",
+        inputs={"maps": maps.checksum},
+        targets=attention_targets(maps, len(records.classes)),
+        finish=write_maps,
+    )
 
 
 def attention_targets(maps: AttentionMaps, num_classes: int):

@@ -13,19 +13,15 @@ import cv2
 import tensorflow as tf
 
 from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import origin, write_metrics
 from oaa_tf.models.largefov import DeepLabLargeFOV
-from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.start import choose_strategy, prepare_network
-from oaa_tf.work_dir import WorkDir
+from oaa_tf.training.stage import run_training
 
 MASKS = "masks"
 
@@ -84,29 +80,16 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
     else:
         label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
     labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
-    with WorkDir.claim(settings, {"records": records.checksum, "labels": labels_checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"train_seg: {work_dir.path} is done")
-            return metrics
-        strategy = choose_strategy()
-        with strategy.scope():
-            network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir.path)
-            model = DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps)
-            model.compile(optimizer=optimizer, jit_compile=False)
-
-        def batches(first_step: int) -> tf.data.Dataset:
-            return training_batches(
-                records,
-                settings.views,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-                first_step=first_step,
-                num_steps=settings.num_steps,
-                targets=segmentation_targets(label_files),
-            )
-
-        results = train(model, batches, records, settings, work_dir.path, Hooks(), "train_seg")
-        return write_metrics(work_dir.path, origin("train_seg", settings, records, supervision=supervision) | results)
+    return run_training(
+        "train_seg",
+        "segmentation",
+        settings,
+        records,
+        lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
+        supervision=supervision,
+        inputs={"labels": labels_checksum},
+        targets=segmentation_targets(label_files),
+    )
 
 
 def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:

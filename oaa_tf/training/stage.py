@@ -1,0 +1,76 @@
+"""A training stage from its settings to its `metrics.json`: what the three of them have in common."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data.input_pipeline import Targets, training_batches
+from oaa_tf.data.records import RecordSet
+from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.training.loop import Hooks, train
+from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.work_dir import WorkDir
+
+NO_HOOKS = Hooks()
+
+
+def run_training(
+    stage: str,
+    task: str,
+    settings: TrainingSettings,
+    records: RecordSet,
+    make_model: Callable[[keras.Model], TrainedNetwork],
+    *,
+    supervision: str,
+    inputs: Mapping[str, str] | None = None,
+    targets: Targets | None = None,
+    hooks: Hooks = NO_HOOKS,
+    finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {},
+) -> dict[str, Any]:
+    """Trains in `settings.work_dir`, from where an earlier run stopped, unless it is done there already.
+
+    Args:
+        stage: The stage's name.
+        task: See `NetworkDescription`.
+        settings: The stage's settings.
+        records: The training images.
+        make_model: Wraps the network, inside the distribution strategy's scope.
+        supervision: What the training knows about the images, for `metrics.json`.
+        inputs: Checksums of what the stage reads besides the records, by name.
+        targets: Adds the stage's own features to the input pipeline.
+        hooks: What the stage adds to the loop.
+        finish: Called after the training; writes further results and returns further metrics.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    with WorkDir.claim(settings, {"records": records.checksum, **(inputs or {})}) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"{stage}: {work_dir.path} is done")
+            return metrics
+        with choose_strategy().scope():
+            network, optimizer = prepare_network(task, records, settings, settings.schedule, work_dir.path)
+            model = make_model(network)
+            model.compile(optimizer=optimizer, jit_compile=False)
+
+        def batches(first_step: int) -> tf.data.Dataset:
+            return training_batches(
+                records,
+                settings.views,
+                batch_size=settings.batch_size,
+                seed=settings.seed,
+                first_step=first_step,
+                num_steps=settings.num_steps,
+                targets=targets,
+            )
+
+        results = train(model, batches, records, settings, work_dir.path, hooks, stage)
+        results |= finish(network, work_dir)
+        return write_metrics(work_dir.path, origin(stage, settings, records, supervision=supervision) | results)
