@@ -22,7 +22,7 @@ class CaffeSGD(keras.optimizers.SGD):
         l2: float = 0.0,
         multipliers: dict[str, float] | None = None,
         without_l2: tuple[str, ...] = (),
-        global_clipnorm: float | None = None,
+        clip_norm: float = 0.0,
         name: str = "caffe_sgd",
         **kwargs,
     ) -> None:
@@ -34,7 +34,7 @@ class CaffeSGD(keras.optimizers.SGD):
             l2: Weight decay, the coefficient of the L2 penalty's gradient.
             multipliers: Learning-rate multipliers by `variable.path`; 1 where none is given.
             without_l2: Paths of the variables without weight decay.
-            global_clipnorm: Gradients are scaled down to this global norm, before weight decay is added.
+            clip_norm: Gradients are scaled down to this global norm, before weight decay is added; 0: not at all.
             name: Name of the optimizer.
             **kwargs: As `keras.optimizers.SGD`.
 
@@ -43,10 +43,25 @@ class CaffeSGD(keras.optimizers.SGD):
         """
         if not 0 < momentum < 1:
             raise ValueError(f"momentum={momentum}: expected a number in (0, 1)")
-        super().__init__(learning_rate, momentum=momentum, global_clipnorm=global_clipnorm, name=name, **kwargs)
+        super().__init__(learning_rate, momentum=momentum, name=name, **kwargs)
+        self.clip_norm = clip_norm
         self.l2 = l2
         self.multipliers = dict(multipliers or {})
         self.without_l2 = tuple(without_l2)
+
+    def apply(self, grads, trainable_variables=None):
+        """Updates all variables; the gradients of several replicas are added up."""
+        self._clipping = 1.0
+        if self.clip_norm:
+            context = tf.distribute.get_replica_context()
+            num_replicas = context.num_replicas_in_sync if context else 1
+            if num_replicas > 1:
+                # The norm is that of the sum, which every replica then has a share of.
+                grads = [total / num_replicas for total in context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))]
+            norm = num_replicas * tf.linalg.global_norm(grads)
+            # As a factor of the learning rate, it needs no pass over the gradients of its own, as in Keras' clipping.
+            self._clipping = tf.minimum(1.0, tf.math.divide_no_nan(self.clip_norm, norm))
+        super().apply(grads, trainable_variables)
 
     def update_step(self, gradient, variable, learning_rate):
         """Updates one variable."""
@@ -62,12 +77,13 @@ class CaffeSGD(keras.optimizers.SGD):
             decay = rate * self.l2 / momentum
             tf.raw_ops.ResourceApplyGradientDescent(var=velocity.handle, alpha=decay, delta=variable)
         tf.raw_ops.ResourceApplyKerasMomentum(
-            var=variable.handle, accum=velocity.handle, lr=rate, grad=gradient, momentum=momentum
+            var=variable.handle, accum=velocity.handle, lr=rate * self._clipping, grad=gradient, momentum=momentum
         )
 
     def get_config(self):
         """Returns the optimizer's configuration."""
         config = {"l2": self.l2, "multipliers": self.multipliers, "without_l2": list(self.without_l2)}
+        config["clip_norm"] = self.clip_norm
         return super().get_config() | config
 
 
@@ -107,5 +123,5 @@ def paper_optimizer(
         l2=weight_decay,
         multipliers=multipliers,
         without_l2=tuple(biases),
-        global_clipnorm=clip_norm or None,
+        clip_norm=clip_norm,
     )

@@ -329,7 +329,7 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         root = Path(sys.argv[1])
         records = make_tiny_records(root / "records")
         # 5 images: three for one replica, two for the other.
-        options = {"batch_size": 5, "num_steps": 3, "log_every": 1, "clip_norm": 0.0, "learning_rate": 0.01}
+        options = {"batch_size": 5, "num_steps": 3, "log_every": 1, "clip_norm": 1.0, "learning_rate": 0.02}
         one = TinyStage.make("cls", records, root / "one", **options)
         expected = one.train()
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -43,18 +43,18 @@ def reference(variables, gradients, rates, *, momentum, l2, multipliers, without
 @pytest.mark.parametrize(
     ("multipliers", "l2", "clip_norm"),
     [
-        ({}, 0.0, None),
-        ({"bias": 2.0, "head": 10.0}, 0.0, None),
-        ({"bias": 2.0, "head": 10.0}, 0.05, None),
+        ({}, 0.0, 0.0),
+        ({"bias": 2.0, "head": 10.0}, 0.0, 0.0),
+        ({"bias": 2.0, "head": 10.0}, 0.05, 0.0),
         ({"head": 0.0}, 0.05, 1.5),
     ],
 )
-def test_equals_caffe(multipliers: dict, l2: float, clip_norm: float | None, in_function: bool) -> None:
+def test_equals_caffe(multipliers: dict, l2: float, clip_norm: float, in_function: bool) -> None:
     variables, gradients = make_variables(), random_gradients(7)
     schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.01, 0.001])
     options = {"momentum": 0.9, "l2": l2, "multipliers": multipliers, "without_l2": ("bias",)}
     expected = reference(variables, gradients, [0.01] * 4 + [0.001] * 3, clip_norm=clip_norm, **options)
-    optimizer = CaffeSGD(schedule, global_clipnorm=clip_norm, **options)
+    optimizer = CaffeSGD(schedule, clip_norm=clip_norm, **options)
     optimizer.build(variables)
 
     def apply(step_gradients) -> None:
@@ -82,9 +82,7 @@ def test_weight_decay_is_an_l2_penalty() -> None:
 
 def test_configuration_round_trip_trains_alike() -> None:
     schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 10, end_learning_rate=0.0, power=0.9)
-    first = CaffeSGD(
-        schedule, momentum=0.8, l2=0.1, multipliers={"head": 3.0}, without_l2=("bias",), global_clipnorm=2.0
-    )
+    first = CaffeSGD(schedule, momentum=0.8, l2=0.1, multipliers={"head": 3.0}, without_l2=("bias",), clip_norm=2.0)
     second = keras.optimizers.deserialize(keras.optimizers.serialize(first))
     assert isinstance(second, CaffeSGD) and second.get_config() == first.get_config()
     assert isinstance(second.without_l2, tuple)
@@ -112,7 +110,7 @@ def test_the_papers_multipliers_and_decay() -> None:
         decay = 0 if weight.path.endswith("bias") else 0.5
         expected = before[weight.path] - rate * (0.25 + decay * before[weight.path])
         np.testing.assert_allclose(weight, expected, rtol=1e-5, atol=1e-7, err_msg=weight.path)
-    assert optimizer.global_clipnorm is None
+    assert optimizer.clip_norm == 0
 
 
 def test_frozen_blocks_need_no_state() -> None:
@@ -125,4 +123,4 @@ def test_frozen_blocks_need_no_state() -> None:
     optimizer.build(network.trainable_variables)
     # Momentum of the rest, the step counter and the learning rate.
     assert len(optimizer.variables) == 2 * (13 - 4 + 4) + 2
-    assert optimizer.global_clipnorm == 3.0
+    assert optimizer.clip_norm == 3.0

@@ -45,7 +45,7 @@ def test_settings_reach_the_optimizer_and_the_layers(records: RecordSet, tmp_pat
     network, optimizer = prepare(
         "attention", records, tmp_path, momentum=0.7, weight_decay=0.03, clip_norm=4.0, freeze_blocks=3
     )
-    assert (optimizer.momentum, optimizer.l2, optimizer.global_clipnorm) == (0.7, 0.03, 4.0)
+    assert (optimizer.momentum, optimizer.l2, optimizer.clip_norm) == (0.7, 0.03, 4.0)
     assert optimizer.multipliers[network.get_layer("extra_conv1").kernel.path] == 10
     assert len(network.trainable_variables) == 2 * (17 - 7)
 
