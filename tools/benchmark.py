@@ -30,7 +30,7 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data import keys
 from oaa_tf.data.canvases import choose_canvases, padding_share
 from oaa_tf.data.demo import CLASSES, draw_demo_image
-from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.data.records import RecordSet
@@ -55,6 +55,8 @@ _ASPECTS = (0.58, 0.65, 0.66, 0.67, 0.67, 0.67, 0.68, 0.7, 0.72, 0.75, 0.75, 0.7
             0.81, 0.93)  # fmt: skip
 _UPRIGHT_SHARE = 0.24
 
+_TURNS = 20
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(Settings):
@@ -65,7 +67,7 @@ class BenchmarkSettings(Settings):
     voc_dir: str = setting(
         "", help="Folder in VOC layout with a train split; synthetic images of VOC's sizes if empty."
     )
-    image_size: int = setting(128, help="Long side of training images in pixels.", minimum=32)
+    image_size: int = setting(160, help="Long side of training images in pixels.", minimum=32)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     width: int = setting(64, help="Channels of VGG16's first block.", minimum=1)
     repeats: int = setting(0, help="Rounds per comparison; 0: 5 if quick, else 15.", minimum=0)
@@ -198,7 +200,6 @@ class Benchmark:
             np.random.default_rng(0).normal(size=(self.settings.batch_size, rows, columns, len(records.classes))),
             tf.float32,
         )
-        accumulate = _accumulate(table, batch, score_maps)
         pairs = np.argwhere(batch[keys.LABELS].numpy() > 0)
         maps = class_activation_maps(score_maps, batch[keys.VALID]).numpy()
         pngs = folder / "png"
@@ -211,13 +212,20 @@ class Benchmark:
                 before = cv2.imread(path, cv2.IMREAD_GRAYSCALE) if os.path.exists(path) else None
                 cv2.imwrite(path, merged if before is None else np.maximum(before, merged))
 
-        candidates = {"whole": accumulate, "merge": self._merge(table, pairs, maps), "png": png_loop}
-        seconds = self._alternate("accumulation", candidates, repeats=20 * self.repeats)
+        candidates = {
+            "whole": _accumulate(table, batch, score_maps),
+            "merge": self._merge(table, pairs, maps),
+            "png": lambda: [png_loop() for _ in range(_TURNS)],
+        }
+        seconds = self._alternate("accumulation", candidates, repeats=4 * self.repeats)
+        seconds = {name: [turns / _TURNS for turns in values] for name, values in seconds.items()}
         self._ratio("accumulation_share", seconds["whole"], [step_seconds] * len(seconds["whole"]))
         # Both merge maps that are ready into what is stored.
         self._ratio("png_loop_over_accumulation", seconds["png"], seconds["merge"])
         # The whole: gate, maximum, the way back to the frame, checks, rounding.
         self._ratio("png_loop_over_whole_accumulation", seconds["png"], seconds["whole"])
+        for name, values in seconds.items():
+            self._note(f"accumulation_{name}_microseconds", 1e6 * statistics.median(values))
         self._note("bytes_per_cell", table.maximum.dtype.size)
         self._note("table_bytes", table.num_bytes)
 
@@ -228,12 +236,7 @@ class Benchmark:
             row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
         rows = tf.constant(rows.reshape(len(pairs), -1))
         slots = tf.range(len(pairs), dtype=tf.int64)
-
-        @tf.function
-        def merge() -> None:
-            table.maximum.scatter_max(tf.IndexedSlices(rows, slots))
-
-        return merge
+        return _in_graph(lambda _: table.maximum.scatter_max(tf.IndexedSlices(rows, slots)))
 
     def _input_pipeline(self, records: RecordSet, step_seconds: float) -> None:
         """Images per second of the input pipeline alone, beside what training consumes."""
@@ -283,8 +286,8 @@ class Benchmark:
         signature = tf.saved_model.load(str(folder / "model")).signatures["attention"]
         image = records.record(0).image
         images = tf.constant(np.stack([image] * self.settings.batch_size))
-        canvas = choose_canvases(records.sizes[:1], self.settings.image_size)[0]
-        ready = tf.zeros((self.settings.batch_size, *canvas, 3))
+        content = Frame(*image.shape[:2], self.settings.image_size).content
+        ready = tf.zeros((self.settings.batch_size, *(-(-side // STRIDE) * STRIDE for side in content), 3))
         bare = tf.function(lambda images: network(images, training=False))
         seconds = self._alternate(
             "inference", {"bare": lambda: bare(ready), "saved_model": lambda: signature(images=images)}
@@ -376,7 +379,7 @@ def _records(voc_dir: str, folder: Path) -> RecordSet:
     """Records of the user's images, or of synthetic ones with the sizes of VOC's."""
     if not voc_dir:
         voc_dir = str(folder / "voc")
-        _write_images_of_voc_sizes(Path(voc_dir), num_images=100)
+        _write_images_of_voc_sizes(Path(voc_dir), num_images=300)
     make_records.run(
         make_records.MakeRecordsSettings(voc_dir=voc_dir, split="train", output_dir=str(folder / "records"))
     )
@@ -474,23 +477,38 @@ def _bare(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
                 loss = classification_loss(scores, batch[keys.LABELS])
             else:
                 loss, _, _ = model.compute_loss_of(batch)
-        return loss, tape.gradient(loss, variables)
+        # One number of each: handing out all of them would cost as much memory as the weights have, and what is not
+        # used is not computed.
+        gradients = tape.gradient(loss, variables)
+        return tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in gradients])
 
-    return lambda: float(forward_and_backward(batch)[0])
+    return lambda: float(forward_and_backward(batch))
 
 
 def _accumulate(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_maps: tf.Tensor) -> Callable[[], None]:
     """All that a step does for accumulation, from score maps on."""
+    valid, labels = batch[keys.VALID], batch[keys.LABELS]
 
-    @tf.function
-    def accumulate(batch, score_maps):
-        valid, labels = batch[keys.VALID], batch[keys.LABELS]
-        gate = open_gate("none", class_scores(score_maps, valid), labels)
-        attention = class_activation_maps(score_maps, valid)
+    def accumulate(number: tf.Tensor) -> None:
+        # Other maps in each turn: else TensorFlow could see that they are always the same.
+        changed = score_maps + tf.cast(number, tf.float32)
+        gate = open_gate("none", class_scores(changed, valid), labels)
+        attention = class_activation_maps(changed, valid)
         attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
         table.update(batch[keys.POSITION], labels, gate, attention, seen)
 
-    return lambda: accumulate(batch, score_maps)
+    return _in_graph(accumulate)
+
+
+def _in_graph(work: Callable[[tf.Tensor], Any]) -> Callable[[], None]:
+    """`_TURNS` turns of the work in one call, so that what is measured is the work inside a graph, as in a step."""
+
+    @tf.function
+    def turns() -> None:
+        for number in tf.range(_TURNS):
+            work(number)
+
+    return turns
 
 
 def _cpu_name() -> str:
