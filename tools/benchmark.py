@@ -91,10 +91,14 @@ def run(settings: BenchmarkSettings) -> dict[str, Any]:
             pass
     except OSError as error:
         raise UserError(f"--output={output}: cannot be written ({error.strerror})") from None
+    # TensorFlow takes the steps of different models for one function that is traced again and again.
+    tf.get_logger().setLevel("ERROR")
     bench = Benchmark(settings)
-    with tempfile.TemporaryDirectory() as folder:
-        bench.measure(Path(folder))
-    write_json(output, bench.results)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            bench.measure(Path(folder))
+    finally:
+        write_json(output, bench.results)
     print(bench.table())
     print(f"figures: {output}")
     return bench.results

@@ -43,6 +43,8 @@ class TrainedNetwork(keras.Model):
 
     def observe(self, batch: Batch, outputs: Any) -> None:
         """Takes what it wants, such as metrics, from the forward pass of `compute_loss_of`; nothing by default."""
+        # AutoGraph cannot convert a function without a statement.
+        return
 
     def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
         """One step of gradient descent."""
