@@ -208,10 +208,11 @@ class Benchmark:
         maps = class_activation_maps(score_maps, batch[keys.VALID]).numpy()
         pngs = folder / "png"
         pngs.mkdir()
+        positions = batch[keys.POSITION].numpy()
+        paths = [str(pngs / f"{positions[image]}_{label}.png") for image, label in pairs]
 
         def png_loop() -> None:
-            for image, label in pairs:
-                path = str(pngs / f"{batch[keys.POSITION][image]}_{label}.png")
+            for path, (image, label) in zip(paths, pairs, strict=True):
                 merged = np.rint(maps[image, :, :, label] * 255).astype(np.uint8)
                 before = cv2.imread(path, cv2.IMREAD_GRAYSCALE) if os.path.exists(path) else None
                 cv2.imwrite(path, merged if before is None else np.maximum(before, merged))
@@ -269,7 +270,8 @@ class Benchmark:
             labels = tf.one_hot(generator.integers(0, len(CLASSES), self.settings.batch_size), len(CLASSES))
             positions = generator.integers(0, num_slots, self.settings.batch_size)
             changed = {keys.LABELS: labels, keys.POSITION: tf.constant(positions, tf.int64)}
-            model = _compiled(AttentionClassifier(_network("attention", CLASSES, 8)[0], table, gate="none"))
+            network, _ = _network("attention", CLASSES, 8)
+            model = _compiled(AttentionClassifier(network, table, gate="none", accumulate_from_epoch=0))
             steps[str(num_slots)] = _step(model, batch | changed)
         seconds = self._alternate("slots", steps, repeats=4 * self.repeats)
         smallest = seconds[str(sizes[0])]
