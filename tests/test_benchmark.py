@@ -3,9 +3,12 @@
 import json
 
 import pytest
+import tensorflow as tf
 
 from oaa_tf.errors import UserError
-from tools.benchmark import BenchmarkSettings, print_memory_growth, run
+from tools.benchmark import BenchmarkSettings, run
+from tools.memory_use import print_memory_growth, print_peak_memory
+from tools.step_profile import step_profile
 
 RATIOS = {
     "step_over_bare",
@@ -46,3 +49,27 @@ def test_memory_is_measured_twice(capsys: pytest.CaptureFixture) -> None:
 def test_wrong_settings(changes: dict, named: str, tmp_path) -> None:
     with pytest.raises(UserError, match=named):
         run(BenchmarkSettings(**({"output": str(tmp_path / "figures.json"), "quick": True} | changes)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"recompute": True}, {"accumulate_steps": 2}])
+def test_peak_memory_is_measured(options: dict, capsys: pytest.CaptureFixture) -> None:
+    print_peak_memory(2, 2, **options)
+    assert int(capsys.readouterr().out.split()[-1]) > 1e8
+
+
+def test_a_profile_names_where_the_time_goes() -> None:
+    images = tf.random.normal((4, 64, 64, 16))
+    kernel = tf.Variable(tf.random.normal((3, 3, 16, 16)))
+
+    @tf.function
+    def take_step() -> tf.Tensor:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.nn.conv2d(images, kernel, 1, "SAME") ** 2)
+        return tape.gradient(loss, kernel)
+
+    take_step()
+    shares = step_profile(take_step)
+    assert sum(shares.values()) == pytest.approx(1)
+    assert shares["convolutions, forward"] > 0.01 and shares["convolutions, gradients of kernels"] > 0.01
+    assert shares["weight update"] == shares["table of cumulative attention"] == 0

@@ -10,34 +10,28 @@ import dataclasses
 import os
 import resource
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import cv2
-import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf import export, make_records
-from oaa_tf.attention.cam import class_activation_maps, class_scores
-from oaa_tf.attention.gates import open_gate
+from oaa_tf import export
+from oaa_tf.attention.cam import class_activation_maps
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data import keys
-from oaa_tf.data.canvases import choose_canvases, padding_share
-from oaa_tf.data.demo import CLASSES, draw_demo_image
+from oaa_tf.data.canvases import choose_canvases, padding_share, whole_cells
+from oaa_tf.data.demo import CLASSES
 from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions, attention_to_frame
+from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.losses import classification_loss
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.integral import IntegralAttentionModel
@@ -46,16 +40,22 @@ from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.vgg import freeze_blocks
 from oaa_tf.train_seg import segmentation_targets
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.loop import step_function
 from oaa_tf.training.optimizer import paper_optimizer
 from oaa_tf.training.start import check_precision
-
-# Short side over long side of 1,473 images of PASCAL VOC 2012, a twentieth of them each.
-_ASPECTS = (0.58, 0.65, 0.66, 0.67, 0.67, 0.67, 0.68, 0.7, 0.72, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.76,
-            0.81, 0.93)  # fmt: skip
-_UPRIGHT_SHARE = 0.24
-
-_TURNS = 20
+from tools.benchmark_candidates import (
+    TURNS,
+    accumulation,
+    bare_pass,
+    benchmark_records,
+    build_network,
+    commonest_batch,
+    compiled,
+    merge,
+    num_multiplications,
+    training_step,
+)
+from tools.memory_use import printed_by
+from tools.step_profile import step_profile
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ class BenchmarkSettings(Settings):
     image_size: int = setting(160, help="Long side of training images in pixels.", minimum=32)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     width: int = setting(64, help="Channels of VGG16's first block.", minimum=1)
-    repeats: int = setting(0, help="Rounds per comparison; 0: 5 if quick, else 15.", minimum=0)
+    repeats: int = setting(0, help="Rounds per comparison; 0: 9 if quick, else 15.", minimum=0)
 
 
 def run(settings: BenchmarkSettings) -> dict[str, Any]:
@@ -114,21 +114,21 @@ class Benchmark:
     def __init__(self, settings: BenchmarkSettings) -> None:
         """Nothing is measured yet."""
         self.settings = settings
-        self.repeats = settings.repeats or (5 if settings.quick else 15)
+        self.repeats = settings.repeats or (9 if settings.quick else 15)
         self.results: dict[str, Any] = {}
         self._details: dict[str, dict[str, float]] = {}
 
     def measure(self, folder: Path) -> None:
         """Takes all measurements; `folder` is for temporary files."""
         began = time.perf_counter()
-        records = _records(self.settings.voc_dir, folder)
+        records = benchmark_records(self.settings.voc_dir, folder)
         size, batch_size = self.settings.image_size, self.settings.batch_size
         canvases = choose_canvases(records.sizes, size, min_images=batch_size)
         self._note("padding_share", padding_share(records.sizes, canvases))
         self._note(
             "padding_share_square", padding_share(records.sizes, choose_canvases(records.sizes, size, square=True))
         )
-        batch = _batch(records, ViewOptions(size), batch_size)
+        batch = commonest_batch(records, ViewOptions(size), batch_size)
         step_seconds = self._steps(records, batch)
         self._accumulation(records, batch, step_seconds, folder)
         self._input_pipeline(records, step_seconds)
@@ -160,15 +160,22 @@ class Benchmark:
         """Stage 1's step beside its network's forward and backward pass alone; seconds per step."""
         model = self._classifier(records)
         without = self._classifier(records, accumulate_from_epoch=1 << 30)
-        candidates = {"bare": _bare(model, batch), "step": _step(model, batch), "without": _step(without, batch)}
+        candidates = {
+            "bare": bare_pass(model, batch),
+            "step": training_step(model, batch),
+            "without": training_step(without, batch),
+        }
         try:
             check_precision("bfloat16")
-            candidates["bfloat16"] = _step(self._classifier(records, precision="bfloat16"), batch)
+            candidates["bfloat16"] = training_step(self._classifier(records, precision="bfloat16"), batch)
         except UserError as error:
             print(f"no bfloat16: {error}")
         if not self.settings.quick:
-            candidates["frozen"] = _step(self._classifier(records, frozen=2), batch)
-            candidates["parts"] = _step(self._classifier(records, accumulate_steps=batch[keys.IMAGE].shape[0]), batch)
+            candidates["frozen"] = training_step(self._classifier(records, frozen=2), batch)
+            candidates["recomputed"] = training_step(self._classifier(records, recompute=True), batch)
+            candidates["parts"] = training_step(
+                self._classifier(records, accumulate_steps=self.settings.batch_size), batch
+            )
         seconds = self._alternate("training steps", candidates)
         self._ratio("step_over_bare", seconds["step"], seconds["bare"])
         self._ratio("step_over_step_without_accumulation", seconds["step"], seconds["without"])
@@ -178,9 +185,12 @@ class Benchmark:
             self._note("bfloat16_speedup", None)
         if not self.settings.quick:
             self._ratio("freeze_two_blocks_speedup", seconds["step"], seconds["frozen"])
+            self._ratio("recompute_over_step", seconds["recomputed"], seconds["step"])
             self._ratio("one_image_at_a_time_over_step", seconds["parts"], seconds["step"])
+            print("profile ...", flush=True)
+            self.results["profile"] = step_profile(candidates["step"])
         step_seconds = statistics.median(seconds["step"])
-        operations = 3 * 2 * _num_multiplications(model.network, batch[keys.IMAGE].shape)
+        operations = 3 * 2 * num_multiplications(model.network, batch[keys.IMAGE].shape)
         self._note("step_operations", operations)
         self._note("step_operations_per_second", operations / statistics.median(seconds["bare"]))
         self._note("matmul_operations_per_second", self._matmul_rate())
@@ -218,12 +228,12 @@ class Benchmark:
                 cv2.imwrite(path, merged if before is None else np.maximum(before, merged))
 
         candidates = {
-            "whole": _accumulate(table, batch, score_maps),
-            "merge": self._merge(table, pairs, maps),
-            "png": lambda: [png_loop() for _ in range(_TURNS)],
+            "whole": accumulation(table, batch, score_maps),
+            "merge": merge(table, pairs, maps),
+            "png": lambda: [png_loop() for _ in range(TURNS)],
         }
         seconds = self._alternate("accumulation", candidates, repeats=4 * self.repeats)
-        seconds = {name: [turns / _TURNS for turns in values] for name, values in seconds.items()}
+        seconds = {name: [turns / TURNS for turns in values] for name, values in seconds.items()}
         self._ratio("accumulation_share", seconds["whole"], [step_seconds] * len(seconds["whole"]))
         # Both merge maps that are ready into what is stored.
         self._ratio("png_loop_over_accumulation", seconds["png"], seconds["merge"])
@@ -233,15 +243,6 @@ class Benchmark:
             self._note(f"accumulation_{name}_microseconds", 1e6 * statistics.median(values))
         self._note("bytes_per_cell", table.maximum.dtype.size)
         self._note("table_bytes", table.num_bytes)
-
-    def _merge(self, table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Callable[[], None]:
-        """The table's update with maps that are ready."""
-        rows = np.zeros((len(pairs), table.grid, table.grid), np.uint8)
-        for row, (image, label) in zip(rows, pairs, strict=True):
-            row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
-        rows = tf.constant(rows.reshape(len(pairs), -1))
-        slots = tf.range(len(pairs), dtype=tf.int64)
-        return _in_graph(lambda _: table.maximum.scatter_max(tf.IndexedSlices(rows, slots)))
 
     def _input_pipeline(self, records: RecordSet, step_seconds: float) -> None:
         """Images per second of the input pipeline alone, beside what training consumes."""
@@ -270,9 +271,9 @@ class Benchmark:
             labels = tf.one_hot(generator.integers(0, len(CLASSES), self.settings.batch_size), len(CLASSES))
             positions = generator.integers(0, num_slots, self.settings.batch_size)
             changed = {keys.LABELS: labels, keys.POSITION: tf.constant(positions, tf.int64)}
-            network, _ = _network("attention", CLASSES, 8)
-            model = _compiled(AttentionClassifier(network, table, gate="none", accumulate_from_epoch=0))
-            steps[str(num_slots)] = _step(model, batch | changed)
+            network, _ = build_network("attention", CLASSES, 8)
+            model = compiled(AttentionClassifier(network, table, gate="none", accumulate_from_epoch=0))
+            steps[str(num_slots)] = training_step(model, batch | changed)
         seconds = self._alternate("slots", steps, repeats=4 * self.repeats)
         smallest = seconds[str(sizes[0])]
         for num_slots in sizes[1:]:
@@ -293,7 +294,7 @@ class Benchmark:
         image = records.record(0).image
         images = tf.constant(np.stack([image] * self.settings.batch_size))
         content = Frame(*image.shape[:2], self.settings.image_size).content
-        ready = tf.zeros((self.settings.batch_size, *(-(-side // STRIDE) * STRIDE for side in content), 3))
+        ready = tf.zeros((self.settings.batch_size, *map(whole_cells, content), 3))
         bare = tf.function(lambda images: network(images, training=False))
         seconds = self._alternate(
             "inference", {"bare": lambda: bare(ready), "saved_model": lambda: signature(images=images)}
@@ -305,9 +306,9 @@ class Benchmark:
         """Training steps of the integral attention model and the segmentation network beside their bare networks."""
         size, batch_size = self.settings.image_size, self.settings.batch_size
         for name, task in (("train_integral", "attention"), ("train_seg", "segmentation")):
-            network, backbone = _network(task, records.classes, self.settings.width)
+            network, backbone = build_network(task, records.classes, self.settings.width)
             if task == "attention":
-                batch = _batch(records, ViewOptions(size), batch_size)
+                batch = commonest_batch(records, ViewOptions(size), batch_size)
                 grid = size // STRIDE
                 attention = batch[keys.LABELS][:, tf.newaxis, tf.newaxis] * tf.random.uniform(
                     (batch_size, grid, grid, 1)
@@ -316,43 +317,63 @@ class Benchmark:
                 model = IntegralAttentionModel(network)
             else:
                 views = ViewOptions(size, frame_size=size + size // 4)
-                batch = _batch(records, views, batch_size, segmentation_targets(None))
+                batch = commonest_batch(records, views, batch_size, segmentation_targets(None))
                 model = DeepLabLargeFOV(network)
-            _compiled(model, backbone)
-            seconds = self._alternate(name, {"bare": _bare(model, batch), "step": _step(model, batch)})
+            compiled(model, backbone)
+            seconds = self._alternate(name, {"bare": bare_pass(model, batch), "step": training_step(model, batch)})
             self._ratio(f"{name}_step_over_bare", seconds["step"], seconds["bare"])
             self._note(f"{name}_images_per_second", batch_size / statistics.median(seconds["step"]))
 
     def _memory(self) -> None:
-        """Resident memory after 200 and after 1,200 steps of a narrow network, in a process of its own."""
-        code = f"from tools.benchmark import print_memory_growth; print_memory_growth({self.settings.image_size})"
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        before, after = map(int, done.stdout.split()[-2:])
+        """Resident memory, in processes of their own.
+
+        After 200 and after 1,200 steps of a narrow network; and what training the segmentation network on crops of the
+        paper's size takes, with and without saving memory.
+        """
+        before, after = printed_by(f"print_memory_growth({self.settings.image_size})")
         self._note("memory_after_200_steps_bytes", before)
         self._note("memory_growth_over_1000_steps_bytes", after - before)
+        for name, options in (
+            ("segmentation", ""),
+            ("segmentation_recompute", "recompute=True"),
+            ("segmentation_one_image_at_a_time", f"accumulate_steps={self.settings.batch_size}"),
+        ):
+            arguments = f"{self.settings.width}, {self.settings.batch_size}, {options}"
+            self._note(f"{name}_peak_memory_bytes", *printed_by(f"print_peak_memory({arguments})"))
 
     def _classifier(
-        self, records: RecordSet, *, precision: str = "float32", frozen: int = 0, **options
+        self,
+        records: RecordSet,
+        *,
+        precision: str = "float32",
+        recompute: bool = False,
+        frozen: int = 0,
+        **options,
     ) -> AttentionClassifier:
-        network, backbone = _network("attention", records.classes, self.settings.width, precision)
+        network, backbone = build_network(
+            "attention", records.classes, self.settings.width, precision=precision, recompute=recompute
+        )
         freeze_blocks(backbone, frozen)
         table = CumulativeAttention(records.first_slots, self.settings.image_size // STRIDE)
         options = {"gate": "none", "accumulate_from_epoch": 0} | options
-        return _compiled(AttentionClassifier(network, table, **options), backbone)
+        return compiled(AttentionClassifier(network, table, **options), backbone)
 
     def _alternate(
         self, label: str, candidates: dict[str, Callable[[], Any]], repeats: int | None = None
     ) -> dict[str, list[float]]:
-        """Seconds of each candidate by round; the first two calls of each warm up and do not count."""
+        """Seconds of each candidate by round; the first two calls of each warm up and do not count.
+
+        Every other round goes backwards, so that what drifts over a round is no advantage to any of them.
+        """
         print(f"{label}: {', '.join(candidates)} ...", flush=True)
         for candidate in candidates.values():
             candidate()
             candidate()
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
-        for _ in range(repeats or self.repeats):
-            for name, candidate in candidates.items():
+        for number in range(repeats or self.repeats):
+            for name in list(candidates)[:: -1 if number % 2 else 1]:
                 began = time.perf_counter()
-                candidate()
+                candidates[name]()
                 seconds[name].append(time.perf_counter() - began)
         return seconds
 
@@ -363,158 +384,6 @@ class Benchmark:
 
     def _note(self, name: str, value: float | None) -> None:
         self.results[name] = value
-
-
-def print_memory_growth(image_size: int, num_steps: tuple[int, int] = (200, 1200)) -> None:
-    """Trains a narrow network and prints the resident memory in bytes after each of two numbers of steps."""
-    with tempfile.TemporaryDirectory() as folder:
-        records = _records("", Path(folder))
-        table = CumulativeAttention(records.first_slots, image_size // STRIDE)
-        model = _compiled(AttentionClassifier(_network("attention", records.classes, 4)[0], table, gate="none"))
-        views = ViewOptions(image_size)
-        batches = training_batches(records, views, batch_size=4, seed=0, first_step=0, num_steps=num_steps[1])
-        take_step = step_function(model, batches.element_spec)
-        for number, batch in enumerate(batches, start=1):
-            take_step(batch)
-            if number in num_steps:
-                pages = int(Path("/proc/self/statm").read_text().split()[1])
-                print(pages * resource.getpagesize())
-
-
-def _records(voc_dir: str, folder: Path) -> RecordSet:
-    """Records of the user's images, or of synthetic ones with the sizes of VOC's."""
-    if not voc_dir:
-        voc_dir = str(folder / "voc")
-        _write_images_of_voc_sizes(Path(voc_dir), num_images=300)
-    make_records.run(
-        make_records.MakeRecordsSettings(voc_dir=voc_dir, split="train", output_dir=str(folder / "records"))
-    )
-    return RecordSet.open(folder / "records/train.json")
-
-
-def _write_images_of_voc_sizes(root: Path, num_images: int) -> None:
-    for name in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
-        (root / name).mkdir(parents=True)
-    labels = []
-    for index in range(num_images):
-        demo = draw_demo_image(0, "train", index, 128)
-        short = round(500 * _ASPECTS[index % len(_ASPECTS)])
-        upright = index * _UPRIGHT_SHARE % 1 < _UPRIGHT_SHARE
-        size = (short, 500) if upright else (500, short)
-        image = cv2.cvtColor(cv2.resize(demo.image, size, interpolation=cv2.INTER_CUBIC), cv2.COLOR_RGB2BGR)
-        cv2.imwrite(str(root / "JPEGImages" / f"{index}.jpg"), image)
-        mask = cv2.resize(demo.mask, size, interpolation=cv2.INTER_NEAREST)
-        write_indexed(root / "SegmentationClass" / f"{index}.png", mask)
-        labels.append(" ".join(map(str, (index, *demo.labels))))
-    lists = root / "ImageSets/Segmentation"
-    (lists / "train.txt").write_text("".join(f"{index}\n" for index in range(num_images)))
-    (lists / "train_cls.txt").write_text("\n".join(labels) + "\n")
-    (root / "classes.txt").write_text("\n".join(CLASSES) + "\n")
-
-
-def _batch(records: RecordSet, views: ViewOptions, batch_size: int, targets=None) -> dict[str, tf.Tensor]:
-    """The first batch whose canvas is the commonest."""
-    canvases = choose_canvases(records.sizes, views.canvas, min_images=batch_size, square=views.square)
-    shapes, counts = np.unique(canvases, axis=0, return_counts=True)
-    commonest = tuple(shapes[counts.argmax()])
-    batches: Iterable[dict[str, tf.Tensor]] = training_batches(
-        records, views, batch_size=batch_size, seed=0, first_step=0, num_steps=100, targets=targets
-    )
-    return next(dict(batch) for batch in batches if tuple(batch[keys.IMAGE].shape[1:3]) == commonest)
-
-
-def _num_multiplications(network: keras.Model, shape: tf.TensorShape) -> int:
-    """Multiplications of a forward pass on images of this shape: cells times kernel, convolution by convolution."""
-    batch, height, width, _ = shape
-    backbone = network.get_layer("vgg16")
-    total = 0
-    for layer in [*backbone.layers, *network.layers]:
-        if isinstance(layer, keras.layers.Conv2D):
-            # Blocks 1 to 3 each end in pooling; everything behind them has the stride of the output.
-            stride = 2 ** (int(layer.name[5]) - 1) if layer.name.startswith(("block1", "block2", "block3")) else STRIDE
-            total += batch * (height // stride) * (width // stride) * int(np.prod(layer.kernel.shape))
-    return total
-
-
-def _network(
-    task: str, classes: tuple[str, ...], width: int, precision: str = "float32"
-) -> tuple[keras.Model, keras.Model]:
-    keras.utils.set_random_seed(0)
-    return NetworkDescription(task, tuple(classes), 0, width).build(initializer="centered_he", precision=precision)
-
-
-def _compiled(model, backbone: keras.Model | None = None):
-    if backbone is None:
-        optimizer = keras.optimizers.SGD(1e-4, momentum=0.9)
-    else:
-        optimizer = paper_optimizer(
-            model.network, backbone, 1e-4, momentum=0.9, weight_decay=5e-4, new_layer_multiplier=1.0, clip_norm=10.0
-        )
-    model.compile(optimizer, jit_compile=False)
-    model.optimizer.build(model.network.trainable_variables)
-    return model
-
-
-def _step(model, batch: dict[str, tf.Tensor]) -> Callable[[], dict[str, float]]:
-    """A training step as the loop takes it."""
-    take_step = step_function(model, _any_canvas(batch))
-    return lambda: take_step(batch)
-
-
-def _any_canvas(batch: dict[str, tf.Tensor]) -> dict[str, tf.TensorSpec]:
-    """The spec of batches of any size, as the input pipeline has it."""
-    shapes = {name: [None, *value.shape[1:]] for name, value in batch.items()}
-    shapes[keys.IMAGE][1:3] = shapes[keys.VALID][1:3] = [None, None]
-    if keys.SEGMENTATION in shapes:
-        shapes[keys.SEGMENTATION][1:3] = [None, None]
-    return {name: tf.TensorSpec(shapes[name], value.dtype) for name, value in batch.items()}
-
-
-def _bare(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
-    """Forward and backward pass of the model's network and loss, and nothing else."""
-    variables = model.network.trainable_variables
-    has_table = isinstance(model, AttentionClassifier)
-
-    @tf.function(input_signature=[_any_canvas(batch)])
-    def forward_and_backward(batch):
-        with tf.GradientTape() as tape:
-            if has_table:
-                scores = class_scores(model.network(batch[keys.IMAGE], training=True), batch[keys.VALID])
-                loss = classification_loss(scores, batch[keys.LABELS])
-            else:
-                loss, _, _ = model.compute_loss_of(batch)
-        # One number of each: handing out all of them would cost as much memory as the weights have, and what is not
-        # used is not computed.
-        gradients = tape.gradient(loss, variables)
-        return tf.add_n([tf.reshape(gradient, [-1])[0] for gradient in gradients])
-
-    return lambda: float(forward_and_backward(batch))
-
-
-def _accumulate(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_maps: tf.Tensor) -> Callable[[], None]:
-    """All that a step does for accumulation, from score maps on."""
-    valid, labels = batch[keys.VALID], batch[keys.LABELS]
-
-    def accumulate(number: tf.Tensor) -> None:
-        # Other maps in each turn: else TensorFlow could see that they are always the same.
-        changed = score_maps + tf.cast(number, tf.float32)
-        gate = open_gate("none", class_scores(changed, valid), labels)
-        attention = class_activation_maps(changed, valid)
-        attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
-        table.update(batch[keys.POSITION], labels, gate, attention, seen)
-
-    return _in_graph(accumulate)
-
-
-def _in_graph(work: Callable[[tf.Tensor], Any]) -> Callable[[], None]:
-    """`_TURNS` turns of the work in one call, so that what is measured is the work inside a graph, as in a step."""
-
-    @tf.function
-    def turns() -> None:
-        for number in tf.range(_TURNS):
-            work(number)
-
-    return turns
 
 
 def _cpu_name() -> str:

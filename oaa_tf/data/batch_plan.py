@@ -16,13 +16,11 @@ class BatchPlan:
     Attributes:
         samples: int64 `[num_steps, batch_size]`, the samples of each batch.
         positions: int64 `[num_steps, batch_size]`, their images.
-        canvases: int32 `[num_steps, 2]`, height and width in pixels of each batch.
         num_images: Images per epoch.
     """
 
     samples: np.ndarray
     positions: np.ndarray
-    canvases: np.ndarray
     num_images: int
 
     @classmethod
@@ -60,7 +58,7 @@ class BatchPlan:
             num_planned += len(batches)
             epoch += 1
         batches = np.concatenate(planned)[:num_steps] if planned else np.empty((0, batch_size, 2), np.int64)
-        return cls(batches[..., 0], batches[..., 1], canvases[batches[:, 0, 1]], num_images)
+        return cls(batches[..., 0], batches[..., 1], num_images)
 
 
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:

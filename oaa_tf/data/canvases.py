@@ -32,7 +32,7 @@ def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, s
     """
     if square:
         return np.full((len(sizes), 2), long_side, np.int32)
-    shorts = sorted({_whole_cells(Frame(a.numerator, a.denominator, long_side).content[0]) for a in ASPECTS})
+    shorts = sorted({whole_cells(Frame(a.numerator, a.denominator, long_side).content[0]) for a in ASPECTS})
     contents = np.array([Frame(int(height), int(width), long_side).content for height, width in sizes])
     short = np.array(shorts)[np.searchsorted(shorts, contents.min(axis=1))]
     lying = contents[:, 0] < contents[:, 1]
@@ -50,7 +50,8 @@ def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, s
     return np.where(lying[:, np.newaxis], np.stack([short, long], 1), np.stack([long, short], 1)).astype(np.int32)
 
 
-def _whole_cells(side: int) -> int:
+def whole_cells(side: int) -> int:
+    """The smallest multiple of `STRIDE` that is at least `side`, in pixels."""
     return -(-side // STRIDE) * STRIDE
 
 

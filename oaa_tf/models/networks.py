@@ -43,7 +43,12 @@ class NetworkDescription:
     backbone: str = "vgg16"
 
     def build(
-        self, *, initializer: str = "gaussian", seed: int = 0, precision: str = "float32"
+        self,
+        *,
+        initializer: str = "gaussian",
+        seed: int = 0,
+        precision: str = "float32",
+        recompute: bool = False,
     ) -> tuple[keras.Model, keras.Model]:
         """Builds the network.
 
@@ -51,12 +56,13 @@ class NetworkDescription:
             initializer: One of `INITIALIZERS`, for the new layers but the last.
             seed: Seed of dropout.
             precision: One of `PRECISIONS`, in which all layers but the last compute. Weights are float32.
+            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`.
 
         Returns:
             The network and, inside it, its backbone.
         """
         with _layer_policy(PRECISIONS[precision]):
-            backbone = vgg16_backbone(self.width)
+            backbone = vgg16_backbone(self.width, recompute=recompute)
             num_classes = len(self.classes)
             if self.task == "attention":
                 return class_aware_network(backbone, num_classes, initializer=initializer), backbone

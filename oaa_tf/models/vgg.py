@@ -1,9 +1,12 @@
 """VGG16's convolutions at output stride 8."""
 
+import functools
+import itertools
 import os
 import warnings
 
 import keras
+import tensorflow as tf
 
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.convolution import Convolution
@@ -15,7 +18,7 @@ _WIDTHS = (1, 2, 4, 8, 8)
 _FIRST_GAIN = 2.0 / 58.0**2
 
 
-def vgg16_backbone(width: int = 64) -> keras.Model:
+def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
     """VGG16 without its top, at output stride 8 (paper, Sec. 3.1 and Fig. 2).
 
     pool4 keeps the resolution (3x3, stride 1), the convolutions of block 5 have dilation 2 instead, and pool5 is left
@@ -23,6 +26,8 @@ def vgg16_backbone(width: int = 64) -> keras.Model:
 
     Args:
         width: Channels of the first block; 64 is VGG16. The last block has 8 times as many.
+        recompute: Whether training keeps the outputs of blocks only, and computes what is inside a block once more for
+            its backward pass: less memory, about a third more time, the same gradients.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to features
@@ -46,7 +51,28 @@ def vgg16_backbone(width: int = 64) -> keras.Model:
             x = keras.layers.MaxPooling2D(2, 2, name=f"block{block}_pool")(x)
         elif block == 4:
             x = keras.layers.MaxPooling2D(3, 1, padding="same", name=f"block{block}_pool")(x)
-    return keras.Model(images, x, name="vgg16")
+    return (_RecomputedBlocks if recompute else keras.Model)(images, x, name="vgg16")
+
+
+class _RecomputedBlocks(keras.Model):
+    """A chain of layers that keeps no more than the outputs of its blocks for the backward pass."""
+
+    def call(self, inputs, training=None, mask=None):
+        if not training:
+            return super().call(inputs, training=training, mask=mask)
+        x = inputs
+        for _, layers in itertools.groupby(self.layers[1:], key=lambda layer: layer.name.partition("_")[0]):
+            block = tuple(layers)
+            run = functools.partial(_chain, block)
+            # Frozen blocks have no backward pass.
+            x = (tf.recompute_grad(run) if any(layer.trainable_variables for layer in block) else run)(x)
+        return x
+
+
+def _chain(layers: tuple[keras.layers.Layer, ...], x: tf.Tensor) -> tf.Tensor:
+    for layer in layers:
+        x = layer(x)
+    return x
 
 
 def load_backbone_weights(backbone: keras.Model, weights: str) -> None:

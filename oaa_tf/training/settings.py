@@ -40,6 +40,9 @@ class TrainingSettings(Settings):
     accumulate_steps: int = setting(
         1, help="Parts in which a batch is computed, one after the other: less memory, the same update.", minimum=1
     )
+    recompute: bool = setting(
+        False, help="Compute the backbone's activations again in the backward pass: less memory, the same update."
+    )
     seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)

@@ -5,6 +5,7 @@ import h5py
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from oaa_tf.errors import UserError
 from oaa_tf.models.vgg import CONVOLUTIONS_PER_BLOCK, freeze_blocks, load_backbone_weights, vgg16_backbone
@@ -129,3 +130,32 @@ def test_freezing_blocks(num_blocks: int, num_frozen: int) -> None:
     freeze_blocks(backbone, num_blocks)
     assert [layer.trainable for layer in convolutions(backbone)] == [False] * num_frozen + [True] * (13 - num_frozen)
     assert len(backbone.trainable_variables) == 2 * (13 - num_frozen)
+
+
+@pytest.mark.parametrize("num_frozen_blocks", [0, 2])
+def test_recomputed_activations_give_the_same_gradients(num_frozen_blocks: int) -> None:
+    images = tf.random.stateless_normal((2, 32, 48, 3), (1, 2)) * 50
+
+    def outputs_and_gradients(recompute: bool) -> tuple[list[np.ndarray], int]:
+        keras.utils.set_random_seed(0)
+        backbone = vgg16_backbone(2, recompute=recompute)
+        freeze_blocks(backbone, num_frozen_blocks)
+
+        @tf.function
+        def compute() -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                features = backbone(images, training=True)
+                loss = tf.reduce_sum(features**2)
+            return [features, *tape.gradient(loss, backbone.trainable_variables)]
+
+        operations = [operation.type for operation in compute.get_concrete_function().graph.get_operations()]
+        return [value.numpy() for value in compute()], operations.count("Conv2D")
+
+    (kept, num_kept), (recomputed, num_recomputed) = outputs_and_gradients(False), outputs_and_gradients(True)
+    # Frozen blocks have no backward pass to compute anything again for.
+    num_trained = 13 - (0, 2, 4)[num_frozen_blocks]
+    assert (num_kept, num_recomputed) == (13, 13 + num_trained)
+    assert len(kept) == 1 + 2 * num_trained
+    for one, other in zip(kept, recomputed, strict=True):
+        assert np.abs(one).max() > 0
+        np.testing.assert_array_equal(one, other)

@@ -11,8 +11,9 @@ from tiny_stage import TinyStage
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.training import start
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.start import choose_strategy, prepare_network
+from oaa_tf.training.start import bfloat16_speedup, check_precision, choose_strategy, prepare_network
 
 
 def settings_for(records: RecordSet, work_dir: Path, **options) -> AttentionTrainingSettings:
@@ -91,3 +92,24 @@ def test_a_work_dir_of_other_classes_is_refused(records: RecordSet, tmp_path: Pa
 
 def test_one_device_needs_no_strategy() -> None:
     assert choose_strategy().num_replicas_in_sync == 1
+
+
+def test_bfloat16_is_refused_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start, "cpu_flags", lambda: {"avx2", "avx512f"})
+    with pytest.raises(UserError, match="this CPU has no bfloat16 instructions; use --precision=float32"):
+        check_precision("bfloat16")
+    check_precision("float32")
+
+
+@pytest.mark.parametrize(("speedup", "is_warned"), [(0.56, True), (1.8, False)])
+def test_bfloat16_that_is_slower_is_said(
+    speedup: float, is_warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(start, "cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(start, "bfloat16_speedup", lambda: speedup)
+    check_precision("bfloat16")
+    assert ("at 0.56 times the speed of float32" in capsys.readouterr().out) == is_warned
+
+
+def test_the_speed_of_bfloat16_is_measured() -> None:
+    assert 0.001 < bfloat16_speedup() < 1000
