@@ -93,7 +93,13 @@ def _write_maps(
     settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: WorkDir
 ) -> dict[str, Any]:
     cam = extract_attention(
-        network, records, settings.image_size, batch_size=settings.batch_size, label="class activation maps"
+        network,
+        records,
+        settings.image_size,
+        batch_size=settings.batch_size,
+        label="class activation maps",
+        scales=settings.map_scales,
+        flip=settings.map_flip,
     )
     never_passed = table.num_updates.numpy() == 0
     folder = work_dir.path / "attention"

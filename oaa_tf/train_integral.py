@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data import keys
 from oaa_tf.data.records import RecordSet
@@ -28,6 +29,9 @@ class TrainIntegralSettings(AttentionTrainingSettings):
 
     maps: str = setting(help="Folder of the cumulative attention maps (attention/oaa of train_cls).")
     loss: str = setting("hybrid", help="hybrid (Eq. 9) or mce (Eq. 6).", choices=tuple(LOSSES))
+    readout: str = setting(
+        "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=tuple(READOUTS)
+    )
 
 
 def run(settings: TrainIntegralSettings) -> dict[str, Any]:
@@ -46,7 +50,14 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
 
     def write_maps(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
         attention = extract_attention(
-            network, records, settings.image_size, batch_size=settings.batch_size, label="integral attention"
+            network,
+            records,
+            settings.image_size,
+            batch_size=settings.batch_size,
+            label="integral attention",
+            readout=settings.readout,
+            scales=settings.map_scales,
+            flip=settings.map_flip,
         )
         folder = work_dir.path / "attention" / "oaa_plus"
         kind = f"oaa_plus_{settings.loss}"

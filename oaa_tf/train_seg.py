@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data import keys
+from oaa_tf.data.batch_plan import permutation
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
@@ -41,6 +43,9 @@ class TrainSegSettings(TrainingSettings):
     weight_decay: float = setting(5e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     min_scale: float = setting(0.7, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.3, help="Greatest scale of the training images.", maximum=10.0)
+    share: float = setting(
+        1.0, help="Share of the images to train on, chosen at random (the paper's Table 3).", minimum=0, maximum=1
+    )
     poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
 
     @property
@@ -88,8 +93,25 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
         lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
         supervision=supervision,
         inputs={"labels": labels_checksum},
+        chosen=chosen_positions(len(records), settings.share, settings.seed),
         targets=segmentation_targets(label_files),
     )
+
+
+def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
+    """A random share of the images, at least one; a smaller share is part of a larger one.
+
+    Args:
+        num_images: How many there are.
+        share: From 0 to 1.
+        seed: Seed of the choice.
+
+    Returns:
+        int64 `[n]`, positions in ascending order.
+    """
+    # An epoch that no run reaches, so that the choice has random numbers of its own.
+    order = permutation(num_images, seed, epoch=2**63)
+    return np.sort(order[: max(round(share * num_images), 1)])
 
 
 def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:

@@ -12,12 +12,11 @@ import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.data.batch_plan import BatchPlan
-from oaa_tf.data.canvases import choose_canvases
+from oaa_tf.data.canvases import choose_canvases, whole_cells
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.image_files import decode_image
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import (
-    IDENTITY_VIEW,
     MEAN_RGB,
     ViewOptions,
     frame_content,
@@ -25,6 +24,7 @@ from oaa_tf.data.views import (
     random_view,
     render,
     view_valid_cells,
+    whole_view,
 )
 
 Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
@@ -40,6 +40,7 @@ def training_batches(
     seed: int,
     first_step: int,
     num_steps: int,
+    chosen: np.ndarray | None = None,
     targets: Targets | None = None,
 ) -> tf.data.Dataset:
     """Batches of augmented views for steps `first_step` to `num_steps - 1`.
@@ -51,6 +52,7 @@ def training_batches(
         seed: Seed of order and augmentation.
         first_step: The first step to deliver, the number of steps already done.
         num_steps: Steps of the whole run.
+        chosen: int `[n]`, the positions of the images to train on; all if None.
         targets: Adds a stage's own features.
 
     Returns:
@@ -59,9 +61,10 @@ def training_batches(
         `[B, 5]`; valid bool `[B, height / 8, width / 8]`; frame_valid bool `[B, grid, grid]`; and what `targets` adds.
     """
     canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
-    plan = BatchPlan.make(canvases, batch_size=batch_size, seed=seed, num_steps=num_steps)
+    chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
+    plan = BatchPlan.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
     # Captured as they are: constants made inside would be copied into the dataset's graph.
-    samples, positions = tf.constant(plan.samples.ravel()), tf.constant(plan.positions.ravel())
+    samples, positions = tf.constant(plan.samples.ravel()), tf.constant(chosen[plan.positions.ravel()])
 
     def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
         sample = samples[index]
@@ -76,18 +79,28 @@ def training_batches(
     return _batched(indices, view_example, batch_size, options.grid)
 
 
-def frame_batches(records: RecordSet, canvas: int, *, batch_size: int) -> tf.data.Dataset:
-    """Every image once, as its canonical frame; features as in `training_batches`.
+def frame_batches(
+    records: RecordSet, canvas: int, *, batch_size: int, scale: float = 1.0, mirrored: bool = False
+) -> tf.data.Dataset:
+    """Every image once, as its canonical frame or as one view of all of it; features as in `training_batches`.
 
     One canvas after the other, in the order of positions within each; the last batch of a canvas may be smaller.
+
+    Args:
+        records: The record set.
+        canvas: Long side of the frame in pixels, a multiple of `STRIDE`.
+        batch_size: Images per batch.
+        scale: Size of the image in the view over its size in the frame.
+        mirrored: Whether the view is mirrored.
     """
-    options = ViewOptions(canvas, flip=False)
-    canvases = choose_canvases(records.sizes, canvas)
+    options = ViewOptions(canvas)
+    canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
+
+    def choose_view(content: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return whole_view(content, scale, mirrored)
 
     def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
-        epoch = tf.constant(0, tf.int64)
-        identity = tf.constant(IDENTITY_VIEW)
-        return _example(records, position, epoch, options, canvases, lambda content, _: (identity, content), None)
+        return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
 
     dataset = None
     for shape in np.unique(canvases, axis=0):

@@ -20,8 +20,6 @@ from oaa_tf.data.frame import STRIDE
 MEAN_RGB = (123.68, 116.779, 103.939)
 """ImageNet channel means; padding has this color, so that it is zero after the networks' preprocessing."""
 
-IDENTITY_VIEW = (1.0, 1.0, 0.0, 0.0, 0.0)
-
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
@@ -89,6 +87,22 @@ def random_view(
     mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
     ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
     return tf.concat([ratio, offset, [mirrored]], axis=0), size
+
+
+def whole_view(content: tf.Tensor, scale: float, mirrored: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """The view of the whole image at a scale, mirrored or not; the frame itself at scale 1.
+
+    Args:
+        content: int32 `[2]`, the size of the image in the frame.
+        scale: Size in the view over size in the frame.
+        mirrored: Whether the view is mirrored.
+
+    Returns:
+        As `random_view`.
+    """
+    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
+    ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
+    return tf.concat([ratio, [0.0, 0.0, float(mirrored)]], axis=0), size
 
 
 def render(

@@ -1,48 +1,72 @@
 """Attention of a trained class-aware network on every training image."""
 
+import itertools
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.attention.cam import class_activation_maps
+from oaa_tf.attention.cam import READOUTS
 from oaa_tf.data import keys
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.input_pipeline import frame_batches
 from oaa_tf.data.records import RecordSet
+from oaa_tf.data.views import attention_to_frame
 from oaa_tf.progress import Progress
 
 
 def extract_attention(
-    network: keras.Model, records: RecordSet, image_size: int, *, batch_size: int, label: str
+    network: keras.Model,
+    records: RecordSet,
+    image_size: int,
+    *,
+    batch_size: int,
+    label: str,
+    readout: str = "relu",
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
 ) -> np.ndarray:
-    """Runs the network on all canonical frames and keeps the attention of each image's labels (Eq. 2).
+    """Runs the network on all images and keeps the attention of each image's labels.
+
+    Several views of an image have the mean of their maps, each normalised by itself, and the mean is normalised again.
 
     Args:
         network: From `oaa_tf.models.class_aware`.
         records: The images.
-        image_size: Long side of the canvases in pixels.
+        image_size: Long side of the canonical frame in pixels.
         batch_size: Images per batch; does not change the result.
         label: What the progress line says.
+        readout: One of `READOUTS`.
+        scales: Sizes of the views relative to the frame.
+        flip: Whether every view is also taken mirrored.
 
     Returns:
-        float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots.
+        float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots; the greatest value of a map is 1, unless all
+        are 0.
     """
-    batches = frame_batches(records, image_size, batch_size=batch_size)
+    views = list(itertools.product(scales, (False, True) if flip else (False,)))
+    grid = image_size // STRIDE
+    total = np.zeros((records.first_slots[-1], grid, grid), np.float32)
+    with Progress(len(records) * len(views), label) as progress:
+        for scale, mirrored in views:
+            batches = frame_batches(records, image_size, batch_size=batch_size, scale=scale, mirrored=mirrored)
+            attention_of_labels = _attention_function(network, readout, batches.element_spec)
+            for batch in batches:
+                positions = batch[keys.POSITION].numpy()
+                slots = np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions])
+                total[slots] += attention_of_labels(batch).numpy()
+                progress.advance(len(positions))
+    return total / np.maximum(total.max(axis=(1, 2), keepdims=True), 1e-8)
 
+
+def _attention_function(network: keras.Model, readout: str, batch_spec):
     # With the dataset's own signature, batches on canvases of different shapes share one graph.
-    @tf.function(input_signature=[batches.element_spec])
+    @tf.function(input_signature=[batch_spec])
     def attention_of_labels(batch):
-        maps = class_activation_maps(network(batch[keys.IMAGE], training=False), batch[keys.VALID])
+        maps = READOUTS[readout](network(batch[keys.IMAGE], training=False), batch[keys.VALID])
+        maps, _ = attention_to_frame(maps, batch[keys.VALID], batch[keys.FRAME_VALID], batch[keys.VIEW])
         # Row-major over (image, class), which is the order of an image's slots.
         return tf.boolean_mask(tf.transpose(maps, [0, 3, 1, 2]), batch[keys.LABELS] > 0)
 
-    grid = image_size // STRIDE
-    attention = np.zeros((records.first_slots[-1], grid, grid), np.float32)
-    with Progress(len(records), label) as progress:
-        for batch in batches:
-            positions = batch[keys.POSITION].numpy()
-            slots = np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions])
-            maps = attention_of_labels(batch).numpy()
-            attention[slots, : maps.shape[1], : maps.shape[2]] = maps
-            progress.advance(len(positions))
-    return attention
+    return attention_of_labels

@@ -72,8 +72,12 @@ class TrainingSettings(Settings):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionTrainingSettings(TrainingSettings):
-    """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1)."""
+    """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1), and maps."""
 
+    map_scales: tuple[float, ...] = setting(
+        (1.0,), help="Sizes at which the trained network sees an image for its maps; their mean counts.", minimum=0.1
+    )
+    map_flip: bool = setting(False, help="For its maps, the trained network also sees every image mirrored.")
     divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)
 
     @property

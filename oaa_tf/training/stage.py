@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data.input_pipeline import Targets, training_batches
@@ -27,6 +28,7 @@ def run_training(
     *,
     supervision: str,
     inputs: Mapping[str, str] | None = None,
+    chosen: np.ndarray | None = None,
     targets: Targets | None = None,
     hooks: Hooks = NO_HOOKS,
     finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {},
@@ -41,6 +43,7 @@ def run_training(
         make_model: Wraps the network, inside the distribution strategy's scope.
         supervision: What the training knows about the images, for `metrics.json`.
         inputs: Checksums of what the stage reads besides the records, by name.
+        chosen: Positions of the images to train on; all if None.
         targets: Adds the stage's own features to the input pipeline.
         hooks: What the stage adds to the loop.
         finish: Called after the training; writes further results and returns further metrics.
@@ -68,6 +71,7 @@ def run_training(
                 seed=settings.seed,
                 first_step=first_step,
                 num_steps=settings.num_steps,
+                chosen=chosen,
                 targets=targets,
             )
 

@@ -4,7 +4,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oaa_tf.attention.cam import class_activation_maps, class_scores
+from oaa_tf.attention.cam import class_activation_maps, class_scores, probability_maps
 
 
 def example(seed: int, *, batch=2, grid=3, classes=2) -> tuple[np.ndarray, np.ndarray]:
@@ -69,3 +69,16 @@ def test_an_image_of_padding_only_scores_zero() -> None:
 def test_in_a_graph_as_eagerly(function) -> None:
     score_maps, valid = example(1)
     np.testing.assert_allclose(tf.function(function)(score_maps, valid), function(score_maps, valid), rtol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_probability_maps_equal_the_reference(seed: int) -> None:
+    score_maps, valid = example(seed)
+    expected = np.where(valid[..., np.newaxis], 1 / (1 + np.exp(-score_maps.astype(np.float64))), 0)
+    expected /= expected.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(probability_maps(score_maps, valid), expected, atol=1e-5)
+
+
+def test_probability_maps_without_a_valid_cell_are_zero() -> None:
+    score_maps, valid = np.ones((1, 2, 2, 1), np.float32), np.zeros((1, 2, 2), bool)
+    np.testing.assert_array_equal(probability_maps(score_maps, valid), np.zeros((1, 2, 2, 1)))

@@ -201,3 +201,13 @@ def cell_means(images: np.ndarray) -> np.ndarray:
     """Mean color of each cell in [0, 1]: float32 `[batch, rows, columns, 3]`."""
     batch, height, width, _ = images.shape
     return images.reshape(batch, height // 8, 8, width // 8, 8, 3).mean(axis=(2, 4)).astype(np.float32) / 255
+
+
+def test_only_chosen_images_are_shown(records: RecordSet) -> None:
+    chosen = np.array([1, 3])
+    found = batches(records, num_steps=6, batch_size=2, chosen=chosen)
+    shown = [sample[keys.POSITION] for sample in samples(found)]
+    assert set(shown) == {1, 3} and len(shown) == 12
+    assert {int(sample[keys.EPOCH]) for sample in samples(found)} >= {0, 1, 2}
+    everything = np.arange(len(records))
+    assert_equal(batches(records, chosen=everything), batches(records))

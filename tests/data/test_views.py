@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from oaa_tf.data.canvases import choose_canvases
 from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.views import (
-    IDENTITY_VIEW,
     MEAN_RGB,
     ViewOptions,
     attention_to_frame,
@@ -19,11 +18,13 @@ from oaa_tf.data.views import (
     random_view,
     render,
     view_valid_cells,
+    whole_view,
 )
 
 CANVAS = 48
 GRID = CANVAS // STRIDE
 SQUARE = (CANVAS, CANVAS)
+IDENTITY_VIEW = (1.0, 1.0, 0.0, 0.0, 0.0)
 MIRRORED_VIEW = (1.0, 1.0, 0.0, 0.0, 1.0)
 
 
@@ -387,3 +388,11 @@ def test_crops_of_a_larger_frame() -> None:
         offsets.add(tuple(view.numpy()[2:4]))
         assert 0 <= view[2] <= 80 - CANVAS and 0 <= view[3] <= 160 - CANVAS
     assert len(offsets) > 20
+
+
+@pytest.mark.parametrize(("scale", "size"), [(1.0, (48, 31)), (0.5, (24, 16)), (1.5, (72, 46)), (0.001, (1, 1))])
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_whole_view(scale: float, size: tuple[int, int], mirrored: bool) -> None:
+    view, found = whole_view(tf.constant([48, 31]), scale, mirrored)
+    assert tuple(found.numpy()) == size
+    np.testing.assert_allclose(view, [size[0] / 48, size[1] / 31, 0, 0, mirrored], rtol=1e-6)
