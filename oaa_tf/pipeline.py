@@ -7,47 +7,28 @@ where it stopped.
 """
 
 import dataclasses
-from pathlib import Path
 from typing import Any
 
-from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
-from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.records import RecordSet
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
+from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
 from oaa_tf.training.pictures import fixed_positions
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}
-WARM_STARTS = ("train_integral", "train_seg")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PipelineSettings(Settings):
+class PipelineSettings(ExperimentSettings):
     """The pipeline's own settings, and those of each training stage as `--<stage>.<setting>`."""
 
-    work_dir: str = setting(help="Folder for everything; run again in it to resume.")
-    voc_dir: str = setting("", help="Folder in VOC layout; the demo data are made if empty.")
-    train_split: str = setting("train", help="Training split.")
-    val_split: str = setting("val", help="Validation split, with masks.")
-    classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
-    mask_dir: str = setting("SegmentationClass", help="Folder of the masks inside voc_dir; empty for no masks.")
-    labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
-    use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
-    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
-    warm_start: tuple[str, ...] = setting(
-        (), help="Stages that start from the classifier's weights instead.", choices=WARM_STARTS
-    )
     compare_losses: bool = setting(
         True, help="Also train the integral attention model with the other loss, for the table (the paper's Table 2)."
     )
     seed: int = setting(0, help="Seed of all stages.", minimum=0)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
-    train_cls: train_cls.TrainClsSettings
-    train_integral: train_integral.TrainIntegralSettings
-    make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
-    train_seg: train_seg.TrainSegSettings
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -61,72 +42,42 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
-        train_records, val_records = _make_records(settings, root)
-
-        cls = train_cls.run(
-            dataclasses.replace(settings.train_cls, records=train_records, work_dir=str(root / "train_cls"))
-        )
-        maps = {"CAM": root / "train_cls/attention/cam"}
-        for rank, fusion in enumerate(settings.train_cls.fusions):
-            maps[f"OAA {fusion}"] = root / "train_cls/attention" / (f"oaa_{fusion}" if rank else "oaa")
+        stages = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
+        cls = stages.train_classifier()
+        maps = stages.classifier_maps()
         main_loss = settings.train_integral.loss
         for loss in _LOSS_NAMES if settings.compare_losses else (main_loss,):
-            stage_dir = root / ("train_integral" if loss == main_loss else f"train_integral_{loss}")
-            train_integral.run(
-                dataclasses.replace(
-                    settings.train_integral,
-                    records=train_records,
-                    maps=str(root / "train_cls/attention/oaa"),
-                    initial_weights=_start(settings, "train_integral"),
-                    loss=loss,
-                    work_dir=str(stage_dir),
-                )
-            )
-            maps[_LOSS_NAMES[loss]] = stage_dir / "attention/oaa_plus"
+            name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
+            maps[_LOSS_NAMES[loss]] = stages.train_integral(name, loss)
+        main_maps = maps[_LOSS_NAMES[main_loss]]
+        labels = stages.make_labels("make_pseudo_labels", main_maps, use_saliency=settings.use_saliency)
+        seg = stages.train_segmentation("train_seg", labels)
+        models = {
+            name: stages.export(stage, f"saved_models/{name}")
+            for name, stage in (("attention", "train_integral"), ("segment", "train_seg"))
+        }
 
-        make_pseudo_labels.run(
-            dataclasses.replace(
-                settings.make_pseudo_labels,
-                records=train_records,
-                maps=str(maps[_LOSS_NAMES[main_loss]]),
-                use_saliency=settings.use_saliency,
-                work_dir=str(root / "make_pseudo_labels"),
-            )
-        )
-        seg = train_seg.run(
-            dataclasses.replace(
-                settings.train_seg,
-                records=train_records,
-                labels=str(root / "make_pseudo_labels"),
-                initial_weights=_start(settings, "train_seg"),
-                work_dir=str(root / "train_seg"),
-            )
-        )
-        models = {}
-        for name, stage in (("attention", "train_integral"), ("segment", "train_seg")):
-            models[name] = root / "saved_models" / name
-            if not models[name].exists():
-                export.run(export.ExportSettings(stage_dir=str(root / stage), output_dir=str(models[name])))
-
-        label_folder = root / "make_pseudo_labels/SegmentationClass"
+        label_folder = labels / "SegmentationClass"
+        records = RecordSet.open(stages.train_records)
         rows = []
         # Own photos with tags have no masks to compare with: the pipeline works all the same.
-        if RecordSet.open(train_records).has_masks:
+        if records.has_masks:
             for name, folder in maps.items():
-                rows.append(_maps_row(name, _evaluate(root, name, records=train_records, maps=str(folder))))
-            labels = _evaluate(root, "pseudo labels", records=train_records, masks=str(label_folder))
-            rows.append(_masks_row("pseudo labels", labels))
-        if RecordSet.open(val_records).has_masks:
-            inputs = {"model": str(models["segment"]), "supervision": seg["supervision"]}
-            rows.append(_masks_row("segmentation", _evaluate(root, "segmentation", records=val_records, **inputs)))
+                folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
+                rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
+            rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
+        if RecordSet.open(stages.val_records).has_masks:
+            metrics = stages.evaluate(
+                "segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"]
+            )
+            rows.append(_masks_row("segmentation", metrics))
 
         pictures = root / "pictures.png"
-        records = RecordSet.open(train_records)
         write_picture_grid(
             pictures,
             records,
             fixed_positions(len(records), settings.num_pictures),
-            maps={"CAM": maps["CAM"], "OAA": root / "train_cls/attention/oaa", "OAA+": maps[_LOSS_NAMES[main_loss]]},
+            maps={"CAM": maps["CAM"], "OAA": root / "train_cls/attention/oaa", "OAA+": main_maps},
             label_folder=label_folder,
             model=models["segment"],
         )
@@ -147,38 +98,6 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
         return metrics
-
-
-def _make_records(settings: PipelineSettings, root: Path) -> tuple[str, str]:
-    voc_dir = settings.voc_dir
-    if not voc_dir:
-        voc_dir = str(root / "demo_data")
-        write_demo_data(voc_dir, seed=settings.seed)
-    for split in (settings.train_split, settings.val_split):
-        is_train = split == settings.train_split
-        make_records.run(
-            make_records.MakeRecordsSettings(
-                voc_dir=voc_dir,
-                split=split,
-                output_dir=str(root / "records"),
-                labels_from=settings.labels_from,
-                classes=settings.classes,
-                mask_dir=settings.mask_dir,
-                saliency_dir=str(Path(voc_dir) / "saliency") if settings.use_saliency and is_train else "",
-            )
-        )
-    return tuple(str(root / "records" / f"{split}.json") for split in (settings.train_split, settings.val_split))
-
-
-def _start(settings: PipelineSettings, stage: str) -> str:
-    """The classifier's folder if the stage starts from it, else what the stage's own settings say."""
-    own = getattr(settings, stage).initial_weights
-    return str(Path(settings.work_dir) / "train_cls") if stage in settings.warm_start else own
-
-
-def _evaluate(root: Path, name: str, **inputs: str) -> dict[str, Any]:
-    folder = root / "evaluate" / name.lower().replace(" ", "_").replace("+", "_plus")
-    return evaluate.run(evaluate.EvaluateSettings(work_dir=str(folder), **inputs))
 
 
 def _maps_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:

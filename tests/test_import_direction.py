@@ -19,6 +19,7 @@ LEVELS = (
         *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg"),
         *("evaluate", "export", "predict"),
     ),
+    ("experiment",),
     ("pipeline",),
     ("tools",),
 )

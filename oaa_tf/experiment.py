@@ -1,0 +1,132 @@
+"""The stages put together: one experiment's folders, and what each stage takes from those before it."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
+from oaa_tf.data.demo import write_demo_data
+from oaa_tf.launch import Settings, setting
+
+WARM_STARTS = ("train_integral", "train_seg")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExperimentSettings(Settings):
+    """What is common to all commands that run several stages, and the stages' own settings as `--<stage>.<setting>`."""
+
+    work_dir: str = setting(help="Folder for everything; run again in it to resume.")
+    voc_dir: str = setting("", help="Folder in VOC layout; the demo data are made if empty.")
+    train_split: str = setting("train", help="Training split.")
+    val_split: str = setting("val", help="Validation split, with masks.")
+    classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
+    mask_dir: str = setting("SegmentationClass", help="Folder of the masks inside voc_dir; empty for no masks.")
+    labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
+    use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
+    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
+    warm_start: tuple[str, ...] = setting(
+        (), help="Stages that start from the classifier's weights instead.", choices=WARM_STARTS
+    )
+    train_cls: train_cls.TrainClsSettings
+    train_integral: train_integral.TrainIntegralSettings
+    make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
+    train_seg: train_seg.TrainSegSettings
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """The stages of one seed. Every method does what is not done yet, and raises `UserError` as its stage does.
+
+    Attributes:
+        settings: The settings.
+        root: Folder of the stages' folders.
+        train_records: Manifest of the training images.
+        val_records: Manifest of the validation images.
+        seed: Seed of all stages.
+    """
+
+    settings: ExperimentSettings
+    root: Path
+    train_records: str
+    val_records: str
+    seed: int
+
+    def train_classifier(self) -> dict[str, Any]:
+        """Trains the classifier and returns its metrics."""
+        return train_cls.run(self._stage("train_cls", "train_cls"))
+
+    def classifier_maps(self) -> dict[str, Path]:
+        """Folders of the classifier's maps by name: "CAM", and "OAA <fusion>", the first of which the others use."""
+        folder = self.root / "train_cls" / "attention"
+        maps = {"CAM": folder / "cam"}
+        for rank, fusion in enumerate(self.settings.train_cls.fusions):
+            maps[f"OAA {fusion}"] = folder / (f"oaa_{fusion}" if rank else "oaa")
+        return maps
+
+    def train_integral(self, name: str, loss: str) -> Path:
+        """Trains the integral attention model on the cumulative attention and returns its maps' folder."""
+        maps = self.root / "train_cls/attention/oaa"
+        train_integral.run(self._stage("train_integral", name, maps=str(maps), loss=loss))
+        return self.root / name / "attention/oaa_plus"
+
+    def make_labels(self, name: str, maps: Path, *, use_saliency: bool, **options) -> Path:
+        """Makes pseudo labels and returns the stage's folder."""
+        make_pseudo_labels.run(
+            self._stage("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
+        )
+        return self.root / name
+
+    def train_segmentation(self, name: str, labels: Path, **options) -> dict[str, Any]:
+        """Trains the segmentation network and returns its metrics."""
+        return train_seg.run(self._stage("train_seg", name, labels=str(labels), **options))
+
+    def export(self, stage: str, name: str) -> Path:
+        """Exports a trained stage and returns the SavedModel's folder."""
+        folder = self.root / name
+        if not folder.exists():
+            export.run(export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(folder)))
+        return folder
+
+    def evaluate(self, name: str, split: str, **inputs: str) -> dict[str, Any]:
+        """Evaluates maps, masks or a model on "train" or "val" and returns the metrics."""
+        records = self.train_records if split == "train" else self.val_records
+        folder = str(self.root / "evaluate" / name)
+        return evaluate.run(evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
+
+    def _stage(self, stage: str, name: str, **inputs: Any) -> Any:
+        """A stage's settings with what comes from the experiment."""
+        own = getattr(self.settings, stage)
+        options = {"records": self.train_records, "work_dir": str(self.root / name)} | inputs
+        if stage in self.settings.warm_start:
+            options["initial_weights"] = str(self.root / "train_cls")
+        if stage != "make_pseudo_labels":
+            options["seed"] = self.seed
+        return dataclasses.replace(own, **options)
+
+
+def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str]:
+    """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
+
+    Args:
+        settings: The settings.
+        root: Folder of the records' folder.
+        seed: Seed of the demo data.
+    """
+    voc_dir = settings.voc_dir
+    if not voc_dir:
+        voc_dir = str(root / "demo_data")
+        write_demo_data(voc_dir, seed=seed)
+    for split in (settings.train_split, settings.val_split):
+        is_train = split == settings.train_split
+        make_records.run(
+            make_records.MakeRecordsSettings(
+                voc_dir=voc_dir,
+                split=split,
+                output_dir=str(root / "records"),
+                labels_from=settings.labels_from,
+                classes=settings.classes,
+                mask_dir=settings.mask_dir,
+                saliency_dir=str(Path(voc_dir) / "saliency") if settings.use_saliency and is_train else "",
+            )
+        )
+    return tuple(str(root / "records" / f"{split}.json") for split in (settings.train_split, settings.val_split))
