@@ -36,6 +36,7 @@ STAGES = (
     "make_records",
     "make_demo_data",
     "benchmark",
+    "ablation",
 )
 
 FILLED_IN_LATER = "(filled in by the pipeline)"
@@ -70,8 +71,8 @@ def setting(
 class Settings:
     """Base of all settings: checks every field at construction.
 
-    Fields are `str`, `int`, `float`, `bool`, `tuple[str, ...]` or `tuple[float, ...]`, each made with `setting`, or the
-    settings of another stage.
+    Fields are `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, each made with
+    `setting`, or the settings of another stage.
 
     Raises:
         UserError: A value has the wrong type or is out of range; the message names the flag.

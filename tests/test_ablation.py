@@ -1,0 +1,82 @@
+"""The paper's tables on tiny data: every row, both supervisions, two seeds, resumed."""
+
+import json
+import statistics
+
+import pytest
+from test_pipeline import TINY
+
+from oaa_tf.errors import UserError
+from oaa_tf.launch import parse
+from tools.ablation import ROWS, AblationSettings, run, table_text
+
+COMMON = ("width=2", "image_size=48", "batch_size=2", "num_steps=3", "initializer=he", "clip_norm=10")
+
+
+def settings(voc, work_dir, *extra: str) -> AblationSettings:
+    arguments = [f"--voc_dir={voc}", f"--work_dir={work_dir}", "--backbone_weights=none", "--seeds=0,4"]
+    for stage, own in TINY.items():
+        arguments += [*(f"--{stage}.{option}" for option in COMMON), f"--{stage}.new_layer_multiplier=1", *own]
+    return parse(AblationSettings, "ablation", [*arguments, *extra])
+
+
+def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
+    both = "--supervisions=image labels,image labels + saliency"
+    chosen = settings(tiny_voc, tmp_path / "work", "--tables=2,3", both, f"--output_dir={tmp_path / 'results'}")
+    tables = run(chosen, command="the command")
+    assert tables.keys() == {"2", "3"}
+    for number, content in tables.items():
+        assert json.loads((tmp_path / f"results/table{number}.json").read_text())["rows"] == content["rows"]
+        for row in content["rows"]:
+            assert row["seeds"] == [0, 4] and len(row["values"]) == 2 and row["command"] == "the command"
+            assert all(0 <= value <= 1 for value in row["values"])
+            assert row["mean"] == statistics.mean(row["values"])
+            assert row["spread"] == pytest.approx(abs(row["values"][0] - row["values"][1]) / 2**0.5)
+    measured = {(row["setting"], row["measurement"], row["split"], row["supervision"]) for row in tables["2"]["rows"]}
+    assert len(measured) == len(tables["2"]["rows"]) == 5 * (3 + 2 * 3)
+    for name in ROWS:
+        for supervision in ("image labels", "image labels + saliency"):
+            assert (name, "pseudo labels", "train", supervision) in measured
+            assert (name, "segmentation network", "val", supervision) in measured
+    assert [row["setting"] for row in tables["3"]["rows"][:4]] == ["20 %", "50 %", "80 %", "100 %"]
+
+    # The networks of 100 % are those of Table 2's last row.
+    def value(number: str, setting: str) -> list[float]:
+        return next(
+            row["values"]
+            for row in tables[number]["rows"]
+            if (row["setting"], row["measurement"], row["supervision"])
+            == (setting, "segmentation network", "image labels + saliency")
+        )
+
+    assert value("3", "100 %") == value("2", "OAA+ hybrid")
+
+    checkpoints = {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")}
+    assert run(chosen, command="the command") == tables
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
+    printed = capsys.readouterr().out
+    assert table_text(tables["2"]) in printed and "Table 3" in printed
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        ("--seeds=1,1", "--seeds=1,1: expected one or more, each once"),
+        ("--nouse_saliency", "--supervisions=image labels \\+ saliency: needs --use_saliency"),
+        ("--rows=cam,gap", "--rows=gap: expected one of cam"),
+    ],
+)
+def test_wrong_settings(extra: str, message: str, tmp_path) -> None:
+    with pytest.raises(UserError, match=message):
+        settings("voc", tmp_path, extra)
+
+
+def test_numbers_in_the_table() -> None:
+    row = {"split": "train", "supervision": "image labels", "seeds": [0, 1]}
+    rows = [
+        row | {"setting": "CAM", "measurement": "maps", "mean": 0.4, "spread": 0.012},
+        row | {"setting": "OAA max", "measurement": "maps", "mean": 0.5, "spread": None},
+    ]
+    lines = table_text({"rows": rows}).splitlines()
+    assert lines[0] == "|  | maps (train; image labels) |"
+    assert lines[2:] == ["| CAM | 40.0 ± 1.2 |", "| OAA max | 50.0 |"]

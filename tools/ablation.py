@@ -1,0 +1,209 @@
+"""The paper's Tables 2 and 3, for several seeds: which attention maps, and how many images, make the better masks.
+
+    python -m tools.ablation --flagfile=flags/voc12_animals_ablation.flags --voc_dir=VOC12_ANIMALS \
+        --backbone_weights=VGG16.h5 --seeds=0,1 --work_dir=runs/ablation
+
+One classifier run gives the maps of the rows CAM, OAA average and OAA max: they differ in what is kept of the same
+training. The integral attention models of the last two rows learn its cumulative attention (max). Table 3 trains the
+segmentation network on random shares of the images, with the labels of the last row. What a run has finished is not
+done again; stop it at any moment and start it again.
+"""
+
+import dataclasses
+import functools
+import shlex
+import statistics
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
+from oaa_tf.launch import launch, setting
+from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.work_dir import WorkDir
+
+ROWS = {
+    "CAM": "cam",
+    "OAA average": "oaa_average",
+    "OAA max": "oaa_max",
+    "OAA+ MCE": "oaa_plus_mce",
+    "OAA+ hybrid": "oaa_plus_hybrid",
+}
+"""The rows of Table 2 with the names of their folders."""
+
+TABLES = ("2", "3")
+SHARES = (0.2, 0.5, 0.8)
+"""The rows of Table 3 but the last, which is the last one of Table 2."""
+
+_LAST_ROW = "OAA+ hybrid"
+_LABELS_ONLY, _WITH_SALIENCY = "image labels", "image labels + saliency"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AblationSettings(ExperimentSettings):
+    """What to compare, and the stages' own settings as `--<stage>.<setting>`; both fusions are always accumulated."""
+
+    seeds: tuple[int, ...] = setting((0,), help="Seeds, one run of everything each.", minimum=0)
+    tables: tuple[str, ...] = setting(("2",), help="The paper's tables.", choices=TABLES)
+    rows: tuple[str, ...] = setting(tuple(ROWS.values()), help="Rows of Table 2.", choices=tuple(ROWS.values()))
+    supervisions: tuple[str, ...] = setting(
+        (_WITH_SALIENCY,), help="For which pseudo labels networks are trained.", choices=(_LABELS_ONLY, _WITH_SALIENCY)
+    )
+    output_dir: str = setting("", help="Folder for table2.json and table3.json; work_dir if empty.", may_change=True)
+
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise UserError(f"--seeds={','.join(map(str, self.seeds))}: expected one or more, each once")
+        if _WITH_SALIENCY in self.supervisions and not self.use_saliency:
+            raise UserError(f"--supervisions={_WITH_SALIENCY}: needs --use_saliency")
+
+
+def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
+    """Runs what is not done yet, writes `table2.json` and `table3.json`, and prints them.
+
+    Args:
+        settings: What to compare.
+        command: The command line, which the tables name.
+
+    Returns:
+        By table ("2", "3"), the content of its file: "rows", each with setting, measurement, split, supervision, seeds,
+        "values" (one per seed), "mean", "spread" (standard deviation over seeds, null for one) and "command"; the
+        settings and versions.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    settings = dataclasses.replace(
+        settings, train_cls=dataclasses.replace(settings.train_cls, fusions=("max", "average"))
+    )
+    with WorkDir.claim(settings) as work_dir:
+        root = work_dir.path
+        manifests = make_all_records(settings, root, settings.seeds[0])
+        records = RecordSet.open(manifests[0])
+        if not records.has_masks or not RecordSet.open(manifests[1]).has_masks:
+            raise UserError(f"--voc_dir={settings.voc_dir}: the tables need masks for both splits")
+        found: dict[str, dict[tuple, dict[int, float]]] = {table: {} for table in settings.tables}
+        tables = {}
+        for seed in settings.seeds:
+            experiment = Experiment(settings, root / f"seed{seed}", *manifests, seed)
+            for table, key, value in _measurements(experiment, settings):
+                found[table].setdefault(key, {})[seed] = value
+                # Written after every figure: what is measured is not lost.
+                tables[table] = _table(settings, records, table, found[table], command)
+                write_json(Path(settings.output_dir or root) / f"table{table}.json", tables[table])
+        for table, content in tables.items():
+            print(f"\nTable {table}\n{table_text(content)}")
+        return tables
+
+
+def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, tuple, float]]:
+    """Runs the stages of one seed and yields (table, (setting, measurement, split, supervision), value in percent)."""
+    for row, maps in _maps(experiment, settings):
+        folder = ROWS[row]
+        metrics = experiment.evaluate(f"{folder}/maps", "train", maps=str(maps))
+        threshold = metrics["best"]["threshold"]
+        if "2" in settings.tables:
+            yield "2", (row, "maps, best threshold", "train", _LABELS_ONLY), metrics["best"]["mean_iou"]
+            yield "2", (row, "maps, best threshold: the threshold", "train", _LABELS_ONLY), threshold
+            yield "2", (row, "maps, threshold 0.3", "train", _LABELS_ONLY), metrics["fixed"]["mean_iou"]
+        for supervision in (_LABELS_ONLY, *([_WITH_SALIENCY] if settings.use_saliency else [])):
+            with_saliency = supervision == _WITH_SALIENCY
+            name = f"{folder}/{'with_saliency' if with_saliency else 'labels_only'}"
+            # Without saliency, the background's score is the threshold at which the maps are best.
+            options = {} if with_saliency else {"background_score": max(threshold, 1 / 255), "drop_below": 0.0}
+            labels = experiment.make_labels(f"{name}/labels", maps, use_saliency=with_saliency, **options)
+            if "2" in settings.tables:
+                masks = experiment.evaluate(f"{name}/labels", "train", masks=str(labels / "SegmentationClass"))
+                yield "2", (row, "pseudo labels", "train", supervision), masks["mean_iou"]
+                yield "2", (row, "pseudo labels: labelled pixels", "train", supervision), masks["labelled_share"]
+            if supervision not in settings.supervisions:
+                continue
+            if "2" in settings.tables:
+                value = _segmentation(experiment, f"{name}/segmentation", labels, supervision)
+                yield "2", (row, "segmentation network", "val", supervision), value
+            if "3" in settings.tables and row == _LAST_ROW:
+                for share in SHARES:
+                    value = _segmentation(experiment, f"{name}/segmentation_{share}", labels, supervision, share=share)
+                    yield "3", (f"{100 * share:.0f} %", "segmentation network", "val", supervision), value
+                value = _segmentation(experiment, f"{name}/segmentation", labels, supervision)
+                yield "3", ("100 %", "segmentation network", "val", supervision), value
+
+
+def _maps(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, Path]]:
+    """The maps of each row that is asked for, made when they are needed."""
+    experiment.train_classifier()
+    folders = experiment.classifier_maps()
+    for row, name in ROWS.items():
+        # Table 3 has the labels of one row.
+        if name not in (settings.rows if "2" in settings.tables else (ROWS[_LAST_ROW],)):
+            continue
+        if row in folders:
+            yield row, folders[row]
+        else:
+            yield row, experiment.train_integral(f"train_integral_{name}", row.removeprefix("OAA+ ").lower())
+
+
+def _segmentation(experiment: Experiment, name: str, labels: Path, supervision: str, **options: float) -> float:
+    """The mIoU on val of a segmentation network that is trained on these labels."""
+    experiment.train_segmentation(name, labels, **options)
+    model = experiment.export(name, f"{name}_saved_model")
+    return experiment.evaluate(name, "val", model=str(model), supervision=supervision)["mean_iou"]
+
+
+def _table(
+    settings: AblationSettings, records: RecordSet, table: str, found: dict[tuple, dict[int, float]], command: str
+) -> dict[str, Any]:
+    """The content of a table's file."""
+    rows = []
+    for (name, measurement, split, supervision), by_seed in found.items():
+        values = list(by_seed.values())
+        rows.append(
+            {
+                "setting": name,
+                "measurement": measurement,
+                "split": settings.train_split if split == "train" else settings.val_split,
+                "supervision": supervision,
+                "seeds": list(by_seed),
+                "values": values,
+                "mean": statistics.mean(values),
+                "spread": statistics.stdev(values) if len(values) > 1 else None,
+                "command": command,
+            }
+        )
+    return {
+        "table": table,
+        "num_training_images": len(records),
+        "classes": records.classes,
+        "rows": rows,
+        "versions": versions(),
+        "settings": settings.as_dict(),
+    }
+
+
+def table_text(content: dict[str, Any]) -> str:
+    """A table as Markdown: a line per setting, a column per measurement; mean and spread over seeds, in percent."""
+    columns = list(dict.fromkeys((row["measurement"], row["split"], row["supervision"]) for row in content["rows"]))
+    names = list(dict.fromkeys(row["setting"] for row in content["rows"]))
+    cells = {
+        (row["setting"], (row["measurement"], row["split"], row["supervision"])): _percent(row["mean"], row["spread"])
+        for row in content["rows"]
+    }
+    header = ["", *(f"{measurement} ({split}; {supervision})" for measurement, split, supervision in columns)]
+    lines = [header, ["---"] * len(header)]
+    lines += [[name, *(cells.get((name, column), "") for column in columns)] for name in names]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _percent(mean: float, spread: float | None) -> str:
+    return f"{100 * mean:.1f}" if spread is None else f"{100 * mean:.1f} ± {100 * spread:.1f}"
+
+
+if __name__ == "__main__":
+    command_line = shlex.join(["python", "-m", "tools.ablation", *sys.argv[1:]])
+    run_and_name_it = functools.partial(run, command=command_line)
+    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds")
