@@ -20,6 +20,7 @@ def settings(voc, work_dir, *extra: str) -> AblationSettings:
     return parse(AblationSettings, "ablation", [*arguments, *extra])
 
 
+@pytest.mark.slow
 def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
     both = "--supervisions=image labels,image labels + saliency"
     chosen = settings(tiny_voc, tmp_path / "work", "--tables=2,3", both, f"--output_dir={tmp_path / 'results'}")
