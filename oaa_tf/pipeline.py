@@ -13,6 +13,7 @@ from typing import Any
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
 from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
@@ -36,6 +37,9 @@ class PipelineSettings(Settings):
     labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
     use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
+    seg_backbone_weights: str = setting(
+        "", help="As backbone_weights, for the segmentation network alone; the same if empty."
+    )
     warm_start: tuple[str, ...] = setting(
         (), help="Stages that start from the classifier's weights instead.", choices=WARM_STARTS
     )
@@ -49,6 +53,29 @@ class PipelineSettings(Settings):
     make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
     train_seg: train_seg.TrainSegSettings
 
+    def __post_init__(self) -> None:
+        """Checks the combination of stages."""
+        super().__post_init__()
+        backbone = self.train_seg.backbone
+        if self.seg_backbone_weights and "train_seg" in self.warm_start:
+            raise UserError(
+                "--warm_start=train_seg: starts from the classifier's weights, not from"
+                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
+            )
+        if backbone == self.train_cls.backbone:
+            return
+        if "train_seg" in self.warm_start:
+            raise UserError(
+                f"--warm_start=train_seg: the classifier's weights are {self.train_cls.backbone}'s, not for"
+                f" --train_seg.backbone={backbone}; leave train_seg out of --warm_start"
+            )
+        has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
+        if not has_own_weights and self.backbone_weights not in ("imagenet", "none"):
+            raise UserError(
+                f"--train_seg.backbone={backbone}: --backbone_weights={self.backbone_weights} is for"
+                f" {self.train_cls.backbone}; name weights of its own with --seg_backbone_weights"
+            )
+
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
     """Runs what is not done yet, prints the summary table and writes `metrics.json` and `pictures.png`.
@@ -59,6 +86,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
+    _check_weights_files(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         train_records, val_records = _make_records(settings, root)
@@ -98,6 +126,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 settings.train_seg,
                 records=train_records,
                 labels=str(root / "make_pseudo_labels"),
+                backbone_weights=settings.seg_backbone_weights or settings.backbone_weights,
                 initial_weights=_start(settings, "train_seg"),
                 work_dir=str(root / "train_seg"),
             )
@@ -147,6 +176,17 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
         return metrics
+
+
+def _check_weights_files(settings: PipelineSettings) -> None:
+    """Refuses a missing file now and not hours later, when the segmentation network wants it."""
+    flags = {
+        "seg_backbone_weights": settings.seg_backbone_weights,
+        "train_seg.head_weights": settings.train_seg.head_weights,
+    }
+    for name, value in flags.items():
+        if value not in ("", "imagenet", "none") and not Path(value).is_file():
+            raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
 
 
 def _make_records(settings: PipelineSettings, root: Path) -> tuple[str, str]:
