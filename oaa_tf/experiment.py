@@ -6,6 +6,7 @@ from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
 from oaa_tf.data.demo import write_demo_data
+from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 
 WARM_STARTS = ("train_integral", "train_seg")
@@ -24,6 +25,9 @@ class ExperimentSettings(Settings):
     labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
     use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
+    seg_backbone_weights: str = setting(
+        "", help="As backbone_weights, for the segmentation network alone; the same if empty."
+    )
     warm_start: tuple[str, ...] = setting(
         (), help="Stages that start from the classifier's weights instead.", choices=WARM_STARTS
     )
@@ -31,6 +35,29 @@ class ExperimentSettings(Settings):
     train_integral: train_integral.TrainIntegralSettings
     make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
     train_seg: train_seg.TrainSegSettings
+
+    def __post_init__(self) -> None:
+        """Checks the combination of stages."""
+        super().__post_init__()
+        backbone = self.train_seg.backbone
+        if self.seg_backbone_weights and "train_seg" in self.warm_start:
+            raise UserError(
+                "--warm_start=train_seg: starts from the classifier's weights, not from"
+                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
+            )
+        if backbone == self.train_cls.backbone:
+            return
+        if "train_seg" in self.warm_start:
+            raise UserError(
+                f"--warm_start=train_seg: the classifier's weights are {self.train_cls.backbone}'s, not for"
+                f" --train_seg.backbone={backbone}; leave train_seg out of --warm_start"
+            )
+        has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
+        if not has_own_weights and self.backbone_weights not in ("imagenet", "none"):
+            raise UserError(
+                f"--train_seg.backbone={backbone}: --backbone_weights={self.backbone_weights} is for"
+                f" {self.train_cls.backbone}; name weights of its own with --seg_backbone_weights"
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,11 +124,24 @@ class Experiment:
         """A stage's settings with what comes from the experiment."""
         own = getattr(self.settings, stage)
         options = {"records": self.train_records, "work_dir": str(self.root / name)} | inputs
+        if stage == "train_seg" and self.settings.seg_backbone_weights:
+            options["backbone_weights"] = self.settings.seg_backbone_weights
         if stage in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
         if stage != "make_pseudo_labels":
             options["seed"] = self.seed
         return dataclasses.replace(own, **options)
+
+
+def check_weights_files(settings: ExperimentSettings) -> None:
+    """Refuses a missing file now and not hours later, when the segmentation network wants it."""
+    flags = {
+        "seg_backbone_weights": settings.seg_backbone_weights,
+        "train_seg.head_weights": settings.train_seg.head_weights,
+    }
+    for name, value in flags.items():
+        if value not in ("", "imagenet", "none") and not Path(value).is_file():
+            raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
 
 
 def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import dataclasses
 from typing import Any
 
 from oaa_tf.data.records import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
@@ -40,6 +40,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
+    check_weights_files(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         stages = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)

@@ -21,6 +21,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
+from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import run_training
@@ -35,6 +36,11 @@ class TrainSegSettings(TrainingSettings):
     labels: str = setting(
         help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
     )
+    backbone: str = setting("vgg16", help="Network below fc6.", choices=tuple(BACKBONES))
+    head_weights: str = setting(
+        "none",
+        help="fc6 and fc7 start new (none) or from VGG16's fc1 and fc2 (imagenet, or a Keras h5 file with top).",
+    )
     image_size: int = setting(320, help="Long side of the crop in pixels.", minimum=16)
     square_crops: bool = setting(True, help="Crops are squares; if not, they have about the aspect of their images.")
     frame_size: int = setting(500, help="Long side in pixels to which images are resized before the crop.", minimum=16)
@@ -47,6 +53,19 @@ class TrainSegSettings(TrainingSettings):
         1.0, help="Share of the images to train on, chosen at random (the paper's Table 3).", minimum=0, maximum=1
     )
     poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
+
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if self.recompute and self.backbone != "vgg16":
+            raise UserError(
+                f"--recompute: not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
+            )
+        if self.head_weights != "none" and (self.backbone != "vgg16" or self.width != 64):
+            raise UserError(
+                f"--head_weights={self.head_weights}: fits --backbone=vgg16 with --width=64, not"
+                f" --backbone={self.backbone} with --width={self.width}; use --head_weights=none"
+            )
 
     @property
     def inference_size(self) -> int:

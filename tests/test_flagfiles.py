@@ -64,7 +64,7 @@ def test_every_stage_is_a_program_of_its_name(stage: str) -> None:
 
 
 def test_there_are_presets() -> None:
-    assert {"demo", "paper_vgg16", "voc12_animals_cpu"} <= {preset.stem for preset in PRESETS}
+    assert {"demo", "paper_vgg16", "paper_resnet101", "voc12_animals_cpu"} <= {preset.stem for preset in PRESETS}
 
 
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda path: path.stem)

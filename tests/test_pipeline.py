@@ -53,10 +53,83 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
 def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):
     shutil.rmtree(tiny_voc / "SegmentationClass")
     shutil.rmtree(tiny_voc / "saliency")
-    metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", "--nouse_saliency", "--nocompare_losses"))
+    # The segmentation network on ResNet-101: the pipeline does not mind.
+    arguments = ("--nouse_saliency", "--nocompare_losses", "--train_seg.backbone=resnet101")
+    metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", *arguments))
+    assert "--backbone=resnet101\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
     assert metrics["rows"] == []
     assert (tmp_path / "work/saved_models/segment/saved_model.pb").exists()
     assert not (tmp_path / "work/train_integral_mce").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ((), "none"),
+        (("--backbone_weights=imagenet",), "imagenet"),
+        (("--seg_backbone_weights={file}", "--train_seg.backbone=resnet101"), "{file}"),
+    ],
+)
+def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monkeypatch, arguments, expected):
+    received = {}
+
+    class Done(Exception):
+        pass
+
+    def run_segmentation(stage_settings):
+        received["seg"] = stage_settings
+        raise Done
+
+    monkeypatch.setattr(pipeline.train_cls, "run", lambda stage_settings: received.update(cls=stage_settings))
+    for stage in (pipeline.train_integral, pipeline.make_pseudo_labels):
+        monkeypatch.setattr(stage, "run", lambda stage_settings: {})
+    monkeypatch.setattr(pipeline.train_seg, "run", run_segmentation)
+    file = tmp_path / "resnet101.h5"
+    file.touch()
+    chosen = settings(tiny_voc, tmp_path / "work", *(argument.format(file=file) for argument in arguments))
+    with pytest.raises(Done):
+        pipeline.run(chosen)
+    assert received["seg"].backbone_weights == expected.format(file=file)
+    assert received["cls"].backbone_weights == chosen.backbone_weights
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--warm_start=train_seg", "--train_seg.backbone=resnet101"),
+            "--warm_start=train_seg: the classifier's weights are vgg16's, not for --train_seg.backbone=resnet101;"
+            " leave train_seg out of --warm_start",
+        ),
+        (
+            ("--warm_start=train_seg", "--seg_backbone_weights=imagenet"),
+            "--warm_start=train_seg: starts from the classifier's weights, not from --seg_backbone_weights=imagenet;"
+            " use one of the two",
+        ),
+        (
+            ("--backbone_weights=vgg.h5", "--train_seg.backbone=resnet101"),
+            "--train_seg.backbone=resnet101: --backbone_weights=vgg.h5 is for vgg16; name weights of its own with"
+            " --seg_backbone_weights",
+        ),
+        (
+            ("--train_seg.head_weights=imagenet",),
+            "--train_seg.head_weights=imagenet: fits --backbone=vgg16 with --width=64, not --backbone=vgg16 with"
+            " --width=2; use --head_weights=none",
+        ),
+    ],
+)
+def test_combinations_of_stages_that_make_no_sense(tiny_voc, tmp_path, arguments, message):
+    with pytest.raises(UserError) as caught:
+        settings(tiny_voc, tmp_path, *arguments)
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize("flag", ["seg_backbone_weights", "train_seg.head_weights"])
+def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_path, flag):
+    chosen = settings(tiny_voc, tmp_path / "work", f"--{flag}={tmp_path}/missing.h5", "--train_seg.width=64")
+    with pytest.raises(UserError, match=rf"--{flag}=.*missing\.h5: no such file; expected imagenet, none or the path"):
+        pipeline.run(chosen)
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("flag", ["--train_cls.num_stpes=3", "--train_cls.gate=papr"])

@@ -20,7 +20,7 @@ from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.work_dir import WorkDir
@@ -81,6 +81,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
     settings = dataclasses.replace(
         settings, train_cls=dataclasses.replace(settings.train_cls, fusions=("max", "average"))
     )
+    check_weights_files(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         manifests = make_all_records(settings, root, settings.seeds[0])

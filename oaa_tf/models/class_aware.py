@@ -14,7 +14,7 @@ def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer:
     """Builds the network from images to score maps.
 
     Args:
-        backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
+        backbone: One of `oaa_tf.models.backbones.BACKBONES`.
         num_classes: Number of classes C.
         initializer: One of `INITIALIZERS`, for the three 3x3 kernels. The 1x1 kernel is small, biases are 0.
 

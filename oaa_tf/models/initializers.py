@@ -1,4 +1,4 @@
-"""Initialisation of convolutions that follow a ReLU."""
+"""Initialisation of convolutions."""
 
 import math
 from collections.abc import Callable
@@ -32,6 +32,11 @@ class CenteredHeNormal(keras.initializers.Initializer):
     def get_config(self):
         """Returns the configuration."""
         return {"seed": self.seed}
+
+
+def initializer_for_pixels() -> keras.initializers.Initializer:
+    """He initialisation for inputs whose standard deviation is not 1 but about 58, that of pixels minus the means."""
+    return keras.initializers.VarianceScaling(2.0 / 58.0**2)
 
 
 INITIALIZERS: dict[str, Callable[[], keras.Initializer]] = {

@@ -24,7 +24,7 @@ def largefov_network(
     """Builds the network from images to segmentation logits at stride 8.
 
     Args:
-        backbone: From `oaa_tf.models.vgg.vgg16_backbone`.
+        backbone: One of `oaa_tf.models.backbones.BACKBONES`.
         num_classes: Number of foreground classes C.
         initializer: One of `INITIALIZERS`, for fc6 and fc7. The score kernel is small, biases are 0.
         channels: Channels of fc6 and fc7.

@@ -12,9 +12,9 @@ import tensorflow as tf
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
-from oaa_tf.models.vgg import vgg16_backbone
 
 CHECKPOINT_FOLDER = "checkpoints"
 _FILE = "network.json"
@@ -32,8 +32,8 @@ class NetworkDescription:
         task: "attention" (class-aware network) or "segmentation" (DeepLab-LargeFOV).
         classes: Names of the foreground classes.
         image_size: Long side in pixels of the images that the network was trained on.
-        width: Channels of the backbone's first block.
-        backbone: "vgg16".
+        width: Channels of the backbone's first convolution.
+        backbone: One of `BACKBONES`.
     """
 
     task: str
@@ -56,13 +56,14 @@ class NetworkDescription:
             initializer: One of `INITIALIZERS`, for the new layers but the last.
             seed: Seed of dropout.
             precision: One of `PRECISIONS`, in which all layers but the last compute. Weights are float32.
-            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`.
+            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`; for VGG16 only.
 
         Returns:
             The network and, inside it, its backbone.
         """
         with _layer_policy(PRECISIONS[precision]):
-            backbone = vgg16_backbone(self.width, recompute=recompute)
+            options = {"recompute": True} if recompute else {}
+            backbone = BACKBONES[self.backbone].build(self.width, **options)
             num_classes = len(self.classes)
             if self.task == "attention":
                 return class_aware_network(backbone, num_classes, initializer=initializer), backbone
@@ -100,8 +101,8 @@ class NetworkDescription:
         try:
             values = json.loads(path.read_text())
             description = cls(**{**values, "classes": tuple(values["classes"])})
-            if description.task not in _TASKS:
-                raise ValueError(description.task)
+            if description.task not in _TASKS or description.backbone not in BACKBONES:
+                raise ValueError(description)
             return description
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; expected the work_dir of a training stage") from None
@@ -160,8 +161,11 @@ def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model,
     return description, network, backbone
 
 
-def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> None:
+def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> bool:
     """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
+
+    Returns:
+        Whether all of the network's weights are from there.
 
     Raises:
         UserError: The source is no trained stage, or has another backbone or, for the same task, other classes.
@@ -174,10 +178,11 @@ def take_common_layers(source_dir: str, description: NetworkDescription, network
             )
     if source.task != description.task:
         backbone.set_weights(source_backbone.get_weights())
-        return
+        return False
     if source.classes != description.classes:
         raise UserError(
             f"--initial_weights={source_dir}: its classes are {_shown(source.classes)}, not"
             f" {_shown(description.classes)}"
         )
     network.set_weights(source_network.get_weights())
+    return True

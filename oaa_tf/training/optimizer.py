@@ -1,5 +1,7 @@
 """SGD with momentum as Caffe defines it: per-variable learning rates and L2 weight decay."""
 
+from collections.abc import Collection
+
 import keras
 import tensorflow as tf
 
@@ -96,23 +98,26 @@ def paper_optimizer(
     weight_decay: float,
     new_layer_multiplier: float,
     clip_norm: float,
+    pretrained_layers: Collection[str] = (),
 ) -> CaffeSGD:
     """The paper's optimizer: biases learn twice as fast and have no weight decay, new layers learn faster.
 
     Args:
         network: The whole network.
-        backbone: Its pretrained part; every other layer is new.
+        backbone: Its pretrained part.
         schedule: Learning rate or Keras schedule.
         momentum: Momentum.
         weight_decay: L2 coefficient of the kernels.
         new_layer_multiplier: Learning-rate multiplier of the new layers.
         clip_norm: Global norm to clip gradients to; 0 for none.
+        pretrained_layers: Names of further layers that are pretrained; every other layer is new.
     """
     multipliers, biases = {}, []
     for layer in [*backbone.layers, *network.layers]:
         if not isinstance(layer, keras.layers.Conv2D):
             continue
-        base = 1.0 if layer in backbone.layers else new_layer_multiplier
+        is_pretrained = layer in backbone.layers or layer.name in pretrained_layers
+        base = 1.0 if is_pretrained else new_layer_multiplier
         multipliers[layer.kernel.path] = base
         if layer.use_bias:
             multipliers[layer.bias.path] = 2.0 * base

@@ -27,8 +27,13 @@ class TrainingSettings(Settings):
     initializer: str = setting("gaussian", help="Kernels of the new layers but the last.", choices=tuple(INITIALIZERS))
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
-    width: int = setting(64, help="Channels of VGG16's first block; 64 is VGG16.", minimum=1)
-    freeze_blocks: int = setting(0, help="Number of lower VGG16 blocks that are not trained.", minimum=0, maximum=5)
+    width: int = setting(64, help="Channels of the backbone's first convolution; 64 is the real one.", minimum=1)
+    freeze_blocks: int = setting(
+        0,
+        help="Number of lower blocks that are not trained: VGG16's, or ResNet-101's conv1 and stages conv2 to conv5.",
+        minimum=0,
+        maximum=5,
+    )
     flip: bool = setting(True, help="Mirror half of the training images.")
     min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
@@ -58,6 +63,16 @@ class TrainingSettings(Settings):
             )
         if self.min_scale > self.max_scale:
             raise UserError(f"--min_scale={self.min_scale}: expected at most --max_scale={self.max_scale}")
+
+    @property
+    def backbone(self) -> str:
+        """One of `BACKBONES`; the attention networks have VGG16 (paper, Sec. 3.1)."""
+        return "vgg16"
+
+    @property
+    def head_weights(self) -> str:
+        """Pretrained weights of the layers behind the backbone, which only the segmentation network can have."""
+        return "none"
 
     @property
     def inference_size(self) -> int:

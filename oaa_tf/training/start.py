@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
-from oaa_tf.models.vgg import freeze_blocks, load_backbone_weights
+from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
 from oaa_tf.training.optimizer import CaffeSGD, paper_optimizer
 from oaa_tf.training.settings import TrainingSettings
 
@@ -44,17 +45,22 @@ def prepare_network(
     """
     check_precision(settings.precision)
     keras.utils.set_random_seed(settings.seed)
-    description = NetworkDescription(task, records.classes, settings.inference_size, settings.width)
+    description = NetworkDescription(task, records.classes, settings.inference_size, settings.width, settings.backbone)
     network, backbone = description.build(
         initializer=settings.initializer,
         seed=settings.seed,
         precision=settings.precision,
         recompute=settings.recompute,
     )
-    if settings.initial_weights:
-        take_common_layers(settings.initial_weights, description, network, backbone)
-    else:
+    has_head_weights = settings.head_weights != "none"
+    if not settings.initial_weights:
         load_backbone_weights(backbone, settings.backbone_weights)
+    elif take_common_layers(settings.initial_weights, description, network, backbone) and has_head_weights:
+        raise UserError(
+            f"--head_weights={settings.head_weights}: --initial_weights={settings.initial_weights} has fc6 and fc7"
+            " already; use one of the two"
+        )
+    load_head_weights(network, settings.head_weights)
     # Only now is the work_dir bound to these settings: the weights are there.
     description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)
@@ -66,6 +72,7 @@ def prepare_network(
         weight_decay=settings.weight_decay,
         new_layer_multiplier=settings.new_layer_multiplier,
         clip_norm=settings.clip_norm,
+        pretrained_layers=HEAD_LAYERS if has_head_weights else (),
     )
     return network, optimizer
 

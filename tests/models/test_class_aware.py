@@ -2,8 +2,9 @@ import keras
 import numpy as np
 import pytest
 
+from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.vgg import freeze_blocks, vgg16_backbone
+from oaa_tf.models.vgg import vgg16_backbone
 
 IMAGES = np.random.default_rng(0).uniform(0, 255, (2, 32, 48, 3)).astype(np.float32)
 

@@ -85,7 +85,11 @@ def test_a_folder_without_network_is_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"task": "attention"}', '{"task": 1, "classes": ["a"]}', "null"]
+    "text",
+    [
+        *("", "{", "[]", "{}", '{"task": "attention"}', '{"task": 1, "classes": ["a"]}', "null"),
+        '{"task": "segmentation", "classes": ["a"], "image_size": 48, "backbone": "vgg19"}',
+    ],
 )
 def test_a_damaged_description_is_named(tmp_path: Path, text: str) -> None:
     (tmp_path / "network.json").write_text(text)

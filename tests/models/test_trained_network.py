@@ -18,7 +18,7 @@ from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
-from oaa_tf.models.vgg import load_backbone_weights
+from oaa_tf.models.pretrained import load_backbone_weights
 from oaa_tf.train_seg import segmentation_targets
 
 CANVAS = 32

@@ -1,14 +1,15 @@
 import warnings
 from pathlib import Path
 
-import h5py
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from oaa_tf.errors import UserError
-from oaa_tf.models.vgg import CONVOLUTIONS_PER_BLOCK, freeze_blocks, load_backbone_weights, vgg16_backbone
+from oaa_tf.models.backbones import freeze_blocks
+from oaa_tf.models.pretrained import load_backbone_weights
+from oaa_tf.models.vgg import CONVOLUTIONS_PER_BLOCK, vgg16_backbone
 
 IMAGES = np.random.default_rng(0).uniform(-100, 100, (2, 32, 48, 3)).astype(np.float32)
 
@@ -78,58 +79,6 @@ def test_imagenet_features_equal_those_of_keras(vgg_weights: str) -> None:
 def test_imagenet_weights_need_the_width_of_vgg16(vgg_weights: str) -> None:
     with pytest.raises(UserError, match=r"--backbone_weights=.*vgg16_imagenet_notop.* needs --width=64"):
         load_backbone_weights(vgg16_backbone(2), vgg_weights)
-
-
-def test_none_leaves_the_initial_weights() -> None:
-    backbone = vgg16_backbone(2)
-    before = backbone.get_weights()
-    load_backbone_weights(backbone, "none")
-    for one, other in zip(backbone.get_weights(), before, strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-def test_a_missing_weights_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"--backbone_weights=.*/vgg\.h5: no such file; expected imagenet, none or"):
-        load_backbone_weights(vgg16_backbone(2), str(tmp_path / "vgg.h5"))
-
-
-@pytest.mark.parametrize("kind", ["text", "cut", "other name", "other network", "empty h5"])
-def test_a_file_that_is_no_vgg16_is_one_line(tmp_path: Path, kind: str) -> None:
-    path = tmp_path / ("vgg.bin" if kind == "other name" else "vgg.weights.h5")
-    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    if kind == "text":
-        path.write_text("not an h5 file\n" * 10)
-    elif kind == "empty h5":
-        h5py.File(path, "w").close()
-    else:
-        other.save_weights(tmp_path / "other.weights.h5")
-        data = (tmp_path / "other.weights.h5").read_bytes()
-        path.write_bytes(data[: len(data) // 2] if kind == "cut" else data)
-    with pytest.raises(UserError) as caught:
-        load_backbone_weights(vgg16_backbone(2), str(path))
-    message = str(caught.value)
-    assert message.startswith(f"--backbone_weights={path}: cannot be read as VGG16 weights")
-    assert "\n" not in message and len(message) < 500
-
-
-def test_full_weights_of_the_right_shapes_are_taken(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        reference = keras.applications.VGG16(weights=None, include_top=False)
-    path = tmp_path / "vgg.weights.h5"
-    reference.save_weights(path)
-    backbone = vgg16_backbone()
-    load_backbone_weights(backbone, str(path))
-    for one, other in zip(backbone.get_weights(), reference.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
-
-
-@pytest.mark.parametrize(("num_blocks", "num_frozen"), [(0, 0), (1, 2), (2, 4), (3, 7), (5, 13)])
-def test_freezing_blocks(num_blocks: int, num_frozen: int) -> None:
-    backbone = vgg16_backbone(2)
-    freeze_blocks(backbone, num_blocks)
-    assert [layer.trainable for layer in convolutions(backbone)] == [False] * num_frozen + [True] * (13 - num_frozen)
-    assert len(backbone.trainable_variables) == 2 * (13 - num_frozen)
 
 
 @pytest.mark.parametrize("num_frozen_blocks", [0, 2])

@@ -141,6 +141,20 @@ def test_after_ctrl_c_and_a_crash_the_run_ends_as_if_nothing_had_happened(
     assert_same_state(folder, tmp_path, 6)
 
 
+@pytest.mark.slow
+def test_resnet101_resumes_as_exactly(records: RecordSet, tmp_path: Path, at_step) -> None:
+    options = {"backbone": "resnet101", "num_steps": 3, "checkpoint_every": 1, "log_every": 1}
+    results = TinyStage.make("seg", records, tmp_path / "whole", **options).train()
+    at_step(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        TinyStage.make("seg", records, tmp_path / "resumed", **options).train()
+    assert steps_on_disk(tmp_path / "resumed") == [1, 2]
+    assert TinyStage.make("seg", records, tmp_path / "resumed", **options).train() == results
+    assert_same_state(tmp_path / "whole", tmp_path / "resumed", 3)
+    # Every convolution has six weights with its normalisation, the three layers of the head have two.
+    assert sum(name.startswith("network") for name in state(tmp_path / "whole", 3)) == 6 * 104 + 2 * 3
+
+
 @pytest.mark.usefixtures("eager")
 def test_sigterm_leaves_through_the_error_boundary(records: RecordSet, tmp_path: Path, at_step) -> None:
     at_step(3, lambda: os.kill(os.getpid(), signal.SIGTERM))

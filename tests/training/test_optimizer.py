@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.vgg import freeze_blocks, vgg16_backbone
+from oaa_tf.models.vgg import vgg16_backbone
 from oaa_tf.training.optimizer import CaffeSGD, paper_optimizer
 
 SHAPES = {"kernel": (3, 2), "bias": (2,), "head": (2, 4)}
