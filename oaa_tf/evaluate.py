@@ -51,6 +51,7 @@ class EvaluateSettings(Settings):
     maps: str = setting("", help="Folder of attention maps (maps.json) made from these records.")
     masks: str = setting("", help="Folder of label images, <id>.png: pseudo labels or predictions.")
     model: str = setting("", help="Folder of a SavedModel with the signature 'segment', from export.")
+    crf: bool = setting(False, help="With a model: refine its probabilities with a fully connected CRF.")
     threshold: float = setting(
         0.3, help="With maps: attention threshold to score beside the best one.", minimum=0, maximum=1
     )
@@ -72,6 +73,8 @@ class EvaluateSettings(Settings):
             raise UserError(f"expected one of --maps, --masks and --model, got {' and '.join(given) or 'none'}")
         if self.submission and not self.model:
             raise UserError(f"--submission: needs --model, not {given[0]}")
+        if self.crf and not self.model:
+            raise UserError(f"--crf: needs --model, not {given[0]}")
         if self.require_complete and not self.masks:
             raise UserError(f"--require_complete: is for --masks, not {given[0]}")
 
@@ -83,8 +86,9 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         The content of `metrics.json`. For masks and models: "mean_iou", "iou_per_class" by name (null and listed in
         "absent" if a label occurs neither in the truth nor in the prediction), "num_labels_in_mean", and
         "labelled_share", the share of the pixels with known truth that have a predicted label (the IoUs are over these
-        only). For maps: the same, at the best of 256 thresholds, under "best", and at `settings.threshold` under
-        "fixed", with the "threshold"; and the whole "sweep". Without ground truth (submission): no scores.
+        only). For models, "crf" says whether the masks were refined with a CRF. For maps: the same, at the best of 256
+        thresholds, under "best", and at `settings.threshold` under "fixed", with the "threshold"; and the whole
+        "sweep". Without ground truth (submission): no scores.
 
     Raises:
         UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value
@@ -159,7 +163,7 @@ def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str,
 
 def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
     model = Path(settings.model)
-    segment = _load_model(model, records)
+    segment = _load_model(model, records, settings.crf)
 
     def results(work_dir: Path) -> dict[str, Any]:
         folder = work_dir / (SUBMISSION_FOLDER if settings.submission else PREDICTIONS_FOLDER)
@@ -184,7 +188,7 @@ def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str,
         one_worker = dataclasses.replace(settings, num_workers=1)
         confusions = list(_for_each_image(work, one_worker, records))
         scores = _confusion_scores(sum(confusions), records) if records.has_masks else {}
-        return {"predictions": folder, **scores}
+        return {"predictions": folder, "crf": settings.crf, **scores}
 
     files = sorted(path for path in model.rglob("*") if path.is_file())
     return _finish(settings, records, "model", _checksum(files), results, {"supervision": settings.supervision or None})
@@ -253,11 +257,11 @@ def _mask_provenance(folder: Path, records: RecordSet) -> dict[str, Any]:
     return {name: description.get(name) for name in unknown}
 
 
-def _load_model(folder: Path, records: RecordSet) -> Callable[[np.ndarray], np.ndarray]:
+def _load_model(folder: Path, records: RecordSet, crf: bool) -> Callable[[np.ndarray], np.ndarray]:
     """Loads a SavedModel for the records' classes as a function from an image to a mask."""
     from oaa_tf.models.segmenter import Segmenter  # Maps and masks are evaluated without models.
 
-    segmenter = Segmenter(folder)
+    segmenter = Segmenter(folder, crf=crf)
     if segmenter.classes != tuple(records.classes):
         raise UserError(
             f"--model={folder} was trained for the classes {', '.join(segmenter.classes)}, but {records.manifest_path} "

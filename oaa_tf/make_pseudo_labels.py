@@ -24,7 +24,15 @@ from oaa_tf.launch import launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import origin, write_json, write_metrics
 from oaa_tf.progress import Progress
-from oaa_tf.pseudo_labels import DESCRIPTION_FILE, LABELS_FOLDER, PseudoLabelOptions, pseudo_label
+from oaa_tf.pseudo_labels import (
+    DESCRIPTION_FILE,
+    LABELS_FOLDER,
+    PseudoLabelOptions,
+    background_scores,
+    min_max_normalized,
+    pseudo_label,
+)
+from oaa_tf.refinement.refined_attention import METHODS, refined_attention
 from oaa_tf.work_dir import WorkDir
 
 
@@ -36,6 +44,11 @@ class MakePseudoLabelsSettings(PseudoLabelOptions):
     maps: str = setting(help="Folder of attention maps, such as attention/oaa_plus of train_integral.")
     work_dir: str = setting(help="Folder for the labels; run again in it to resume.")
     use_saliency: bool = setting(False, help="Take the background from the records' saliency maps, as the paper does.")
+    refine: str = setting(
+        "none",
+        help="Fit the maps to the image's edges before the rule: local refinement (PAMR) or a fully connected CRF.",
+        choices=("none", *METHODS),
+    )
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
 
@@ -98,7 +111,13 @@ def _label_all(
                 raise UserError(f"{path}: is not of its image's size; delete it and run the stage again")
         else:
             classes, attention = maps.at_image_size(position)
-            labels = pseudo_label(attention, classes, record.saliency if settings.use_saliency else None, settings)
+            saliency = record.saliency if settings.use_saliency else None
+            if settings.refine != "none":
+                # The scores among which the rule chooses.
+                attention = min_max_normalized(attention)
+                background = background_scores(attention, saliency, settings)
+                attention = refined_attention(settings.refine, attention, background, record.image)
+            labels = pseudo_label(attention, classes, saliency, settings)
             write_indexed(path, labels)
         try:
             confusion = None if record.mask is None else confusion_matrix(record.mask, labels, len(records.classes))

@@ -38,6 +38,7 @@ class PredictSettings(Settings):
     images: tuple[str, ...] = setting(help="Image files, folders or globs, separated by commas.")
     output_dir: str = setting(help="Folder for masks and overlays.")
     max_side: int = setting(2000, help="Larger images are segmented at this size; masks keep the full size.", minimum=8)
+    crf: bool = setting(False, help="Refine the model's probabilities with a fully connected CRF.")
     overlays: bool = setting(True, help="Write overlays too.")
 
 
@@ -52,7 +53,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             be read (the others are written).
     """
     paths = find_images(settings.images)
-    segmenter = Segmenter(settings.model)
+    segmenter = Segmenter(settings.model, crf=settings.crf)
     output = Path(settings.output_dir)
     if output.resolve() in {path.resolve().parent for path in paths}:
         raise UserError(

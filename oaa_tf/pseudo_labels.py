@@ -84,18 +84,12 @@ def pseudo_label(
     """
     foreground = min_max_normalized(attention)
     highest = foreground.max(axis=0)
+    background = background_scores(foreground, saliency, options)
+    rivals = [*foreground]
+    ambiguous = highest > options.attended_above
     if saliency is not None:
-        salience = saliency / np.float32(255)
-        background = 1 - salience
-        rivals = [background, *foreground]
-        ambiguous = (salience > options.salient_above) | (highest > options.attended_above)
-    else:
-        if options.background_score > 0:
-            background = np.full_like(highest, options.background_score)
-        else:
-            background = (1 - highest) ** np.float32(options.background_power)
-        rivals = [*foreground]
-        ambiguous = highest > options.attended_above
+        rivals.append(background)
+        ambiguous |= saliency / np.float32(255) > options.salient_above
 
     labels = np.zeros(highest.shape, np.uint8)
     best = np.where(background < options.drop_below, np.float32(0), background)
@@ -110,6 +104,25 @@ def pseudo_label(
     if num_foreground < options.min_foreground * labels.size:
         labels[:] = IGNORE_LABEL
     return labels
+
+
+def background_scores(foreground: np.ndarray, saliency: np.ndarray | None, options: PseudoLabelOptions) -> np.ndarray:
+    """The background's score at every pixel; see `pseudo_label`.
+
+    Args:
+        foreground: float32 `[k, height, width]` in [0, 1], min-max normalised attention.
+        saliency: uint8 `[height, width]`, 255 the most salient, or None.
+        options: The rule's numbers.
+
+    Returns:
+        float32 `[height, width]` in [0, 1].
+    """
+    if saliency is not None:
+        return 1 - saliency / np.float32(255)
+    highest = foreground.max(axis=0)
+    if options.background_score > 0:
+        return np.full_like(highest, options.background_score)
+    return (1 - highest) ** np.float32(options.background_power)
 
 
 def min_max_normalized(attention: np.ndarray) -> np.ndarray:

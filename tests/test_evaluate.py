@@ -15,6 +15,7 @@ from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.evaluate import EvaluateSettings, run
 from oaa_tf.metrics import confusion_matrix, iou_per_class
+from oaa_tf.refinement.dense_crf import dense_crf
 
 CANVAS = 64
 
@@ -202,10 +203,17 @@ class BrightPixels(tf.Module):
         bright = tf.reduce_mean(tf.cast(images, tf.float32), axis=-1) > 130
         return {"mask": tf.where(bright, self.label, tf.constant(0, tf.uint8))}
 
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")])
+    def probabilities(self, images):
+        """Of four labels; unsure among the pixels of an object, as their noise crosses the threshold."""
+        share = tf.sigmoid((tf.reduce_mean(tf.cast(images, tf.float32), axis=-1) - 160) / 20)[..., tf.newaxis]
+        return {"probabilities": (1 - share) * tf.one_hot(0, 4) + share * tf.one_hot(tf.cast(self.label, tf.int32), 4)}
 
-def save_model(folder, *, label=2, classes=CLASSES, signature="segment"):
+
+def save_model(folder, *, label=2, classes=CLASSES, signature="segment", probabilities=None):
     module = BrightPixels(label)
-    tf.saved_model.save(module, str(folder), signatures={signature: module.segment})
+    signatures = {signature: module.segment} | ({"probabilities": probabilities(module)} if probabilities else {})
+    tf.saved_model.save(module, str(folder), signatures=signatures)
     (folder / "assets.extra").mkdir()
     (folder / "assets.extra" / "classes.json").write_text(json.dumps(classes))
     return folder
@@ -242,6 +250,55 @@ def test_model_resumes_from_written_predictions(settings, records, model, tmp_pa
     write_indexed(tmp_path / "evaluation" / "predictions" / "c.png", np.zeros((48, 48), np.uint8))
     assert run(settings(model=str(model)))["mean_iou"] < metrics["mean_iou"]
     assert (tmp_path / "evaluation" / "predictions" / "b.png").exists()
+
+
+@pytest.fixture(scope="module")
+def probabilistic_model(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("model") / "saved_model"
+    return save_model(folder, probabilities=lambda module: module.probabilities)
+
+
+def test_model_with_crf(settings, records, probabilistic_model, tmp_path):
+    metrics = run(settings(model=str(probabilistic_model), crf=True))
+    assert metrics["crf"] is True and metrics["settings"]["crf"] is True
+    assert json.loads((tmp_path / "evaluation" / "metrics.json").read_text())["crf"] is True
+
+    unrefined, expected = [], []
+    for position in range(len(records)):
+        image = records.record(position).image
+        share = 1 / (1 + np.exp((160 - image.mean(axis=-1, dtype=np.float32)) / 20))
+        zero = np.zeros_like(share)
+        unrefined.append(np.where(share > 0.5, 2, 0).astype(np.uint8))
+        marginals = dense_crf(np.stack([1 - share, zero, share, zero], axis=-1), image).numpy()
+        expected.append(marginals.argmax(axis=-1).astype(np.uint8))
+        written = read_indexed(f"{metrics['predictions']}/{records.image_ids[position]}.png")
+        # Rounding may decide where two labels are equally likely.
+        assert np.mean(written == expected[-1]) > 0.999
+    assert metrics["mean_iou"] == pytest.approx(expected_scores(records, expected)["mean_iou"], abs=1e-3)
+    # What noise had put on the wrong side has come back.
+    assert metrics["mean_iou"] > expected_scores(records, unrefined)["mean_iou"] + 0.01
+
+
+def test_predictions_without_crf_are_not_taken_for_refined_ones(settings, probabilistic_model, tmp_path):
+    assert run(settings(model=str(probabilistic_model)))["crf"] is False
+    (tmp_path / "evaluation" / "metrics.json").unlink()
+    with pytest.raises(UserError, match=r"was begun with --nocrf, not --crf"):
+        run(settings(model=str(probabilistic_model), crf=True))
+
+
+def test_models_that_crf_cannot_refine_are_refused(settings, model, tmp_path):
+    with pytest.raises(UserError, match=r"--crf: --model=.* has no signature probabilities; export it again"):
+        run(settings(model=str(model), crf=True))
+
+    def of_three_labels(module):
+        signature = [tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")]
+        return tf.function(
+            lambda images: {"probabilities": tf.cast(images, tf.float32) / 255}, input_signature=signature
+        )
+
+    other = save_model(tmp_path / "three", probabilities=of_three_labels)
+    with pytest.raises(UserError, match=r"three: probabilities \[40, 60, 3\], expected \[40, 60, 4\]"):
+        run(settings(model=str(other), crf=True))
 
 
 def test_submission(settings, records, model, tmp_path):
@@ -284,6 +341,7 @@ def test_wrong_models_are_refused(settings, model, tmp_path):
         ({}, "expected one of --maps, --masks and --model, got none"),
         ({"maps": "x", "model": "y"}, "got --maps and --model"),
         ({"maps": "x", "submission": True}, "--submission: needs --model"),
+        ({"masks": "x", "crf": True}, "--crf: needs --model, not --masks"),
         ({"maps": "x", "require_complete": True}, "--require_complete: is for --masks"),
         ({"maps": "x", "supervision": "none"}, "--supervision=none: expected one of"),
         ({"maps": "x", "threshold": 1.5}, "--threshold=1.5: expected at most 1"),

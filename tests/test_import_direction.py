@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     ("errors", "progress"),
     ("launch", "data"),
-    ("losses", "metrics", "metrics_file", "pseudo_labels", "visualization", "work_dir"),
+    ("losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "visualization", "work_dir"),
     ("attention",),
     ("models",),
     ("training", "picture_grid"),

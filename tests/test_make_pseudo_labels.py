@@ -13,7 +13,8 @@ from oaa_tf.data.palette_png import read_indexed, voc_palette
 from oaa_tf.errors import UserError
 from oaa_tf.make_pseudo_labels import MakePseudoLabelsSettings, run
 from oaa_tf.metrics import confusion_matrix, iou_per_class
-from oaa_tf.pseudo_labels import pseudo_label
+from oaa_tf.pseudo_labels import background_scores, min_max_normalized, pseudo_label
+from oaa_tf.refinement.refined_attention import refined_attention
 
 CANVAS = 64
 
@@ -83,6 +84,37 @@ def test_without_saliency(settings, data, tmp_path):
     assert metrics["supervision"] == "image labels"
     classes, attention = AttentionMaps.open(maps_folder, records).at_image_size(2)
     np.testing.assert_array_equal(labels_of(settings, records)[2], pseudo_label(attention, classes, None, settings))
+
+
+@pytest.mark.parametrize("use_saliency", [False, True])
+@pytest.mark.parametrize("method", ["pamr", "crf"])
+def test_refined_maps(settings, data, tmp_path, method, use_saliency):
+    records, maps_folder = data
+    plain = dataclasses.replace(settings, use_saliency=use_saliency)
+    run(plain)
+    refined = dataclasses.replace(plain, refine=method, work_dir=str(tmp_path / "refined"), num_workers=3)
+    metrics = run(refined)
+    assert metrics["settings"]["refine"] == method
+    # The objects have a color of their own, and the maps are grids of 8 x 8 cells.
+    assert metrics["mean_iou"] > 0.7
+    maps = AttentionMaps.open(maps_folder, records)
+    labels = labels_of(refined, records)
+    for position, one in enumerate(labels):
+        record = records.record(position)
+        saliency = record.saliency if use_saliency else None
+        classes, attention = maps.at_image_size(position)
+        attention = min_max_normalized(attention)
+        background = background_scores(attention, saliency, refined)
+        attention = refined_attention(method, attention, background, record.image)
+        np.testing.assert_array_equal(one, pseudo_label(attention, classes, saliency, refined))
+    assert any((one != before).any() for one, before in zip(labels, labels_of(plain, records), strict=True))
+    with pytest.raises(UserError, match=rf"--refine=none, not --refine={method}"):
+        run(dataclasses.replace(refined, work_dir=plain.work_dir))
+
+
+def test_an_unknown_refinement_is_refused(settings):
+    with pytest.raises(UserError, match="--refine=crfs: expected one of none, pamr, crf"):
+        dataclasses.replace(settings, refine="crfs")
 
 
 def test_resume_makes_only_what_is_missing(settings, data, tmp_path, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import tensorflow as tf
 from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf import export
@@ -13,6 +14,7 @@ from oaa_tf.data.image_files import read_image
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.predict import PredictSettings, Segmenter, find_images, run
+from oaa_tf.refinement.dense_crf import dense_crf
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +65,22 @@ def test_a_folder_of_images(models, photos: Path, tmp_path: Path) -> None:
         assert overlay.shape == image.shape
         seen |= set(np.unique(mask))
     assert len(seen) > 1 and seen <= {0, 1, 2, 3}
+
+
+def test_masks_refined_with_a_crf(models, photos: Path, tmp_path: Path) -> None:
+    for name, crf in (("plain", False), ("refined", True)):
+        predict(models, photos, tmp_path / name, crf=crf)
+    segmenter = Segmenter(models["segmentation"], crf=True)
+    probabilities = tf.saved_model.load(models["segmentation"]).signatures["probabilities"]
+    num_changed = 0
+    for path in photos.glob("*.[jpP]*"):
+        image = read_image(path)
+        mask = read_indexed(tmp_path / "refined" / f"{path.stem}.png")
+        np.testing.assert_array_equal(mask, segmenter(image))
+        marginals = dense_crf(probabilities(images=tf.constant(image[np.newaxis]))["probabilities"][0], image)
+        assert np.mean(mask == marginals.numpy().argmax(axis=-1)) > 0.99
+        num_changed += np.sum(mask != read_indexed(tmp_path / "plain" / f"{path.stem}.png"))
+    assert num_changed > 0
 
 
 def test_without_overlays(models, photos: Path, tmp_path: Path) -> None:

@@ -1,0 +1,1 @@
+"""Refinement of maps and predictions by the colors of the image, in the graph."""
