@@ -109,13 +109,19 @@ class Settings:
 
     def as_flags(self) -> str:
         """The settings as the text of a flagfile."""
-        lines = []
-        for name, value in self.as_dict().items():
-            if isinstance(value, bool):
-                lines.append(f"--{name}" if value else f"--no{name}")
-            else:
-                lines.append(f"--{name}={','.join(map(str, value)) if isinstance(value, list) else value}")
-        return "\n".join(lines) + "\n"
+        return "".join(f"{_flag(name, value)}\n" for name, value in self.as_dict().items())
+
+    @classmethod
+    def defaults_as_flags(cls) -> str:
+        """The settings that have a default, as the text of a flagfile; without those of nested stages."""
+        fields = [field for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING]
+        return "".join(f"{_flag(field.name, field.default)}\n" for field in fields)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
 def _is_stage(hint: Any) -> bool:

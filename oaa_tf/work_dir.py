@@ -98,7 +98,8 @@ class WorkDir:
         return any(child.name not in _NO_RESULTS and child.name[0] != "." for child in self.path.iterdir())
 
     def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
-        before = _by_name(self._read(FLAGS_FILE))
+        # A setting that has come since the run began had its default then.
+        before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
         # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
         for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - inputs.keys() - {"work_dir"}):

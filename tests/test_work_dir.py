@@ -107,6 +107,16 @@ def test_settings_that_a_later_version_adds_or_drops_are_named(tmp_path: Path) -
         claim(folder)
 
 
+def test_a_setting_that_a_later_version_adds_had_its_default(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    flags = (folder / "flags.txt").read_text()
+    (folder / "flags.txt").write_text(flags.replace("--flip\n", ""))
+    with pytest.raises(UserError, match="was begun with --flip, not --noflip"):
+        claim(folder, flip=False)
+    claim(folder)
+    assert "--flip\n" in (folder / "flags.txt").read_text()
+
+
 def test_a_run_that_stopped_at_a_mistyped_flag_does_not_bind_the_next(tmp_path: Path) -> None:
     settings = StageSettings(work_dir=str(tmp_path), fusions=("mxa",))
     with pytest.raises(UserError), WorkDir.claim(settings, {"records": "others"}):
