@@ -148,40 +148,35 @@ def bare_pass(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
 
 
 def accumulation(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_maps: tf.Tensor) -> Callable[[], Any]:
-    """All that a step does for accumulation, from score maps on."""
+    """All that a step does for accumulation, from score maps on; `TURNS` times, one after the other."""
     valid, labels = batch[keys.VALID], batch[keys.LABELS]
-
-    def accumulate(score_maps: tf.Tensor) -> None:
-        gate = open_gate("none", class_scores(score_maps, valid), labels)
-        attention = class_activation_maps(score_maps, valid)
-        attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
-        table.update(batch[keys.POSITION], labels, gate, attention, seen)
-
     # Other maps in each turn: TensorFlow would compute equal ones once.
-    return _turns(table, accumulate, [score_maps + number for number in range(TURNS)])
+    inputs = tf.stack([score_maps + number for number in range(TURNS)])
+
+    @tf.function
+    def accumulate(inputs: tf.Tensor) -> None:
+        for number in range(TURNS):
+            # A read comes after the writes before it, and the rest after the read.
+            with tf.control_dependencies([tf.gather(table.maximum, [0])]):
+                score_maps = inputs[number]
+            gate = open_gate("none", class_scores(score_maps, valid), labels)
+            attention = class_activation_maps(score_maps, valid)
+            attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
+            table.update(batch[keys.POSITION], labels, gate, attention, seen)
+
+    return lambda: accumulate(inputs)
 
 
 def merge(table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Callable[[], Any]:
-    """The table's update with maps that are ready."""
+    """The table's update with maps that are ready, `TURNS` times; without a loop, which a step does not have either."""
     rows = np.zeros((len(pairs), table.grid, table.grid), np.uint8)
     for row, (image, label) in zip(rows, pairs, strict=True):
         row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
-    slots = tf.range(len(pairs), dtype=tf.int64)
-
-    def merge_rows(rows: tf.Tensor) -> None:
-        table.maximum.scatter_max(tf.IndexedSlices(rows, slots))
-
-    return _turns(table, merge_rows, [tf.constant(rows.reshape(len(pairs), -1))] * TURNS)
-
-
-def _turns(table: CumulativeAttention, work: Callable[[tf.Tensor], None], inputs: list[tf.Tensor]) -> Callable[[], Any]:
-    """The work on each input in one graph, one after the other: what it costs inside a step, which has no loop."""
+    updates = tf.IndexedSlices(tf.constant(rows.reshape(len(pairs), -1)), tf.range(len(pairs), dtype=tf.int64))
 
     @tf.function
-    def turns(inputs: list[tf.Tensor]) -> None:
-        for one in inputs:
-            # A read comes after the writes before it, and the work after the read.
-            with tf.control_dependencies([tf.gather(table.maximum, [0])]):
-                work(tf.identity(one))
+    def merge_rows() -> None:
+        for _ in range(TURNS):
+            table.maximum.scatter_max(updates)
 
-    return lambda: turns(inputs)
+    return merge_rows

@@ -1,5 +1,6 @@
 """Memory that training takes, measured in processes of their own."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -62,4 +63,6 @@ def print_peak_memory(width: int, batch_size: int, **options) -> None:
     take_step = training_step(model, batch)
     take_step()
     take_step()
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+    # Not `ru_maxrss`, which a process inherits from the one that has started it.
+    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    print(int(peak[1]) * 1024)
