@@ -132,6 +132,7 @@ class Benchmark:
         )
         batch = commonest_batch(records, ViewOptions(size), batch_size)
         step_seconds = self._steps(records, batch)
+        self._variants(records, batch)
         self._accumulation(records, batch, step_seconds, folder)
         self._input_pipeline(records, step_seconds)
         self._slots(batch)
@@ -167,20 +168,39 @@ class Benchmark:
             "step": training_step(model, batch),
             "without": training_step(without, batch),
         }
+        # Differences of percents take more rounds than the rest.
+        seconds = self._alternate("training steps", candidates, repeats=2 * self.repeats)
+        self._ratio("step_over_bare", seconds["step"], seconds["bare"])
+        self._ratio("step_over_step_without_accumulation", seconds["step"], seconds["without"])
+        step_seconds = statistics.median(seconds["step"])
+        operations = 3 * 2 * num_multiplications(model.network, batch[keys.IMAGE].shape)
+        self._note("step_operations", operations)
+        self._note("step_operations_per_second", operations / statistics.median(seconds["bare"]))
+        self._note("matmul_operations_per_second", self._matmul_rate())
+        self._note("train_cls_images_per_second", self.settings.batch_size / step_seconds)
+        if not self.settings.quick:
+            print("profile ...", flush=True)
+            self.results["profile"] = step_profile(candidates["step"])
+        return step_seconds
+
+    def _variants(self, records: RecordSet, batch: dict[str, tf.Tensor]) -> None:
+        """Stage 1's step with each option that changes its speed, beside the step without."""
+        options: dict[str, dict[str, Any]] = {"step": {}}
         try:
             check_precision("bfloat16")
-            candidates["bfloat16"] = training_step(self._classifier(records, precision="bfloat16"), batch)
+            options["bfloat16"] = {"precision": "bfloat16"}
         except UserError as error:
             print(f"no bfloat16: {error}")
         if not self.settings.quick:
-            candidates["frozen"] = training_step(self._classifier(records, frozen=2), batch)
-            candidates["recomputed"] = training_step(self._classifier(records, recompute=True), batch)
-            candidates["parts"] = training_step(
-                self._classifier(records, accumulate_steps=self.settings.batch_size), batch
-            )
-        seconds = self._alternate("training steps", candidates)
-        self._ratio("step_over_bare", seconds["step"], seconds["bare"])
-        self._ratio("step_over_step_without_accumulation", seconds["step"], seconds["without"])
+            options |= {
+                "frozen": {"frozen": 2},
+                "recomputed": {"recompute": True},
+                "parts": {"accumulate_steps": self.settings.batch_size},
+            }
+        candidates = {
+            name: training_step(self._classifier(records, **chosen), batch) for name, chosen in options.items()
+        }
+        seconds = self._alternate("options", candidates)
         if "bfloat16" in seconds:
             self._ratio("bfloat16_speedup", seconds["step"], seconds["bfloat16"])
         else:
@@ -189,15 +209,6 @@ class Benchmark:
             self._ratio("freeze_two_blocks_speedup", seconds["step"], seconds["frozen"])
             self._ratio("recompute_over_step", seconds["recomputed"], seconds["step"])
             self._ratio("one_image_at_a_time_over_step", seconds["parts"], seconds["step"])
-            print("profile ...", flush=True)
-            self.results["profile"] = step_profile(candidates["step"])
-        step_seconds = statistics.median(seconds["step"])
-        operations = 3 * 2 * num_multiplications(model.network, batch[keys.IMAGE].shape)
-        self._note("step_operations", operations)
-        self._note("step_operations_per_second", operations / statistics.median(seconds["bare"]))
-        self._note("matmul_operations_per_second", self._matmul_rate())
-        self._note("train_cls_images_per_second", self.settings.batch_size / step_seconds)
-        return step_seconds
 
     def _matmul_rate(self) -> float:
         """What the cores do at best: floating-point operations per second of a large float32 product."""
