@@ -6,7 +6,7 @@ import shutil
 import cv2
 import pytest
 
-from oaa_tf import pipeline
+from oaa_tf import experiment, pipeline
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
 
@@ -80,10 +80,10 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
         received["seg"] = stage_settings
         raise Done
 
-    monkeypatch.setattr(pipeline.train_cls, "run", lambda stage_settings: received.update(cls=stage_settings))
-    for stage in (pipeline.train_integral, pipeline.make_pseudo_labels):
+    monkeypatch.setattr(experiment.train_cls, "run", lambda stage_settings: received.update(cls=stage_settings))
+    for stage in (experiment.train_integral, experiment.make_pseudo_labels):
         monkeypatch.setattr(stage, "run", lambda stage_settings: {})
-    monkeypatch.setattr(pipeline.train_seg, "run", run_segmentation)
+    monkeypatch.setattr(experiment.train_seg, "run", run_segmentation)
     file = tmp_path / "resnet101.h5"
     file.touch()
     chosen = settings(tiny_voc, tmp_path / "work", *(argument.format(file=file) for argument in arguments))
