@@ -4,7 +4,10 @@ python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --fl
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
+
+import numpy as np
 
 from oaa_tf.attention.gates import GATES
 from oaa_tf.attention.map_files import AttentionMaps
@@ -15,6 +18,7 @@ from oaa_tf.launch import launch, setting
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.loop import Hooks
+from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.pictures import AttentionPictures
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
@@ -35,7 +39,13 @@ class TrainClsSettings(AttentionTrainingSettings):
     accumulate_from_epoch: int = setting(1, help="Epochs, from 0, that pass before maps are accumulated.", minimum=0)
     table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
     num_pictures: int = setting(6, help="Training images shown in TensorBoard.", minimum=0, may_change=True)
-    pictures_every: int = setting(500, help="Steps between pictures.", minimum=1, may_change=True)
+    num_measured: int = setting(
+        100,
+        help="Training images, if they have masks, on which maps are measured for TensorBoard.",
+        minimum=1,
+        may_change=True,
+    )
+    pictures_every: int = setting(500, help="Steps between pictures and measurements.", minimum=1, may_change=True)
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -59,7 +69,14 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
     table = CumulativeAttention(
         records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
     )
-    fusion = settings.fusions[0]
+
+    def read(slots: Sequence[int]) -> np.ndarray:
+        return table.read(settings.fusions[0], slots)
+
+    name = "cumulative_attention"
+    summaries = [AttentionPictures(records, settings.image_size, settings.num_pictures, read, name)]
+    if records.has_masks:
+        summaries.append(MapQuality(records, settings.image_size, settings.num_measured, read, name))
     return run_training(
         "train_cls",
         "attention",
@@ -76,14 +93,8 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
         hooks=Hooks(
             extra_state={"attention": table.variables},
             scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},
-            pictures=AttentionPictures(
-                records,
-                settings.image_size,
-                settings.num_pictures,
-                lambda slots: table.read(fusion, slots),
-                "cumulative_attention",
-            ),
-            pictures_every=settings.pictures_every,
+            summaries=summaries,
+            summaries_every=settings.pictures_every,
         ),
         finish=lambda network, work_dir: _write_maps(settings, network, table, records, work_dir),
     )

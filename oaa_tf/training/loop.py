@@ -54,15 +54,20 @@ class Hooks:
     Attributes:
         extra_state: Further variables to save and restore, by name.
         scalars: Called at each log entry; gives further numbers to log.
-        pictures: Called with the number of steps done at the start and every `pictures_every` steps, inside the summary
-            writer's context.
-        pictures_every: Steps between pictures.
+        summaries: Each is called with the number of steps done, at the start and every `summaries_every` steps, inside
+            the summary writer's context.
+        summaries_every: Steps between them.
     """
 
     extra_state: Mapping[str, Sequence[tf.Variable]] = dataclasses.field(default_factory=dict)
     scalars: Callable[[], dict[str, float]] = dict
-    pictures: Callable[[int], None] | None = None
-    pictures_every: int = 500
+    summaries: Sequence[Callable[[int], None]] = ()
+    summaries_every: int = 500
+
+    def write_summaries(self, step: int) -> None:
+        """Calls all summaries."""
+        for summary in self.summaries:
+            summary(step)
 
 
 def train(
@@ -107,9 +112,9 @@ def train(
         writer.as_default(),
         Progress(total, label, done=first_step * settings.batch_size) as progress,
     ):
-        if first_step == 0 and hooks.pictures:
+        if first_step == 0:
             tf.summary.text("flags", f"```\n{settings.as_flags()}```", step=0)
-            hooks.pictures(0)
+            hooks.write_summaries(0)
         for step, batch in enumerate(dataset, first_step + 1):
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
@@ -122,8 +127,8 @@ def train(
                 scalars["learning_rate"] = float(model.optimizer.learning_rate.numpy())
                 for name, value in scalars.items():
                     tf.summary.scalar(name, value, step=step)
-            if hooks.pictures and step % hooks.pictures_every == 0:
-                hooks.pictures(step)
+            if step % hooks.summaries_every == 0:
+                hooks.write_summaries(step)
             if stop.received is not None or step % settings.checkpoint_every == 0 or step == settings.num_steps:
                 if not checkpoint.is_finite():
                     raise UserError(_diverged("weights are", step, strategy, batch, records, checkpoint))

@@ -309,7 +309,7 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
         pictures.append(step)
         tf.summary.image("drawn", np.zeros((1, 4, 4, 3), np.uint8), step=step)
 
-    results = stage.train(scalars=lambda: {"coverage": 0.25}, pictures=draw, pictures_every=2)
+    results = stage.train(scalars=lambda: {"coverage": 0.25}, summaries=(draw,), summaries_every=2)
     found = events(tmp_path)
     assert found.keys() == {
         *("loss", "gated_share", "exact_match", "coverage", "images_per_second", "learning_rate", "flags", "drawn")

@@ -1,0 +1,76 @@
+"""How good the attention maps are while they accumulate, where the training images have masks to compare with."""
+
+from collections.abc import Callable, Sequence
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.data.frame import STRIDE, Frame
+from oaa_tf.data.keys import IGNORE_LABEL
+from oaa_tf.data.records import RecordSet
+from oaa_tf.metrics import ThresholdSweep
+from oaa_tf.training.pictures import fixed_positions
+
+_THRESHOLD = 0.3
+
+
+class MapQuality:
+    """Writes mIoU, precision and recall of attention maps on a fixed part of the training images to TensorBoard.
+
+    They are taken on the frame's grid, where a cell has the label of its central pixel: cheap enough for the middle of
+    a training run, and a little different from what `oaa_tf.evaluate` measures on pixels.
+    """
+
+    def __init__(
+        self, records: RecordSet, image_size: int, count: int, read: Callable[[Sequence[int]], np.ndarray], name: str
+    ) -> None:
+        """Prepares the masks.
+
+        Args:
+            records: The record set, with masks.
+            image_size: Side of the canonical frame in pixels.
+            count: How many images to measure on, evenly spread.
+            read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
+            name: First part of the tags.
+        """
+        self._records = records
+        self._read = read
+        self._name = name
+        self._positions = fixed_positions(len(records), count)
+        self._truths = [_on_grid(records.record(position).mask, image_size) for position in self._positions]
+
+    def __call__(self, step: int) -> None:
+        """Writes the summaries of a step with the current default writer."""
+        for name, value in self.measure().items():
+            tf.summary.scalar(f"{self._name}/{name}", value, step=step)
+
+    def measure(self) -> dict[str, float]:
+        """The mIoU at the best of 256 thresholds, that threshold, and mIoU, precision and recall at 0.3."""
+        sweep = ThresholdSweep(len(self._records.classes))
+        for position, truth in zip(self._positions, self._truths, strict=True):
+            maps = self._read(range(*self._records.first_slots[position : position + 2]))
+            sweep.add(truth, maps, self._records.labels[position])
+        curves = sweep.curves()
+        best, fixed = curves.best, curves.nearest(_THRESHOLD)
+        return {
+            "best_mean_iou": curves.mean_iou[best],
+            "best_threshold": curves.thresholds[best],
+            f"mean_iou_at_{_THRESHOLD}": curves.mean_iou[fixed],
+            f"precision_at_{_THRESHOLD}": curves.precision[fixed],
+            f"recall_at_{_THRESHOLD}": curves.recall[fixed],
+        }
+
+
+def _on_grid(mask: np.ndarray, image_size: int) -> np.ndarray:
+    """A mask at the centres of the frame's cells, uint8 `[grid, grid]`; padding is ignored."""
+    frame = Frame(*mask.shape, image_size)
+    rows, columns = frame.valid_cells
+    truth = np.full((frame.grid, frame.grid), IGNORE_LABEL, np.uint8)
+    in_frame = cv2.resize(mask, frame.content[::-1], interpolation=cv2.INTER_NEAREST)
+    centers = [
+        np.minimum(np.arange(number) * STRIDE + STRIDE // 2, size - 1)
+        for number, size in zip((rows, columns), frame.content, strict=True)
+    ]
+    truth[:rows, :columns] = in_frame[np.ix_(*centers)]
+    return truth
