@@ -37,6 +37,7 @@ STAGES = (
     "make_demo_data",
     "benchmark",
     "ablation",
+    "accumulation_study",
 )
 
 FILLED_IN_LATER = "(filled in by the pipeline)"

@@ -1,0 +1,185 @@
+"""What accumulation makes of one classifier run: which epochs, which gate, which fusion give the best maps.
+
+    python -m tools.accumulation_study --flagfile=flags/voc12_animals_ablation.flags --records=records/train.json \
+        --work_dir=runs/study
+
+The table is fed by the training and does not feed back into it. So one run, of which the attention and the scores of
+every epoch are kept, answers for all choices at once: what the gate "topk" would have accumulated from epoch 3 is put
+together afterwards. Writes `accumulation_study.json`, a row for each choice, and the maps of all epochs, `visits.npz`.
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.attention.cam import class_activation_maps
+from oaa_tf.attention.gates import GATES, open_gate
+from oaa_tf.attention.table import CumulativeAttention
+from oaa_tf.data import keys
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.records import RecordSet
+from oaa_tf.data.views import attention_to_frame
+from oaa_tf.errors import UserError
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import write_json
+from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.train_cls import TrainClsSettings
+from oaa_tf.training.loop import Hooks
+from oaa_tf.training.map_quality import MapQuality
+from oaa_tf.training.stage import run_training
+from oaa_tf.work_dir import WorkDir
+
+_FUSIONS = ("max", "average")
+
+
+class Visits(tf.Module):
+    """What the classifier saw at each visit to each image.
+
+    Attributes:
+        attention: Class activation maps on the frame's grid, uint8 `[epochs, images, grid, grid, classes]`.
+        seen: Cells that the view showed, bool `[epochs, images, grid, grid]`.
+        scores: Logits, float32 `[epochs, images, classes]`; -inf where there was no visit.
+    """
+
+    def __init__(self, num_epochs: int, num_images: int, num_classes: int, grid: int) -> None:
+        """Makes room."""
+        super().__init__(name="visits")
+        cells = [num_epochs, num_images, grid, grid]
+        with tf.device("CPU:0"):
+            self.attention = tf.Variable(tf.zeros([*cells, num_classes], tf.uint8), trainable=False)
+            self.seen = tf.Variable(tf.zeros(cells, tf.bool), trainable=False)
+            self.scores = tf.Variable(tf.fill([*cells[:2], num_classes], -np.inf), trainable=False)
+
+    def add(self, visits: tf.Tensor, attention: tf.Tensor, seen: tf.Tensor, scores: tf.Tensor) -> None:
+        """Keeps a batch; visits: int64 `[batch, 2]`, epoch and position."""
+        self.attention.scatter_nd_update(visits, tf.cast(tf.round(attention * 255), tf.uint8))
+        self.seen.scatter_nd_update(visits, seen)
+        self.scores.scatter_nd_update(visits, scores)
+
+
+class RecordedClassifier(AttentionClassifier):
+    """A classifier that keeps every visit, besides accumulating."""
+
+    def __init__(self, network: keras.Model, table: CumulativeAttention, visits: Visits, **kwargs) -> None:
+        """Wraps a network."""
+        super().__init__(network, table, **kwargs)
+        self._untracked = (table, visits)
+
+    def observe(self, batch, outputs):
+        """Accumulates as usual, and keeps what was accumulated from."""
+        super().observe(batch, outputs)
+        score_maps, scores, _ = outputs
+        valid = batch[keys.VALID]
+        attention, seen = attention_to_frame(
+            class_activation_maps(score_maps, valid), valid, batch[keys.FRAME_VALID], batch[keys.VIEW]
+        )
+        visits = tf.stack([batch[keys.EPOCH], batch[keys.POSITION]], axis=1)
+        self._untracked[1].add(visits, attention, seen, scores)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AccumulationStudySettings(TrainClsSettings):
+    """The classifier's settings; gate, fusions and accumulate_from_epoch do not matter."""
+
+
+def run(settings: AccumulationStudySettings) -> dict[str, Any]:
+    """Trains, and writes `accumulation_study.json` and `visits.npz`.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    records = RecordSet.open(settings.records)
+    if not records.has_masks:
+        raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
+    grid = settings.views.grid
+    table = CumulativeAttention(records.first_slots, grid, dtype=settings.table_dtype)
+    # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
+    num_epochs = settings.num_steps * settings.batch_size // len(records) + 2
+    visits = Visits(num_epochs, len(records), len(records.classes), grid)
+
+    def finish(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
+        kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
+        with atomic_write(work_dir.path / "visits.npz") as file:
+            np.savez_compressed(file, **kept)
+        write_json(work_dir.path / "accumulation_study.json", {"rows": compare(kept, records, settings.image_size)})
+        return {}
+
+    return run_training(
+        "accumulation_study",
+        "attention",
+        settings,
+        records,
+        lambda network: RecordedClassifier(network, table, visits, accumulate_steps=settings.accumulate_steps),
+        supervision="image labels",
+        hooks=Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
+        finish=finish,
+    )
+
+
+def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) -> list[dict[str, Any]]:
+    """Measures the maps of every choice on the frames' grids, as `MapQuality` does.
+
+    Args:
+        kept: The arrays of `Visits` by name.
+        records: The images.
+        image_size: Long side of the frame in pixels.
+
+    Returns:
+        A row per gate, fusion, first epoch and last epoch, with the numbers of `MapQuality.measure` and "missing", the
+        number of pairs that got no map.
+    """
+    maps = {}
+    quality = MapQuality(records, image_size, len(records), lambda slots: maps["now"][list(slots)], "maps")
+    last = int(np.flatnonzero(np.isfinite(kept["scores"]).any(axis=(1, 2)))[-1])
+    spans = [(first, last) for first in range(last + 1)] + [(1, end) for end in range(1, last)]
+    choices = list(itertools.product(GATES, _FUSIONS, spans)) + [("none", "max", (one, one)) for one in range(last)]
+    rows = []
+    for gate, fusion, (first, end) in choices:
+        maps["now"], missing = accumulated(kept, records, gate, fusion, first, end)
+        row = {"gate": gate, "fusion": fusion, "first_epoch": first, "last_epoch": end, "missing": missing}
+        rows.append(row | {name: float(value) for name, value in quality.measure().items()})
+    return rows
+
+
+def accumulated(
+    kept: dict[str, np.ndarray], records: RecordSet, gate: str, fusion: str, first: int, end: int
+) -> tuple[np.ndarray, int]:
+    """What a table would hold.
+
+    Args:
+        kept: The arrays of `Visits` by name.
+        records: The images.
+        gate: One of `GATES`.
+        fusion: "max" or "average".
+        first: The first epoch to accumulate.
+        end: The last one.
+
+    Returns:
+        float32 `[num_slots, grid, grid]`, and the number of pairs that got nothing.
+    """
+    pairs = np.argwhere(records.label_matrix() > 0)
+    image, label = pairs.T
+    labels = tf.constant(records.label_matrix())
+    best = total = count = np.float32(0)
+    passed_once = np.zeros(len(pairs), bool)
+    for epoch in range(first, end + 1):
+        passed = open_gate(gate, tf.constant(kept["scores"][epoch]), labels).numpy()[image, label]
+        passed_once |= passed
+        shown = kept["seen"][epoch][image] & passed[:, np.newaxis, np.newaxis]
+        maps = np.where(shown, kept["attention"][epoch][image, :, :, label] / np.float32(255), np.float32(0))
+        best = np.maximum(best, maps)
+        total = total + maps
+        count = count + shown
+    fused = best if fusion == "max" else total / np.maximum(count, 1)
+    return fused, int((~passed_once).sum())
+
+
+if __name__ == "__main__":
+    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs of one run")
