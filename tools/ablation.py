@@ -11,6 +11,7 @@ done again; stop it at any moment and start it again.
 
 import dataclasses
 import functools
+import json
 import shlex
 import statistics
 import sys
@@ -24,6 +25,7 @@ from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_file
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.work_dir import WorkDir
+from tools.plots import plot_map_curves
 
 ROWS = {
     "CAM": "cam",
@@ -64,7 +66,7 @@ class AblationSettings(ExperimentSettings):
 
 
 def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
-    """Runs what is not done yet, writes `table2.json` and `table3.json`, and prints them.
+    """Runs what is not done yet, writes `table2.json` and `table3.json`, and prints them; draws `map_curves.png`.
 
     Args:
         settings: What to compare.
@@ -97,9 +99,23 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
                 # Written after every figure: what is measured is not lost.
                 tables[table] = _table(settings, records, table, found[table], command)
                 write_json(Path(settings.output_dir or root) / f"table{table}.json", tables[table])
+        if "2" in tables:
+            plot_map_curves(Path(settings.output_dir or root) / "map_curves.png", _sweeps(root, settings))
         for table, content in tables.items():
             print(f"\nTable {table}\n{table_text(content)}")
         return tables
+
+
+def _sweeps(root: Path, settings: AblationSettings) -> dict[str, list[dict[str, list[float]]]]:
+    """Precision and recall of each row's maps at all thresholds, one sweep per seed."""
+    return {
+        row: [
+            json.loads((root / f"seed{seed}/evaluate/{folder}/maps/metrics.json").read_text())["sweep"]
+            for seed in settings.seeds
+        ]
+        for row, folder in ROWS.items()
+        if folder in settings.rows
+    }
 
 
 def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, tuple, float]]:

@@ -5,7 +5,8 @@
 
 The table is fed by the training and does not feed back into it. So one run, of which the attention and the scores of
 every epoch are kept, answers for all choices at once: what the gate "topk" would have accumulated from epoch 3 is put
-together afterwards. Writes `accumulation_study.json`, a row for each choice, and the maps of all epochs, `visits.npz`.
+together afterwards. Writes `accumulation_study.json`, a row for each choice, `by_epoch.png`, and `visits.npz`, the maps
+of all epochs.
 """
 
 import dataclasses
@@ -32,6 +33,7 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
+from tools.plots import plot_epochs
 
 _FUSIONS = ("max", "average")
 
@@ -108,7 +110,9 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
         kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir.path / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        write_json(work_dir.path / "accumulation_study.json", {"rows": compare(kept, records, settings.image_size)})
+        rows = compare(kept, records, settings.image_size)
+        write_json(work_dir.path / "accumulation_study.json", {"rows": rows})
+        plot_epochs(work_dir.path / "by_epoch.png", rows)
         return {}
 
     return run_training(
@@ -139,9 +143,9 @@ def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) ->
     quality = MapQuality(records, image_size, len(records), lambda slots: maps["now"][list(slots)], "maps")
     last = int(np.flatnonzero(np.isfinite(kept["scores"]).any(axis=(1, 2)))[-1])
     spans = [(first, last) for first in range(last + 1)] + [(1, end) for end in range(1, last)]
-    choices = list(itertools.product(GATES, _FUSIONS, spans)) + [("none", "max", (one, one)) for one in range(last)]
+    choices = [*itertools.product(GATES, _FUSIONS, spans), *(("none", "max", (one, one)) for one in range(last))]
     rows = []
-    for gate, fusion, (first, end) in choices:
+    for gate, fusion, (first, end) in dict.fromkeys(choices):
         maps["now"], missing = accumulated(kept, records, gate, fusion, first, end)
         row = {"gate": gate, "fusion": fusion, "first_epoch": first, "last_epoch": end, "missing": missing}
         rows.append(row | {name: float(value) for name, value in quality.measure().items()})

@@ -1,0 +1,67 @@
+"""The study puts together afterwards what a run with those settings would have accumulated."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny_voc import make_tiny_records
+
+from oaa_tf import train_cls
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.errors import UserError
+from tools import accumulation_study
+from tools.accumulation_study import AccumulationStudySettings, accumulated
+
+_TINY = {
+    **{"width": 2, "image_size": 48, "batch_size": 2, "num_steps": 9, "divide_at_step": 0, "learning_rate": 0.05},
+    **{"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 1.0, "clip_norm": 10.0},
+    **{"min_scale": 0.8, "max_scale": 1.5},
+}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    root = tmp_path_factory.mktemp("study")
+    records = make_tiny_records(root)
+    common = {"records": str(records.manifest_path), **_TINY}
+    accumulation_study.run(AccumulationStudySettings(work_dir=str(root / "study"), **common))
+    return root, records, common
+
+
+@pytest.mark.parametrize(("gate", "first"), [("paper", 1), ("topk", 2)])
+def test_equals_a_run_with_these_settings(study, gate: str, first: int) -> None:
+    root, records, common = study
+    work_dir = root / f"{gate}{first}"
+    train_cls.run(
+        train_cls.TrainClsSettings(
+            work_dir=str(work_dir), gate=gate, accumulate_from_epoch=first, fusions=("max", "average"), **common
+        )
+    )
+    kept = dict(np.load(root / "study/visits.npz"))
+    last = len(kept["scores"]) - 1
+    for fusion, folder in (("max", "oaa"), ("average", "oaa_average")):
+        maps, missing = accumulated(kept, records, gate, fusion, first, last)
+        written = AttentionMaps.open(work_dir / "attention" / folder, records)
+        assert missing == written.fallback_slots < len(maps)
+        got_some = maps.any(axis=(1, 2))
+        # The average is made of maps that the study rounds first.
+        tolerance = 1e-6 if fusion == "max" else 0.004
+        np.testing.assert_allclose(maps[got_some], written.maps[got_some] / 255, atol=tolerance)
+
+
+def test_rows(study) -> None:
+    root, _, _ = study
+    rows = json.loads((root / "study/accumulation_study.json").read_text())["rows"]
+    of_max = [r for r in rows if (r["gate"], r["fusion"], r["first_epoch"]) == ("none", "max", 1)]
+    # What is accumulated for longer covers more.
+    recalls = [r["recall_at_0.3"] for r in sorted(of_max, key=lambda row: row["last_epoch"])]
+    assert len(recalls) > 2 and recalls == sorted(recalls)
+    assert len({(r["gate"], r["fusion"], r["first_epoch"], r["last_epoch"]) for r in rows}) == len(rows)
+
+
+def test_needs_masks(tmp_path) -> None:
+    records = make_tiny_records(tmp_path, masks=False)
+    with pytest.raises(UserError, match="has no masks to compare with"):
+        accumulation_study.run(
+            AccumulationStudySettings(records=str(records.manifest_path), work_dir=str(tmp_path / "work"), **_TINY)
+        )

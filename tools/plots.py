@@ -1,0 +1,91 @@
+"""Plots of what `tools.ablation` and `tools.accumulation_study` measure; with matplotlib, which is optional."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# Okabe and Ito: told apart by color-blind people too.
+_COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")
+_STYLES = ("-", "--", "-.", ":", "-")
+
+
+def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> bool:
+    """Draws precision over recall of attention maps, and how much of the objects they cover at each threshold.
+
+    Args:
+        path: The PNG to write.
+        sweeps: By row, one "sweep" of `evaluate` per seed: lists "threshold", "precision", "recall".
+
+    Returns:
+        False, and nothing is written, if matplotlib is not installed.
+    """
+    if (pyplot := _pyplot()) is None:
+        return False
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for (name, of_seeds), color, style in zip(sweeps.items(), _COLORS, _STYLES, strict=False):
+        for seed, sweep in enumerate(of_seeds):
+            look = {"color": color, "linestyle": style, "linewidth": 1.5, "label": None if seed else name}
+            left.plot(sweep["recall"], sweep["precision"], **look)
+            right.plot(sweep["threshold"], sweep["recall"], **look)
+    left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="maps at all thresholds")
+    right.set(xlabel="threshold", ylabel="recall", xlim=(0, 1), ylim=(0, 1), title="share of the objects covered")
+    _finish(figure, (left, right), path)
+    return True
+
+
+def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
+    """Draws mIoU and recall of CAM and of cumulative attention after each epoch.
+
+    Args:
+        path: The PNG to write.
+        rows: The rows of `accumulation_study.json`.
+
+    Returns:
+        False, and nothing is written, if matplotlib is not installed.
+    """
+    if (pyplot := _pyplot()) is None:
+        return False
+    rows = list(rows)
+    first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
+    lines = {
+        "CAM of the epoch": [r for r in rows if r["gate"] == "none" and r["first_epoch"] == r["last_epoch"]],
+        "OAA average": [r for r in rows if _from(r, first) and r["fusion"] == "average"],
+        "OAA max": [r for r in rows if _from(r, first) and r["fusion"] == "max"],
+    }
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for axis, key, title in zip(
+        axes, ("best_mean_iou", "recall_at_0.3"), ("mIoU at the best threshold", "recall at 0.3"), strict=True
+    ):
+        for (name, of_line), color, style in zip(lines.items(), _COLORS, _STYLES, strict=False):
+            of_line = sorted(of_line, key=lambda row: row["last_epoch"])
+            epochs, values = [row["last_epoch"] for row in of_line], [row[key] for row in of_line]
+            axis.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=3, label=name)
+        axis.set(xlabel="epoch", title=title)
+    _finish(figure, axes, path)
+    return True
+
+
+def _from(row: Mapping[str, Any], first: int) -> bool:
+    return row["gate"] == "paper" and row["first_epoch"] == first
+
+
+def _finish(figure, axes, path: Path) -> None:
+    for axis in axes:
+        axis.grid(alpha=0.3)
+        axis.legend(frameon=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
+def _pyplot():
+    """A fresh matplotlib.pyplot that draws into files, or None."""
+    try:
+        import matplotlib
+    except ImportError:
+        print('no plots: matplotlib is not installed (pip install "oaa-tf[plots]")')
+        return None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+    return pyplot
