@@ -79,5 +79,5 @@ def test_numbers_in_the_table() -> None:
         row | {"setting": "OAA max", "measurement": "maps", "mean": 0.5, "spread": None},
     ]
     lines = table_text({"rows": rows}).splitlines()
-    assert lines[0] == "|  | maps (train; image labels) |"
-    assert lines[2:] == ["| CAM | 40.0 ± 1.2 |", "| OAA max | 50.0 |"]
+    assert lines[0] == "|  | split | supervision | CAM | OAA max |"
+    assert lines[2:] == ["| maps | train | image labels | 40.0 ± 1.2 | 50.0 |"]

@@ -203,17 +203,16 @@ def _table(
 
 
 def table_text(content: dict[str, Any]) -> str:
-    """A table as Markdown: a line per setting, a column per measurement; mean and spread over seeds, in percent."""
-    columns = list(dict.fromkeys((row["measurement"], row["split"], row["supervision"]) for row in content["rows"]))
+    """A table as Markdown: a line per measurement, a column per setting; mean and spread over seeds, in percent."""
+    lines = list(dict.fromkeys((row["measurement"], row["split"], row["supervision"]) for row in content["rows"]))
     names = list(dict.fromkeys(row["setting"] for row in content["rows"]))
     cells = {
         (row["setting"], (row["measurement"], row["split"], row["supervision"])): _percent(row["mean"], row["spread"])
         for row in content["rows"]
     }
-    header = ["", *(f"{measurement} ({split}; {supervision})" for measurement, split, supervision in columns)]
-    lines = [header, ["---"] * len(header)]
-    lines += [[name, *(cells.get((name, column), "") for column in columns)] for name in names]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    table = [["", "split", "supervision", *names], ["---"] * (3 + len(names))]
+    table += [[*line, *(cells.get((name, line), "") for name in names)] for line in lines]
+    return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
 def _percent(mean: float, spread: float | None) -> str:
