@@ -141,7 +141,8 @@ def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) ->
     """
     maps = {}
     quality = MapQuality(records, image_size, len(records), lambda slots: maps["now"][list(slots)], "maps")
-    last = int(np.flatnonzero(np.isfinite(kept["scores"]).any(axis=(1, 2)))[-1])
+    # The last one that is whole, or nearly: some images wait for others of their shape.
+    last = int(np.flatnonzero(np.isfinite(kept["scores"]).any(axis=2).mean(axis=1) > 0.5)[-1])
     spans = [(first, last) for first in range(last + 1)] + [(1, end) for end in range(1, last)]
     choices = [*itertools.product(GATES, _FUSIONS, spans), *(("none", "max", (one, one)) for one in range(last))]
     rows = []
