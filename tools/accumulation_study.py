@@ -26,7 +26,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import attention_to_frame
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch
-from oaa_tf.metrics_file import write_json
+from oaa_tf.metrics_file import origin, write_json
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
@@ -111,7 +111,8 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
         with atomic_write(work_dir.path / "visits.npz") as file:
             np.savez_compressed(file, **kept)
         rows = compare(kept, records, settings.image_size)
-        write_json(work_dir.path / "accumulation_study.json", {"rows": rows})
+        content = origin("accumulation_study", settings, records, supervision="image labels") | {"rows": rows}
+        write_json(work_dir.path / "accumulation_study.json", content)
         plot_epochs(work_dir.path / "by_epoch.png", rows)
         return {}
 
