@@ -37,6 +37,12 @@ class TrainClsSettings(AttentionTrainingSettings):
         ("max",), help="How maps are fused; the first one is written to attention/oaa.", choices=FUSIONS
     )
     accumulate_from_epoch: int = setting(1, help="Epochs, from 0, that pass before maps are accumulated.", minimum=0)
+    attention_drop: float = setting(
+        0.0,
+        help="Share of the visits at which the most attended cells are hidden from the classifier (not in the paper).",
+        minimum=0,
+        maximum=1,
+    )
     table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
     num_pictures: int = setting(6, help="Training images shown in TensorBoard.", minimum=0, may_change=True)
     num_measured: int = setting(

@@ -5,18 +5,28 @@ It is both the classifier, which pools its score maps, and the integral attentio
 
 import keras
 
+from oaa_tf.models.attention_drop import AttentionDrop
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 
 
-def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer: str = "he") -> keras.Model:
+def class_aware_network(
+    backbone: keras.Model,
+    num_classes: int,
+    *,
+    initializer: str = "he",
+    attention_drop: float = 0.0,
+    seed: int = 0,
+) -> keras.Model:
     """Builds the network from images to score maps.
 
     Args:
         backbone: One of `oaa_tf.models.backbones.BACKBONES`.
         num_classes: Number of classes C.
         initializer: One of `INITIALIZERS`, for the three 3x3 kernels. The 1x1 kernel is small, biases are 0.
+        attention_drop: Rate of an `AttentionDrop` in front of the 1x1 convolution; 0 for none.
+        seed: Its seed.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to the score maps F, float32
@@ -34,6 +44,8 @@ def class_aware_network(backbone: keras.Model, num_classes: int, *, initializer:
             kernel_initializer=INITIALIZERS[initializer](),
             name=f"extra_conv{index}",
         )(x)
+    if attention_drop:
+        x = AttentionDrop(attention_drop, seed=seed, name="attention_drop")(x)
     # Scores start near zero, whatever the initialisation before them: there is no ReLU behind this layer.
     small = INITIALIZERS["gaussian"]()
     scores = Convolution(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)

@@ -49,14 +49,16 @@ class NetworkDescription:
         seed: int = 0,
         precision: str = "float32",
         recompute: bool = False,
+        attention_drop: float = 0.0,
     ) -> tuple[keras.Model, keras.Model]:
         """Builds the network.
 
         Args:
             initializer: One of `INITIALIZERS`, for the new layers but the last.
-            seed: Seed of dropout.
+            seed: Seed of dropout and attention drop.
             precision: One of `PRECISIONS`, in which all layers but the last compute. Weights are float32.
             recompute: Whether the backbone saves memory in training, see `vgg16_backbone`; for VGG16 only.
+            attention_drop: See `class_aware_network`; for attention only.
 
         Returns:
             The network and, inside it, its backbone.
@@ -66,7 +68,10 @@ class NetworkDescription:
             backbone = BACKBONES[self.backbone].build(self.width, **options)
             num_classes = len(self.classes)
             if self.task == "attention":
-                return class_aware_network(backbone, num_classes, initializer=initializer), backbone
+                network = class_aware_network(
+                    backbone, num_classes, initializer=initializer, attention_drop=attention_drop, seed=seed
+                )
+                return network, backbone
             channels = 16 * self.width
             return largefov_network(
                 backbone, num_classes, initializer=initializer, channels=channels, seed=seed

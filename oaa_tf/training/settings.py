@@ -75,6 +75,11 @@ class TrainingSettings(Settings):
         return "none"
 
     @property
+    def attention_drop(self) -> float:
+        """Rate of the attention drop layer, which only the classifier can have."""
+        return 0.0
+
+    @property
     def inference_size(self) -> int:
         """Long side in pixels to which whole images are resized for inference."""
         return self.image_size

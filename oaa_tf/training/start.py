@@ -51,6 +51,7 @@ def prepare_network(
         seed=settings.seed,
         precision=settings.precision,
         recompute=settings.recompute,
+        attention_drop=settings.attention_drop,
     )
     has_head_weights = settings.head_weights != "none"
     if not settings.initial_weights:
