@@ -9,6 +9,7 @@ from tiny_voc import make_tiny_records
 from oaa_tf import train_cls
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.errors import UserError
+from oaa_tf.launch import parse
 from tools import accumulation_study
 from tools.accumulation_study import AccumulationStudySettings, accumulated
 
@@ -24,8 +25,14 @@ def study(tmp_path_factory):
     root = tmp_path_factory.mktemp("study")
     records = make_tiny_records(root)
     common = {"records": str(records.manifest_path), **_TINY}
-    accumulation_study.run(AccumulationStudySettings(work_dir=str(root / "study"), **common))
+    accumulation_study.run(settings(records, root / "study"))
     return root, records, common
+
+
+def settings(records, work_dir) -> AccumulationStudySettings:
+    arguments = [f"--train_cls.{name}={value}" for name, value in _TINY.items() if name != "backbone_weights"]
+    arguments += [f"--records={records.manifest_path}", f"--work_dir={work_dir}", "--backbone_weights=none"]
+    return parse(AccumulationStudySettings, "accumulation_study", arguments)
 
 
 @pytest.mark.parametrize(("gate", "first"), [("paper", 1), ("topk", 2)])
@@ -62,6 +69,4 @@ def test_rows(study) -> None:
 def test_needs_masks(tmp_path) -> None:
     records = make_tiny_records(tmp_path, masks=False)
     with pytest.raises(UserError, match="has no masks to compare with"):
-        accumulation_study.run(
-            AccumulationStudySettings(records=str(records.manifest_path), work_dir=str(tmp_path / "work"), **_TINY)
-        )
+        accumulation_study.run(settings(records, tmp_path / "work"))

@@ -1,7 +1,7 @@
 """What accumulation makes of one classifier run: which epochs, which gate, which fusion give the best maps.
 
     python -m tools.accumulation_study --flagfile=flags/voc12_animals_ablation.flags --records=records/train.json \
-        --work_dir=runs/study
+        --backbone_weights=VGG16.weights.h5 --work_dir=runs/study
 
 The table is fed by the training and does not feed back into it. So one run, of which the attention and the scores of
 every epoch are kept, answers for all choices at once: what the gate "topk" would have accumulated from epoch 3 is put
@@ -25,7 +25,7 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import attention_to_frame
 from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
+from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import origin, write_json
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.train_cls import TrainClsSettings
@@ -84,8 +84,13 @@ class RecordedClassifier(AttentionClassifier):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AccumulationStudySettings(TrainClsSettings):
-    """The classifier's settings; gate, fusions and accumulate_from_epoch do not matter."""
+class AccumulationStudySettings(Settings):
+    """The data, and the classifier's settings as `--train_cls.<setting>`: gate, fusions, first epoch do not matter."""
+
+    records: str = setting(help="Manifest of the training records with masks, from make_records (<split>.json).")
+    work_dir: str = setting(help="Folder for everything; run again in it to resume.")
+    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
+    train_cls: TrainClsSettings
 
 
 def run(settings: AccumulationStudySettings) -> dict[str, Any]:
@@ -97,21 +102,23 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
+    own = {name: getattr(settings, name) for name in ("records", "work_dir", "backbone_weights")}
+    training = dataclasses.replace(settings.train_cls, **own)
     records = RecordSet.open(settings.records)
     if not records.has_masks:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
-    grid = settings.views.grid
-    table = CumulativeAttention(records.first_slots, grid, dtype=settings.table_dtype)
+    grid = training.views.grid
+    table = CumulativeAttention(records.first_slots, grid, dtype=training.table_dtype)
     # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
-    num_epochs = settings.num_steps * settings.batch_size // len(records) + 2
+    num_epochs = training.num_steps * training.batch_size // len(records) + 2
     visits = Visits(num_epochs, len(records), len(records.classes), grid)
 
     def finish(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
         kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir.path / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        rows = compare(kept, records, settings.image_size)
-        content = origin("accumulation_study", settings, records, supervision="image labels") | {"rows": rows}
+        rows = compare(kept, records, training.image_size)
+        content = origin("accumulation_study", training, records, supervision="image labels") | {"rows": rows}
         write_json(work_dir.path / "accumulation_study.json", content)
         plot_epochs(work_dir.path / "by_epoch.png", rows)
         return {}
@@ -119,9 +126,9 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
     return run_training(
         "accumulation_study",
         "attention",
-        settings,
+        training,
         records,
-        lambda network: RecordedClassifier(network, table, visits, accumulate_steps=settings.accumulate_steps),
+        lambda network: RecordedClassifier(network, table, visits, accumulate_steps=training.accumulate_steps),
         supervision="image labels",
         hooks=Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
         finish=finish,
