@@ -48,11 +48,16 @@ _LABELS_ONLY, _WITH_SALIENCY = "image labels", "image labels + saliency"
 class AblationSettings(ExperimentSettings):
     """What to compare, and the stages' own settings as `--<stage>.<setting>`; both fusions are always accumulated."""
 
-    seeds: tuple[int, ...] = setting((0,), help="Seeds, one run of everything each.", minimum=0)
-    tables: tuple[str, ...] = setting(("2",), help="The paper's tables.", choices=TABLES)
-    rows: tuple[str, ...] = setting(tuple(ROWS.values()), help="Rows of Table 2.", choices=tuple(ROWS.values()))
+    seeds: tuple[int, ...] = setting((0,), help="Seeds, one run of everything each.", minimum=0, may_change=True)
+    tables: tuple[str, ...] = setting(("2",), help="The paper's tables.", choices=TABLES, may_change=True)
+    rows: tuple[str, ...] = setting(
+        tuple(ROWS.values()), help="Rows of Table 2.", choices=tuple(ROWS.values()), may_change=True
+    )
     supervisions: tuple[str, ...] = setting(
-        (_WITH_SALIENCY,), help="For which pseudo labels networks are trained.", choices=(_LABELS_ONLY, _WITH_SALIENCY)
+        (_WITH_SALIENCY,),
+        help="For which pseudo labels networks are trained.",
+        choices=(_LABELS_ONLY, _WITH_SALIENCY),
+        may_change=True,
     )
     output_dir: str = setting("", help="Folder for table2.json and table3.json; work_dir if empty.", may_change=True)
 
