@@ -110,13 +110,7 @@ def _write_maps(
     settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: WorkDir
 ) -> dict[str, Any]:
     cam = extract_attention(
-        network,
-        records,
-        settings.image_size,
-        batch_size=settings.batch_size,
-        label="class activation maps",
-        scales=settings.map_scales,
-        flip=settings.map_flip,
+        network, records, settings.image_size, label="class activation maps", **settings.map_options
     )
     never_passed = table.num_updates.numpy() == 0
     folder = work_dir.path / "attention"

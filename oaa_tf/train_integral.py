@@ -53,11 +53,9 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
             network,
             records,
             settings.image_size,
-            batch_size=settings.batch_size,
             label="integral attention",
             readout=settings.readout,
-            scales=settings.map_scales,
-            flip=settings.map_flip,
+            **settings.map_options,
         )
         folder = work_dir.path / "attention" / "oaa_plus"
         kind = f"oaa_plus_{settings.loss}"

@@ -1,6 +1,7 @@
 """The settings that the three training stages share."""
 
 import dataclasses
+from typing import Any
 
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.views import ViewOptions
@@ -99,6 +100,11 @@ class AttentionTrainingSettings(TrainingSettings):
     )
     map_flip: bool = setting(False, help="For its maps, the trained network also sees every image mirrored.")
     divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)
+
+    @property
+    def map_options(self) -> dict[str, Any]:
+        """Options of `extract_attention`."""
+        return {"batch_size": self.batch_size, "scales": self.map_scales, "flip": self.map_flip}
 
     @property
     def schedule(self):
