@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 VENV ?= .venv
+# A process per core, up to four; the tests of a file share their fixtures and stay together.
+PYTEST = $(VENV)/bin/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 DEMO_STAMP = $(VENV)/.installed
 DEV_STAMP = $(VENV)/.installed-dev
@@ -21,10 +23,10 @@ demo: $(DEMO_STAMP)
 	$(VENV)/bin/python -m oaa_tf.pipeline --flagfile=flags/demo.flags --work_dir=runs/demo
 
 test: $(DEV_STAMP)
-	$(VENV)/bin/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(DEV_STAMP)
-	$(VENV)/bin/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
