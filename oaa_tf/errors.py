@@ -1,5 +1,9 @@
 """The one exception that a user's mistake raises anywhere in OAA-TF, and how it quotes others."""
 
+import re
+
+_LONGEST = 160
+
 
 class UserError(Exception):
     """Something that the user can put right: a wrong flag, file, record or checkpoint.
@@ -14,4 +18,8 @@ class UserError(Exception):
 
 def first_line(error: Exception) -> str:
     """The beginning of an error's message, to quote in a `UserError`: in TensorFlow it can have many lines, or none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+    # Without the operation that TensorFlow puts in front of the reason.
+    message = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).strip())
+    line = (message.splitlines() or [type(error).__name__])[0]
+    # What matters comes last, behind a path.
+    return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 4]} ... {line[-3 * _LONGEST // 4 :]}"

@@ -224,13 +224,15 @@ def _for_each_image(
     work: Callable[[int], _Result], settings: EvaluateSettings, records: RecordSet
 ) -> Iterator[_Result]:
     """Results of `work` by position, computed in threads."""
-    with (
-        Progress(len(records), f"evaluate {records.split}") as progress,
-        ThreadPoolExecutor(settings.num_workers or os.cpu_count()) as pool,
-    ):
-        for result in pool.map(work, range(len(records))):
-            progress.advance()
-            yield result
+    pool = ThreadPoolExecutor(settings.num_workers or os.cpu_count())
+    try:
+        with Progress(len(records), f"evaluate {records.split}") as progress:
+            for result in pool.map(work, range(len(records))):
+                progress.advance()
+                yield result
+    finally:
+        # Otherwise Ctrl-C would wait for all images.
+        pool.shutdown(cancel_futures=True)
 
 
 def _confusion(truth: np.ndarray, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:

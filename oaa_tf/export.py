@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from oaa_tf.data.atomic import sync
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions
@@ -60,8 +61,11 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         tf.saved_model.save(module, str(temporary), signatures)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
+        for path in temporary.rglob("*"):
+            sync(path)
         shutil.rmtree(output, ignore_errors=True)
         temporary.rename(output)
+        sync(output.parent)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"--output_dir={output}: cannot be written ({first_line(error)})") from None
     finally:

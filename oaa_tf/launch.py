@@ -38,6 +38,8 @@ STAGES = (
     "benchmark",
     "ablation",
     "accumulation_study",
+    "kill_test",
+    "soak_test",
 )
 
 FILLED_IN_LATER = "(filled in by the pipeline)"

@@ -58,7 +58,7 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_write(path, durable=True) as file:
+    with atomic_write(path) as file:
         file.write(text.encode())
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings
 
@@ -63,6 +63,7 @@ class WorkDir:
             if inputs is not None and work_dir._has_results():
                 work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
+                remove_temporary_files(path)
             work_dir._write(FLAGS_FILE, settings.as_flags())
             if inputs is not None:
                 work_dir._write(_INPUTS_FILE, json.dumps(dict(inputs), indent=1))

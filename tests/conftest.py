@@ -1,6 +1,9 @@
 """Fixtures that several test files share."""
 
+import contextlib
 import os
+import resource
+from collections.abc import Callable, Iterator
 
 # Before any test imports TensorFlow.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -98,3 +101,19 @@ def real_data() -> Path:
     if not (Path(folder) / "voc12_animals").is_dir():
         pytest.skip(f"OAA_TF_TEST_DATA={folder} has no folder voc12_animals")
     return Path(folder)
+
+
+@pytest.fixture
+def small_files() -> Callable[[int], contextlib.AbstractContextManager[None]]:
+    """`with small_files(100):` lets no file of this process grow beyond 100 bytes, as a full disk or a quota would."""
+
+    @contextlib.contextmanager
+    def limit(num_bytes: int) -> Iterator[None]:
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return limit

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import shutil
+import signal
+import time
 
 import cv2
 import numpy as np
@@ -10,10 +12,12 @@ import pytest
 import tensorflow as tf
 from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
 
+from oaa_tf import evaluate
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.evaluate import EvaluateSettings, run
+from oaa_tf.launch import guarded
 from oaa_tf.metrics import confusion_matrix, iou_per_class
 from oaa_tf.refinement.dense_crf import dense_crf
 
@@ -90,6 +94,27 @@ def test_threshold_and_workers(settings, records, maps_folder, tmp_path):
     assert_scores(metrics["fixed"], records, thresholded(records, maps_folder, 0.6))
     again = run(settings(maps=str(maps_folder), num_workers=3, work_dir=str(tmp_path / "again")))
     assert again["sweep"]["mean_iou"] == metrics["sweep"]["mean_iou"]
+
+
+def test_ctrl_c_does_not_wait_for_all_images(settings, maps_folder, monkeypatch):
+    begun = []
+
+    def histogram(*arguments):
+        begun.append(arguments)
+        time.sleep(0.2)
+
+    def stopped(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "attention_histogram", histogram)
+    monkeypatch.setattr(evaluate.ThresholdSweep, "add_histogram", stopped)
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        assert guarded(lambda: run(settings(maps=str(maps_folder), num_workers=1))) == 130
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # The one that was done, and the one that was under way; there are four.
+    assert len(begun) == 2
 
 
 def test_maps_of_other_records_are_refused(settings, records, maps_folder, tmp_path):

@@ -1,96 +1,155 @@
 """kill -9 at any moment: the resumed run ends with the same table, weights, optimizer and maps, bit for bit."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+import json
+import random
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.data.demo import write_demo_data
-from oaa_tf.make_records import MakeRecordsSettings
-from oaa_tf.make_records import run as make_records
+from oaa_tf.errors import UserError
+from tools import kill_test
+from tools.kill_test import STAGES, KillTestSettings, compare, plan
+from tools.stage_process import StageProcess
 
-ROOT = Path(__file__).parents[1]
-NUM_STEPS = 12
-COMMON = (
-    *("--width=4", "--image_size=64", "--batch_size=4", f"--num_steps={NUM_STEPS}", "--checkpoint_every=3"),
-    *("--backbone_weights=none", "--initializer=he", "--new_layer_multiplier=1", "--clip_norm=10", "--seed=3"),
+
+@pytest.mark.slow
+def test_resumed_runs_are_bit_identical(tmp_path: Path) -> None:
+    reports = kill_test.run(KillTestSettings(kills=4, quick=True, seed=1, work_dir=str(tmp_path / "runs")))
+    assert [report.stage for report in reports] == list(STAGES)
+    for report in reports:
+        assert report.differences == []
+        assert sum(report.kills.values()) >= 4
+        assert report.kills["inside the write of a checkpoint"] >= 1
+        assert report.kills.get("while maps were written", 0) == (report.stage != "train_seg")
+        assert {"weights", "optimizer state", "metrics and random states", "metrics.json"} <= report.compared.keys()
+    assert reports[0].compared["table of cumulative attention"] == 4
+    # cam, oaa, oaa_average, each with its description.
+    assert reports[0].compared["files of attention maps"] == 6
+    assert reports[1].compared["files of attention maps"] == 2
+
+
+@pytest.mark.slow
+def test_a_stage_that_fails_is_no_success(tmp_path: Path) -> None:
+    stage = StageProcess("train_cls", tmp_path / "work", ("--records=nowhere.json",))
+    with pytest.raises(UserError, match=r"train_cls failed, with exit code 2: error: .*nowhere\.json"):
+        stage.finish()
+
+
+@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("kills", [1, 3, 20])
+def test_plan(stage: str, kills: int) -> None:
+    moments = plan(stage, kills, random.Random(5))
+    assert len(moments) == kills
+    steps = [step for _, step in moments]
+    assert steps == sorted(set(steps)) and all(step % 3 == 0 for step in steps)
+    kinds = [kind for kind, _ in moments]
+    assert "inside the write of a checkpoint" in kinds
+    assert ("while maps were written" in kinds) == (kills > 2 and stage != "train_seg")
+    assert moments == plan(stage, kills, random.Random(5))
+    assert kills == 1 or moments != plan(stage, kills, random.Random(6))
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A folder as train_cls leaves it, made by hand."""
+    folder = tmp_path / "straight"
+    (folder / "attention/oaa").mkdir(parents=True)
+    np.save(folder / "attention/oaa/maps.npy", np.arange(8, dtype=np.uint8))
+    (folder / "metrics.json").write_text(json.dumps({"loss": 0.1, "settings": {"work_dir": str(folder), "seed": 0}}))
+    write_checkpoint(folder)
+    return folder
+
+
+def write_checkpoint(folder: Path, step: int = 3, without: str = "", **changes: tf.Variable) -> None:
+    values = {
+        "network": [tf.Variable([1.0, 0.0])],
+        "optimizer": [tf.Variable(3), tf.Variable([np.nan])],
+        "rest": [tf.Variable(0.5)],
+        "attention": [tf.Variable([7, 8])],
+    }
+    values |= {name: [*values[name][:-1], value] for name, value in changes.items()}
+    values.pop(without, None)
+    shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+    tf.train.Checkpoint(**values).write(str(folder / f"checkpoints/step-{step}"))
+
+
+@pytest.fixture
+def killed(finished: Path, tmp_path: Path) -> Path:
+    """The same with another name."""
+    folder = shutil.copytree(finished, tmp_path / "killed")
+    metrics = json.loads((folder / "metrics.json").read_text())
+    metrics["settings"]["work_dir"] = str(folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics))
+    return folder
+
+
+def test_equal_runs_are_equal(finished: Path, killed: Path) -> None:
+    compared, differences = compare("train_cls", finished, killed)
+    assert differences == []
+    assert compared == {
+        **{"last checkpoint": 1, "weights": 1, "optimizer state": 2, "metrics and random states": 1},
+        **{"table of cumulative attention": 1, "files of attention maps": 1, "metrics.json": 2},
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind"),
+    [
+        ({"network": tf.Variable([1.0, -0.0])}, "weights: network/0"),
+        ({"optimizer": tf.Variable([-np.nan])}, "optimizer state: optimizer/1"),
+        ({"optimizer": tf.Variable(np.nan)}, "optimizer state: optimizer/1"),
+        ({"rest": tf.Variable(np.nextafter(np.float32(0.5), np.float32(1)))}, "metrics and random states: rest/0"),
+        ({"attention": tf.Variable([7, 9])}, "table of cumulative attention: attention/0"),
+        ({"attention": tf.Variable(np.int64([7, 8]))}, "table of cumulative attention: attention/0"),
+        ({"step": 6}, "last checkpoint: name"),
+        ({"without": "attention"}, "table of cumulative attention: attention/0"),
+    ],
 )
-
-pytestmark = pytest.mark.slow
-
-
-def start(stage: str, work_dir: Path, *arguments: str) -> subprocess.Popen:
-    command = [sys.executable, "-m", f"oaa_tf.{stage}", f"--work_dir={work_dir}", *COMMON, *arguments]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+def test_one_bit_in_the_checkpoint_is_a_difference(finished: Path, killed: Path, changes: dict, kind: str) -> None:
+    write_checkpoint(killed, **changes)
+    (difference,) = compare("train_cls", finished, killed)[1]
+    assert difference.startswith(kind)
 
 
-def finish(process: subprocess.Popen) -> None:
-    _, stderr = process.communicate(timeout=300)
-    assert process.returncode == 0, stderr
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("attention/oaa/maps.npy", b"", "files of attention maps: attention/oaa/maps.npy"),
+        ("attention/oaa/.maps.npy.1-2.tmp", b"", "files of attention maps: attention/oaa/.maps.npy.1-2.tmp"),
+        ("metrics.json", b'{"loss": 0.2, "settings": {"work_dir": "", "seed": 0}}', "metrics.json: loss"),
+        ("metrics.json", b'{"loss": 0.1, "settings": {"work_dir": "", "seed": 1}}', "metrics.json: settings"),
+    ],
+)
+def test_one_file_is_a_difference(finished: Path, killed: Path, file: str, content: bytes, expected: str) -> None:
+    (killed / file).write_bytes(content)
+    assert compare("train_cls", finished, killed)[1] == [expected]
 
 
-def newest_step(work_dir: Path) -> int:
-    newest = tf.train.latest_checkpoint(str(work_dir / "checkpoints"))
-    return 0 if newest is None else int(newest.rsplit("-", 1)[1])
+def test_what_neither_run_has_left_is_a_difference(finished: Path, killed: Path) -> None:
+    for folder in (finished, killed):
+        write_checkpoint(folder, without="attention")
+        shutil.rmtree(folder / "attention")
+    assert compare("train_cls", finished, killed)[1] == [
+        "files of attention maps: nothing there to compare",
+        "table of cumulative attention: nothing there to compare",
+    ]
+    assert compare("train_seg", finished, killed)[1] == []
 
 
-def run_with_kills(stage: str, work_dir: Path, arguments: tuple[str, ...], kill_after_steps: list[int]) -> None:
-    """Runs a stage to its end, killing it when its newest checkpoint has reached each of the steps."""
-    for steps in kill_after_steps:
-        process = start(stage, work_dir, *arguments)
-        deadline = time.monotonic() + 300
-        while newest_step(work_dir) < steps:
-            assert process.poll() is None, process.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.02)  # Somewhere in the steps behind the checkpoint.
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-    finish(start(stage, work_dir, *arguments))
+def test_the_exit_code_tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
+    reports = [kill_test.StageReport(stage, {}, {}, []) for stage in STAGES]
+    monkeypatch.setattr(kill_test, "run", lambda settings: reports)
+    kill_test.run_and_judge(KillTestSettings())
+    assert capsys.readouterr().out == "kill_test: train_cls, train_integral, train_seg: bit-identical after kills\n"
+    reports[1].differences.append("weights: network/0")
+    with pytest.raises(SystemExit) as caught:
+        kill_test.run_and_judge(KillTestSettings())
+    assert caught.value.code == "kill_test: NOT identical after kills: train_integral"
 
 
-def state(work_dir: Path) -> dict[str, np.ndarray]:
-    """Everything in the last checkpoint and all maps."""
-    reader = tf.train.load_checkpoint(str(work_dir / "checkpoints"))
-    values = {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if name.endswith("VALUE")}
-    assert newest_step(work_dir) == NUM_STEPS
-    assert values
-    maps = {str(path.relative_to(work_dir)): np.load(path) for path in work_dir.rglob("maps.npy")}
-    return values | maps
-
-
-@pytest.fixture(scope="module")
-def records(tmp_path_factory) -> Path:
-    root = tmp_path_factory.mktemp("kill")
-    write_demo_data(root / "voc", num_train=16, num_val=1, image_size=64)
-    make_records(
-        MakeRecordsSettings(
-            voc_dir=str(root / "voc"), output_dir=str(root / "records"), saliency_dir=str(root / "voc/saliency")
-        )
-    )
-    return root / "records/train.json"
-
-
-@pytest.mark.parametrize("stage", ["train_cls", "train_integral", "train_seg"])
-def test_resumed_run_is_bit_identical(records, tmp_path, stage):
-    arguments = (f"--records={records}",)
-    if stage == "train_cls":
-        arguments += ("--fusions=max,average", "--accumulate_from_epoch=1", "--gate=none", "--max_scale=1.4")
-    elif stage == "train_integral":
-        finish(start("train_cls", tmp_path / "cls", *arguments, "--gate=none"))
-        arguments += (f"--maps={tmp_path / 'cls/attention/oaa'}",)
-    else:
-        arguments += ("--labels=masks", "--frame_size=80")
-    finish(start(stage, tmp_path / "straight", *arguments))
-    run_with_kills(stage, tmp_path / "killed", arguments, kill_after_steps=[3, 6])
-
-    straight, killed = state(tmp_path / "straight"), state(tmp_path / "killed")
-    assert straight.keys() == killed.keys()
-    for name, value in straight.items():
-        np.testing.assert_array_equal(killed[name], value, err_msg=name)
+def test_a_folder_that_is_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"--work_dir=.*: cannot be made \(File exists\); choose a new folder"):
+        kill_test.run(KillTestSettings(work_dir=str(tmp_path)))

@@ -431,3 +431,16 @@ def test_real_voc_images(real_data, output):
         np.testing.assert_array_equal(record.saliency, saliency)
     listed = dict(line.split(" ", 1) for line in (lists(voc) / "mini_train_cls.txt").read_text().splitlines())
     assert records.labels == tuple(tuple(map(int, listed[image_id].split())) for image_id in records.image_ids)
+
+
+def test_a_full_disk_is_one_line_and_leaves_the_finished_records(tiny_voc, output, capsys, small_files):
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    before = {path.name: path.read_bytes() for path in output.iterdir()}
+    capsys.readouterr()
+    with small_files(1000):
+        assert command(voc_dir=tiny_voc, output_dir=output, mask_dir="") == 2
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1
+    assert lines[0].startswith(f"error: {output}: cannot write records: ")
+    assert "File too large" in lines[0] and lines[0].endswith("; free space, run again")
+    assert {path.name: path.read_bytes() for path in output.iterdir()} == before

@@ -63,6 +63,17 @@ def test_the_same_settings_resume(tmp_path: Path) -> None:
     assert "--log_every=1\n" in (folder / "flags.txt").read_text()
 
 
+def test_what_a_killed_process_has_left_half_written_is_removed(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    left = folder / "checkpoints/.maps.npy.123-456.tmp"
+    left.touch()
+    with pytest.raises(UserError):
+        claim(folder, num_steps=40)
+    assert left.exists()
+    claim(folder)
+    assert not left.exists()
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.data.atomic import atomic_write
+
 # Okabe and Ito: told apart by color-blind people too.
 _COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")
 _STYLES = ("-", "--", "-.", ":", "-")
@@ -74,7 +76,8 @@ def _finish(figure, axes, path: Path) -> None:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
+    with atomic_write(path) as file:
+        figure.savefig(file, dpi=110, format="png")
 
 
 def _pyplot():

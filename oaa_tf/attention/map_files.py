@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import io
 import json
 import os
 from pathlib import Path
@@ -89,8 +90,11 @@ class AttentionMaps:
         folder.mkdir(parents=True, exist_ok=True)
         # Without this, an interruption between the two files would leave new maps with the old description.
         (folder / INFO_FILE).unlink(missing_ok=True)
-        with atomic_write(folder / MAPS_FILE, durable=True) as file:
-            np.save(file, maps)
+        content = io.BytesIO()
+        np.save(content, maps)
+        with atomic_write(folder / MAPS_FILE) as file:
+            # Through memory: writing to the file itself, numpy does not say that the disk is full.
+            file.write(content.getbuffer())
         info = {
             "kind": kind,
             "image_size": image_size,

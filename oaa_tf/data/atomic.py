@@ -2,19 +2,23 @@
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+_TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
+
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike, *, durable: bool = False) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """A new binary file that takes the place of `path` when the block ends, and vanishes when the block raises.
+
+    Its data have reached the disk before it takes its place: a power cut leaves the old file or the new one.
 
     Args:
         path: The file to create or replace; its folder must exist.
-        durable: Whether the data must have reached the disk before the file takes its place (power cuts).
     """
     path = Path(path)
     # Names of their own for threads and processes that write the same file at the same time.
@@ -22,19 +26,28 @@ def atomic_write(path: str | os.PathLike, *, durable: bool = False) -> Iterator[
     try:
         with temporary.open("wb") as file:
             yield file
-            if durable:
-                file.flush()
-                os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         temporary.replace(path)
-        if durable:
-            sync_folder(path.parent)
+        sync(path.parent)
+    except OSError as error:
+        # A full disk is found by `write`, which knows no name.
+        error.filename = error.filename or str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def sync_folder(folder: str | os.PathLike) -> None:
-    """Makes renames inside a folder outlast a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def remove_temporary_files(folder: str | os.PathLike) -> None:
+    """Removes what killed processes have left of `atomic_write` in a folder and below, where nobody else may write."""
+    for path in Path(folder).rglob(".*.tmp"):
+        if _TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def sync(path: str | os.PathLike) -> None:
+    """Makes the data of a file, or the renames inside a folder, outlast a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

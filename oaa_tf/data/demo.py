@@ -312,11 +312,15 @@ def _in_threads(write: Callable[[tuple[str, int]], tuple[int, ...]], jobs: list[
 def _write_image(output_dir: Path, image_id: str, demo_image: DemoImage) -> None:
     bgr = demo_image.image[..., ::-1]
     jpeg = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
-    # Encoded first and written by Python, since `cv2.imwrite` does not raise when the disk is full.
-    (output_dir / "JPEGImages" / f"{image_id}.jpg").write_bytes(jpeg.tobytes())
-    (output_dir / "saliency" / f"{image_id}.png").write_bytes(encode_grey(demo_image.saliency))
     write_indexed(output_dir / "SegmentationClass" / f"{image_id}.png", demo_image.mask)
-    (output_dir / "Annotations" / f"{image_id}.xml").write_bytes(_annotation(image_id, demo_image))
+    for path, data in (
+        (output_dir / "JPEGImages" / f"{image_id}.jpg", jpeg.tobytes()),
+        (output_dir / "saliency" / f"{image_id}.png", encode_grey(demo_image.saliency)),
+        (output_dir / "Annotations" / f"{image_id}.xml", _annotation(image_id, demo_image)),
+    ):
+        # Encoded first and written by Python, since `cv2.imwrite` does not raise when the disk is full.
+        with atomic_write(path) as file:
+            file.write(data)
 
 
 def _annotation(image_id: str, demo_image: DemoImage) -> bytes:
@@ -340,7 +344,8 @@ def _annotation(image_id: str, demo_image: DemoImage) -> bytes:
 
 
 def _write_lines(path: Path, lines: list[str] | tuple[str, ...]) -> None:
-    path.write_text("".join(f"{line}\n" for line in lines))
+    with atomic_write(path) as file:
+        file.write("".join(f"{line}\n" for line in lines).encode())
 
 
 def _write_marker(output_dir: Path, parameters: dict, *, complete: bool) -> None:

@@ -93,7 +93,7 @@ class Manifest:
             else:
                 value = json.dumps(value)
             lines.append(f" {json.dumps(key)}: {value}")
-        with atomic_write(path, durable=True) as file:
+        with atomic_write(path) as file:
             file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
     @classmethod

@@ -13,7 +13,7 @@ from typing import Any, Self
 import tensorflow as tf
 
 from oaa_tf.data import keys
-from oaa_tf.data.atomic import sync_folder
+from oaa_tf.data.atomic import sync
 from oaa_tf.data.manifest import ImageEntry, Manifest, Shard, SkippedImage
 from oaa_tf.errors import UserError
 
@@ -121,7 +121,7 @@ class RecordWriter:
                 shards.append(Shard(name, num_records, num_bytes, sha256))
             for index, shard in enumerate(shards):
                 self._part(index).replace(self._folder / shard.file)
-            sync_folder(self._folder)
+            sync(self._folder)
             manifest_path = self._folder / f"{self._split}.json"
             Manifest(
                 split=self._split,

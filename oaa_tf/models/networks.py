@@ -162,7 +162,11 @@ def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model,
         checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
         checkpoint.read(checkpoints[-1]).assert_existing_objects_matched().expect_partial()
     except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
-        raise UserError(f"{checkpoints[-1]}: cannot be restored ({first_line(error)})") from None
+        # An older one would pass for the trained network.
+        raise UserError(
+            f"{checkpoints[-1]}: cannot be restored ({first_line(error)}); delete {work_dir / 'metrics.json'} and run"
+            " the training stage again, which goes on from the checkpoint before"
+        ) from None
     return description, network, backbone
 
 

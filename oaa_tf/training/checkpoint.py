@@ -1,14 +1,18 @@
 """Checkpoints of everything that changes during training, so that a resumed run goes on exactly."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import tensorflow as tf
 
-from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.atomic import atomic_write, sync
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.models.trained_network import TrainedNetwork
+
+PARTIAL_FOLDER = ".partial"
+"""Where a checkpoint is while it is written, inside the folder of checkpoints."""
 
 _NUM_KEPT = 2
 
@@ -91,16 +95,27 @@ class TrainingCheckpoint:
         """
         if self.saved_step == self.step:
             return
+        partial = self._folder / PARTIAL_FOLDER
         try:
-            self._folder.mkdir(exist_ok=True)
-            path = self._checkpoint.write(str(self._folder / f"step-{self.step}"))
+            # What a killed process has left.
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+            self._checkpoint.write(str(partial / f"step-{self.step}"))
+            # The index last: without it, the rest is no checkpoint.
+            for part in sorted(partial.iterdir()):
+                sync(part)
+                part.replace(self._folder / part.name)
+            sync(self._folder)
             self._saved_step = self.step
-            self._delete_others(path)
+            # Only now, when the new one is on the disk.
+            self._delete_others(str(self._folder / f"step-{self.step}"))
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
                 f"{self._folder}: cannot write the checkpoint of step {self.step} ({first_line(error)}); free space and"
                 f" run the same command again to go on from step {self.saved_step or 0}"
             ) from None
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
     @property
     def _folder(self) -> Path:
@@ -113,7 +128,8 @@ class TrainingCheckpoint:
         # For tf.train.latest_checkpoint.
         with atomic_write(self._folder / "checkpoint") as file:
             file.write(f'model_checkpoint_path: "{Path(newest).name}"\n'.encode())
-        for path in set(checkpoints) - set(kept):
-            # The index first: without it, the rest is no checkpoint.
-            for part in sorted(self._folder.glob(f"{Path(path).name}.*"), reverse=True):
+        names = {Path(path).name for path in kept}
+        # The index first, for the same reason; data without an index are what a killed process has left.
+        for part in sorted(self._folder.glob("step-*.*"), reverse=True):
+            if part.stem not in names:
                 part.unlink()

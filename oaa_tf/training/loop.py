@@ -1,10 +1,11 @@
 """The project's training loop: any stage, exact resume, progress, logs, and a clean stop at any moment."""
 
+import contextlib
 import dataclasses
 import math
 import signal
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.progress import Progress
 from oaa_tf.training.checkpoint import TrainingCheckpoint
@@ -94,7 +95,7 @@ def train(
         The metrics of the last log entry.
 
     Raises:
-        UserError: The loss is not finite, or a checkpoint can't be read or written.
+        UserError: The loss is not finite, a checkpoint can't be read or written, or a log can't be written.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
     checkpoint = TrainingCheckpoint(model, work_dir, hooks.extra_state)
@@ -102,14 +103,13 @@ def train(
         print(f"{label}: going on from step {checkpoint.step} of {settings.num_steps}")
     strategy = model.distribute_strategy
 
-    writer = tf.summary.create_file_writer(str(work_dir / "tensorboard"))
     first_step = checkpoint.step
     dataset = strategy.experimental_distribute_dataset(batches(first_step))
     take_step = step_function(model, dataset.element_spec)
     total = settings.num_steps * settings.batch_size
     with (
         StopRequest() as stop,
-        writer.as_default(),
+        _logs(work_dir / "tensorboard"),
         Progress(total, label, done=first_step * settings.batch_size) as progress,
     ):
         if first_step == 0:
@@ -140,6 +140,24 @@ def train(
         # Now with the usual handler in place.
         signal.raise_signal(stop.received)
     return _as_floats(model.metric_results())
+
+
+@contextlib.contextmanager
+def _logs(folder: Path) -> Iterator[None]:
+    """Summaries go to a file in this folder."""
+    try:
+        with tf.summary.create_file_writer(str(folder)).as_default():
+            yield
+    except tf.errors.OpError as error:
+        if isinstance(error.__context__, UserError):
+            # The disk that keeps the writer from closing its file has been reported already.
+            raise error.__context__ from None
+        if str(folder) not in str(error):
+            raise
+        raise UserError(
+            f"{folder}: cannot write the log ({first_line(error)}); free space and run the same command again to go on"
+            " from the last checkpoint"
+        ) from None
 
 
 def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dict[str, float]]:

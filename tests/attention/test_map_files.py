@@ -154,3 +154,10 @@ def test_is_frozen(tmp_path, maps):
     save(tmp_path, maps)
     with pytest.raises(dataclasses.FrozenInstanceError):
         AttentionMaps.open(tmp_path, make_records()).kind = "cam"
+
+
+def test_a_full_disk_names_the_file_and_leaves_no_half_maps(tmp_path, maps, small_files):
+    with pytest.raises(OSError, match="File too large") as caught, small_files(100):
+        save(tmp_path, maps)
+    assert caught.value.filename == str(tmp_path / "maps.npy")
+    assert list(tmp_path.iterdir()) == []

@@ -1,6 +1,7 @@
 """Training that is interrupted goes on as if nothing had happened."""
 
 import collections
+import contextlib
 import os
 import re
 import shutil
@@ -8,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import guarded
 from oaa_tf.models.networks import checkpoints_in, load_network
 from oaa_tf.progress import Progress
+from oaa_tf.training import checkpoint as checkpoint_module
 from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 
@@ -200,6 +203,72 @@ def test_a_damaged_checkpoint_costs_the_steps_since_the_one_before(
     load_network(finished)
 
 
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+@pytest.fixture(scope="module")
+def stage(records: RecordSet, tmp_path_factory: pytest.TempPathFactory) -> TinyStage:
+    return TinyStage.make("cls", records, tmp_path_factory.mktemp("stage"))
+
+
+@pytest.mark.parametrize("damage", [cut, flip_a_bit, empty, Path.unlink])
+@pytest.mark.parametrize("part", ["index", "data"])
+def test_every_kind_of_damage_is_recognised_and_named(
+    stage: TinyStage, finished: Path, capsys: pytest.CaptureFixture, damage, part: str
+) -> None:
+    expected = state(finished, 4)
+    (path,) = (finished / "checkpoints").glob(f"step-6.{part}*")
+    damage(path)
+    checkpoint = TrainingCheckpoint(stage.model, finished, stage.hooks.extra_state)
+    assert checkpoint.restore() and checkpoint.step == checkpoint.saved_step == 4
+    # Nothing of the damaged one is left in memory.
+    weights = [expected[f"network/{number}/.ATTRIBUTES/VARIABLE_VALUE"] for number in range(34)]
+    for weight, value in zip(stage.model.network.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(weight, value)
+    warned = "step-6: cannot be restored (" in capsys.readouterr().out
+    # Without its index it is no checkpoint, but what an interrupted write leaves.
+    assert warned == ((part, damage) != ("index", Path.unlink))
+
+
+def save(stage: TinyStage, work_dir: Path, steps: Sequence[int]) -> None:
+    """Checkpoints as a training run writes them."""
+    checkpoint = TrainingCheckpoint(stage.model, work_dir, stage.hooks.extra_state)
+    for step in steps:
+        stage.model.optimizer.iterations.assign(step)
+        checkpoint.save()
+
+
+def test_what_a_killed_write_has_left_is_removed_by_the_next(stage: TinyStage, tmp_path: Path) -> None:
+    save(stage, tmp_path, [2, 4])
+    folder = tmp_path / "checkpoints"
+    (folder / ".partial/step-9_temp").mkdir(parents=True)
+    for name in (".partial/step-9_temp/part-0", "step-3.data-00000-of-00001", "step-7.data-00000-of-00001"):
+        (folder / name).touch()
+    save(stage, tmp_path, [6])
+    assert {path.name.partition(".")[0] for path in folder.iterdir()} == {"step-4", "step-6", "checkpoint"}
+    assert steps_on_disk(tmp_path) == [4, 6]
+
+
+def test_the_one_before_stays_until_the_new_one_is_on_the_disk(stage: TinyStage, tmp_path: Path, monkeypatch) -> None:
+    synced = []
+    monkeypatch.setattr(checkpoint_module, "sync", lambda path: synced.append((path.name, steps_on_disk(tmp_path))))
+    save(stage, tmp_path, [2, 4, 6])
+    data = "data-00000-of-00001"
+    assert synced[-3:] == [(f"step-6.{data}", [2, 4]), ("step-6.index", [2, 4]), ("checkpoints", [2, 4, 6])]
+    assert steps_on_disk(tmp_path) == [4, 6]
+
+
 @pytest.mark.usefixtures("eager")
 def test_a_damaged_checkpoint_never_outlives_a_good_one(records: RecordSet, finished: Path) -> None:
     (data,) = (finished / "checkpoints").glob("step-6.data-*")
@@ -268,24 +337,36 @@ def test_a_learning_rate_that_is_far_too_high_is_noticed(records: RecordSet, tmp
 
 
 @pytest.mark.usefixtures("eager")
-def test_a_full_disk_is_one_line_and_loses_nothing(records: RecordSet, tmp_path: Path, monkeypatch) -> None:
-    stage = TinyStage.make("cls", records, tmp_path)
-    original = tf.train.Checkpoint.write
-
-    def write(checkpoint, path, *arguments, **options):
-        if path.endswith("step-4"):
-            raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\nand many more lines")
-        return original(checkpoint, path, *arguments, **options)
-
-    monkeypatch.setattr(tf.train.Checkpoint, "write", write)
-    with pytest.raises(UserError) as caught:
-        stage.train()
-    assert re.fullmatch(
-        r".*/checkpoints: cannot write the checkpoint of step 4 \(No space left on device\); free space and run the"
-        r" same command again to go on from step 2",
-        str(caught.value),
-    )
+@pytest.mark.parametrize(
+    ("num_bytes", "message"),
+    [
+        pytest.param(
+            20_000,
+            r".*/checkpoints: cannot write the checkpoint of step 4 \(.*; File too large \[Op:SaveV2\]\); free space"
+            r" and run the same command again to go on from step 2",
+            id="a checkpoint does not fit",
+        ),
+        pytest.param(
+            200,
+            r".*/tensorboard: cannot write the log \(.*; File too large\); free space and run the same command again to"
+            r" go on from the last checkpoint",
+            id="not even the log fits",
+        ),
+    ],
+)
+def test_a_disk_that_gets_full_is_one_line_and_costs_the_steps_since_the_last_checkpoint(
+    records: RecordSet, tmp_path: Path, at_step, small_files, num_bytes: int, message: str
+) -> None:
+    with contextlib.ExitStack() as until_there_is_space:
+        at_step(3, lambda: until_there_is_space.enter_context(small_files(num_bytes)))
+        with pytest.raises(UserError) as caught:
+            TinyStage.make("cls", records, tmp_path, log_every=1).train()
+    assert re.fullmatch(message, str(caught.value))
     assert steps_on_disk(tmp_path) == [2]
+    # No half of a checkpoint keeps the disk full.
+    assert not (tmp_path / "checkpoints/.partial").exists()
+    stage = TinyStage.make("cls", records, tmp_path, log_every=1)
+    assert TrainingCheckpoint(stage.model, tmp_path, stage.hooks.extra_state).restore()
 
 
 def events(work_dir: Path) -> dict[str, dict[int, tf.Tensor]]:

@@ -1,0 +1,162 @@
+"""A long training run of a tiny network: does memory, time per step or disk space grow?
+
+    python -m tools.soak_test
+
+Runs `oaa_tf.train_cls` on demo data in a process of its own, with checkpoints and TensorBoard logs, and reports, at the
+end and in `soak_test.json`: the resident memory after a tenth of the steps and at the end, the time per step in the
+first and the last tenth, the most space that checkpoints ever took on disk, and the size of the logs. Linux only.
+"""
+
+import dataclasses
+import os
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.models.networks import CHECKPOINT_FOLDER
+from tools.stage_process import TINY, StageProcess, demo_records, new_folder
+
+_REPORT_FILE = "soak_test.json"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoakTestSettings(Settings):
+    """How long, and how often checkpoints are written."""
+
+    work_dir: str = setting(help="New folder for the run and its report.")
+    num_steps: int = setting(10_000, help="Steps of training.", minimum=20)
+    checkpoint_every: int = setting(100, help="Steps between checkpoints.", minimum=1)
+
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if self.num_steps % (20 * self.checkpoint_every):
+            raise UserError(
+                f"--num_steps={self.num_steps}: expected a multiple of 20 * --checkpoint_every={self.checkpoint_every}"
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """What was seen when a checkpoint had just been written.
+
+    Attributes:
+        step: The checkpoint's step.
+        seconds: A monotonic clock.
+        memory_bytes: Resident memory of the training process.
+    """
+
+    step: int
+    seconds: float
+    memory_bytes: int
+
+
+def run(settings: SoakTestSettings) -> dict[str, Any]:
+    """Trains and writes `soak_test.json`.
+
+    Returns:
+        Its content: "memory_bytes", "seconds_per_step" (each "first_tenth", "last_tenth" and their "ratio"),
+        "most_checkpoint_bytes", "final_checkpoint_bytes", "log_bytes", "num_steps", "num_samples".
+
+    Raises:
+        UserError: The system is not Linux, the folder is not new, or the training fails.
+    """
+    if not Path("/proc/self/statm").exists():
+        raise UserError("soak_test: memory is read from /proc, which this system does not have; run it on Linux")
+    with new_folder(settings.work_dir) as folder:
+        arguments = (
+            *(f"--records={demo_records(folder, num_images=16, image_size=64)}", *TINY, "--width=2"),
+            *("--image_size=32", "--batch_size=2", "--gate=none", "--num_measured=8"),
+            *(f"--num_steps={settings.num_steps}", f"--checkpoint_every={settings.checkpoint_every}"),
+        )
+        stage = StageProcess("train_cls", folder / "train_cls", arguments)
+        samples: list[Sample] = []
+        most_bytes = 0
+
+        def sample() -> bool:
+            nonlocal most_bytes
+            most_bytes = max(most_bytes, _bytes_below(stage.work_dir / CHECKPOINT_FOLDER))
+            step = stage.newest_step
+            if step > (samples[-1].step if samples else 0):
+                samples.append(Sample(step, time.monotonic(), _memory_of(stage.process.pid)))
+            return step == settings.num_steps
+
+        stage.wait_until(sample)
+        stage.finish()
+        report = report_of(samples, settings.num_steps) | {
+            "most_checkpoint_bytes": most_bytes,
+            "final_checkpoint_bytes": _bytes_below(stage.work_dir / CHECKPOINT_FOLDER),
+            "log_bytes": _bytes_below(stage.work_dir / "tensorboard"),
+            "versions": versions(),
+            "settings": settings.as_dict(),
+        }
+        write_json(folder / _REPORT_FILE, report)
+    _print(report)
+    return report
+
+
+def report_of(samples: list[Sample], num_steps: int) -> dict[str, Any]:
+    """What the samples of a run say about memory and time per step; see `run`.
+
+    Raises:
+        UserError: There are too few.
+    """
+    tenth = num_steps // 10
+    first = [sample for sample in samples if sample.step <= tenth]
+    last = [sample for sample in samples if sample.step >= num_steps - tenth]
+    if min(len(first), len(last)) < 2:
+        raise UserError("checkpoints came too fast to be seen: raise --checkpoint_every")
+    report: dict[str, Any] = {"num_steps": num_steps, "num_samples": len(samples)}
+    for name, before, after in (
+        ("memory_bytes", first[-1].memory_bytes, last[-1].memory_bytes),
+        ("seconds_per_step", _seconds_per_step(first), _seconds_per_step(last)),
+    ):
+        report[name] = {"first_tenth": before, "last_tenth": after, "ratio": after / before}
+    return report
+
+
+def _seconds_per_step(samples: list[Sample]) -> float:
+    return (samples[-1].seconds - samples[0].seconds) / (samples[-1].step - samples[0].step)
+
+
+def _memory_of(process_id: int) -> int:
+    """Resident memory in bytes."""
+    return int(Path(f"/proc/{process_id}/statm").read_text().split()[1]) * resource.getpagesize()
+
+
+def _bytes_below(folder: Path) -> int:
+    """Size of all files in a folder and below, some of which may vanish meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            try:
+                total += os.stat(os.path.join(parent, name)).st_size
+            except FileNotFoundError:
+                continue
+    return total
+
+
+def _print(report: dict[str, Any]) -> None:
+    memory, seconds = report["memory_bytes"], report["seconds_per_step"]
+    print(f"{report['num_steps']} steps, {report['num_samples']} checkpoints seen")
+    print(
+        f"memory:        {memory['first_tenth'] / 1e6:.0f} MB after the first tenth,"
+        f" {memory['last_tenth'] / 1e6:.0f} MB at the end, ratio {memory['ratio']:.3f}"
+    )
+    print(
+        f"time per step: {1e3 * seconds['first_tenth']:.1f} ms in the first tenth, {1e3 * seconds['last_tenth']:.1f} ms"
+        f" in the last, ratio {seconds['ratio']:.3f}"
+    )
+    print(
+        f"checkpoints:   at most {report['most_checkpoint_bytes'] / 1e6:.2f} MB on disk,"
+        f" {report['final_checkpoint_bytes'] / 1e6:.2f} MB at the end"
+    )
+    print(f"logs:          {report['log_bytes'] / 1e6:.2f} MB")
+
+
+if __name__ == "__main__":
+    launch(SoakTestSettings, run, "soak_test", "trains a tiny network for long and watches memory, time and disk")
