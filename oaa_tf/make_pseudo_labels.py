@@ -127,13 +127,15 @@ def _label_all(
         return _Counts(labels.size, num_ignored, np.count_nonzero(labels) - num_ignored, confusion)
 
     counts = []
-    with (
-        Progress(len(records), "pseudo labels") as progress,
-        ThreadPoolExecutor(settings.num_workers or os.cpu_count()) as pool,
-    ):
-        for one in pool.map(work, range(len(records))):
-            counts.append(one)
-            progress.advance()
+    pool = ThreadPoolExecutor(settings.num_workers or os.cpu_count())
+    try:
+        with Progress(len(records), "pseudo labels") as progress:
+            for one in pool.map(work, range(len(records))):
+                counts.append(one)
+                progress.advance()
+    finally:
+        # Otherwise Ctrl-C would wait for all images.
+        pool.shutdown(cancel_futures=True)
     return counts
 
 
