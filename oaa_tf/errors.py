@@ -9,11 +9,18 @@ class UserError(Exception):
     """Something that the user can put right: a wrong flag, file, record or checkpoint.
 
     The message is one line that names the culprit and says what to do. `oaa_tf.launch` prints it without a
-    traceback and exits with code 2.
+    traceback and exits with code 2. What a terminal would obey instead of show, in the name of a file for example,
+    comes escaped.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        line = " ".join(message.split())
+        super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+
+
+def quoted(text: str) -> str:
+    """A part of a file to quote in a `UserError`; not all of it when it is long."""
+    return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def first_line(error: Exception) -> str:

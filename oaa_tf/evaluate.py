@@ -8,16 +8,16 @@ What is written to `metrics.json` is described at `run`.
 
 import dataclasses
 import hashlib
-import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
@@ -31,10 +31,13 @@ from oaa_tf.metrics import (
     labelled_share,
     scores_by_name,
 )
-from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
 from oaa_tf.progress import Progress
 from oaa_tf.pseudo_labels import DESCRIPTION_FILE
-from oaa_tf.work_dir import WorkDir
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
+
+if TYPE_CHECKING:
+    from oaa_tf.models.segmenter import Segmenter
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 PREDICTIONS_FOLDER = Path("predictions")
@@ -61,8 +64,8 @@ class EvaluateSettings(Settings):
     )
     supervision: str = setting(
         "",
-        help="What the evaluated thing was trained with, for the record; empty: as maps and pseudo labels say.",
-        choices=("", "image labels", "image labels + saliency", "pixel masks"),
+        help="What the evaluated thing was trained with, if it does not say so itself; empty: as it says.",
+        choices=("", *SUPERVISIONS),
     )
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
@@ -134,8 +137,7 @@ def _evaluate_maps(settings: EvaluateSettings, records: RecordSet) -> dict[str, 
             },
         }
 
-    provenance = {"supervision": settings.supervision or maps.supervision, "seed": maps.seed}
-    return _finish(settings, records, "maps", maps.checksum, results, provenance)
+    return _finish(settings, records, "maps", maps.checksum, results, maps.supervision, maps.seed)
 
 
 def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
@@ -156,9 +158,7 @@ def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str,
     def results(work_dir: Path) -> dict[str, Any]:
         return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
 
-    provenance = _mask_provenance(folder, records)
-    provenance["supervision"] = settings.supervision or provenance["supervision"]
-    return _finish(settings, records, "masks", _checksum(paths), results, provenance)
+    return _finish(settings, records, "masks", _checksum(paths), results, *_mask_provenance(folder, records))
 
 
 def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
@@ -176,11 +176,6 @@ def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str,
                 predicted = read_indexed(path)
             else:
                 predicted = segment(record.image)
-                if predicted.shape != record.image.shape[:2] or predicted.max() > len(records.classes):
-                    raise UserError(
-                        f"--model={model}: for {record.image_id}, a mask {list(predicted.shape)} with values up to "
-                        f"{predicted.max()}, expected {list(record.image.shape[:2])} and at most {len(records.classes)}"
-                    )
                 write_indexed(path, predicted)
             return None if record.mask is None else _confusion(record.mask, predicted, path, records)
 
@@ -191,7 +186,7 @@ def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str,
         return {"predictions": folder, "crf": settings.crf, **scores}
 
     files = sorted(path for path in model.rglob("*") if path.is_file())
-    return _finish(settings, records, "model", _checksum(files), results, {"supervision": settings.supervision or None})
+    return _finish(settings, records, "model", _checksum(files), results, segment.supervision, segment.seed)
 
 
 def _finish(
@@ -200,7 +195,8 @@ def _finish(
     kind: str,
     checksum: str,
     results: Callable[[Path], dict[str, Any]],
-    provenance: dict[str, Any],
+    supervision: str | None,
+    seed: int | None,
 ) -> dict[str, Any]:
     """Computes the results unless that was done before, and writes them.
 
@@ -210,14 +206,24 @@ def _finish(
         kind: "maps", "masks" or "model".
         checksum: Of what is evaluated.
         results: From the work_dir to what is written.
-        provenance: Supervision and, if known, the seed of what is evaluated.
+        supervision: What the evaluated thing was trained with, if it says so.
+        seed: Its seed, if it says so.
+
+    Raises:
+        UserError: `--supervision` says something else.
     """
+    if supervision and settings.supervision not in ("", supervision):
+        raise UserError(
+            f"--supervision={settings.supervision}: what is evaluated says that it was made from {supervision}; leave "
+            "the flag out"
+        )
     with WorkDir.claim(settings, {"records": records.checksum, kind: checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"evaluate: {work_dir.path} is done")
             return metrics
-        described = origin("evaluate", settings, records, supervision=None) | provenance
-        return write_metrics(work_dir.path, described | {"evaluated": kind} | results(work_dir.path))
+        described = origin("evaluate", settings, records, supervision=supervision or settings.supervision or None)
+        described |= {"seed": seed, "evaluated": kind, "evaluated_checksum": checksum}
+        return write_metrics(work_dir.path, described | results(work_dir.path))
 
 
 def _for_each_image(
@@ -247,19 +253,41 @@ def _confusion_scores(confusion: np.ndarray, records: RecordSet) -> dict[str, An
     return scores | {"labelled_share": labelled_share(confusion)}
 
 
-def _mask_provenance(folder: Path, records: RecordSet) -> dict[str, Any]:
-    """What make_pseudo_labels wrote beside its folder of masks, if these are of these records."""
-    unknown = {"supervision": None, "seed": None}
+def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int | None]:
+    """Supervision and seed of masks, from what make_pseudo_labels, or an evaluation of a model, wrote beside them.
+
+    Raises:
+        UserError: It is damaged, or says that the masks are of other classes or records.
+    """
+    has_predictions = folder.name == PREDICTIONS_FOLDER.name
+    path = folder.parent / (METRICS_FILE if has_predictions else DESCRIPTION_FILE)
+    if not path.exists():
+        return None, None
     try:
-        description = json.loads((folder.parent / DESCRIPTION_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return unknown
-    if description.get("records_checksum") != records.checksum:
-        return unknown
-    return {name: description.get(name) for name in unknown}
+        description = read_json(path)
+        # A folder of that name can lie in any stage's work_dir.
+        if has_predictions and description.get("evaluated") != "model":
+            return None, None
+        classes, made_from = tuple(description["classes"]), description["records_checksum"]
+        supervision, seed = description["supervision"], description["seed"]
+        if supervision not in (None, *SUPERVISIONS) or not all(isinstance(name, str) for name in classes):
+            raise ValueError(supervision)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; run the stage that wrote it and --masks={folder} again") from None
+    if classes != tuple(records.classes):
+        raise UserError(
+            f"--masks={folder} are of the classes {', '.join(classes)} ({path.name}), but {records.manifest_path} has "
+            f"{', '.join(records.classes)}"
+        )
+    if made_from != records.checksum:
+        raise UserError(
+            f"--masks={folder} were made from other records than {records.manifest_path} ({path.name}); give the "
+            "records that they were made from"
+        )
+    return supervision, seed
 
 
-def _load_model(folder: Path, records: RecordSet, crf: bool) -> Callable[[np.ndarray], np.ndarray]:
+def _load_model(folder: Path, records: RecordSet, crf: bool) -> "Segmenter":
     """Loads a SavedModel for the records' classes as a function from an image to a mask."""
     from oaa_tf.models.segmenter import Segmenter  # Maps and masks are evaluated without models.
 

@@ -4,7 +4,8 @@
 
 The SavedModel takes uint8 RGB images of any size in batches of any size, has its preprocessing inside, and needs
 nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by the stage; see
-`oaa_tf.models.inference`. The class names are in `assets.extra/classes.json`.
+`oaa_tf.models.inference`. The class names are in `assets.extra/classes.json`, and what it was trained on, with
+checksums of its files, in `assets.extra/origin.json`.
 """
 
 import dataclasses
@@ -17,11 +18,13 @@ from typing import Any
 import tensorflow as tf
 
 from oaa_tf.data.atomic import sync
+from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions
 from oaa_tf.models.networks import load_network
-from oaa_tf.models.segmenter import CLASSES_FILE
+from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
+from oaa_tf.work_dir import METRICS_FILE
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,6 +46,7 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         UserError: There is no checkpoint, or the output can't be written or is something else.
     """
     description, network, _ = load_network(settings.stage_dir)
+    trained_on = _trained_on(Path(settings.stage_dir) / METRICS_FILE)
     image_size = settings.image_size or description.image_size
     output = Path(settings.output_dir)
     if output.exists() and not (output / CLASSES_FILE).exists():
@@ -61,6 +65,8 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         tf.saved_model.save(module, str(temporary), signatures)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
+        content = trained_on | {"files": file_checksums(temporary)}
+        (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
         for path in temporary.rglob("*"):
             sync(path)
         shutil.rmtree(output, ignore_errors=True)
@@ -72,6 +78,18 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         shutil.rmtree(temporary, ignore_errors=True)
     print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
     return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+
+
+def _trained_on(metrics_file: Path) -> dict[str, Any]:
+    """What a stage's metrics say about its training; nothing before its end."""
+    names = ("supervision", "seed", "records_checksum")
+    try:
+        metrics = read_json(metrics_file)
+    except FileNotFoundError:
+        metrics = {}
+    except (OSError, ValueError):
+        raise UserError(f"{metrics_file}: damaged; delete it and run the stage again") from None
+    return {name: metrics.get(name) for name in names}
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from absl import flags
 
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, quoted
 
 STAGES = (
     "train_cls",
@@ -43,6 +43,14 @@ STAGES = (
 )
 
 FILLED_IN_LATER = "(filled in by the pipeline)"
+
+_DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
+
+# No name of a file can have the first of them; others would break the lines of flags.txt.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 _STAGE_FLAG = re.compile(r"--?(no)?([a-z_]+)\.([a-z0-9_]+)(=.*)?$", re.DOTALL)
 
@@ -150,6 +158,8 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
         items = (value,)
     rules = field.metadata
     for item in items:
+        if isinstance(item, str) and _CONTROL.search(item):
+            raise UserError(f"{name}={item!r}: holds control characters or bytes that are no UTF-8")
         if rules.get("choices") is not None and item not in rules["choices"]:
             raise UserError(f"{name}={item}: expected one of {', '.join(map(str, rules['choices']))}")
         # Written so that NaN fails too.
@@ -244,7 +254,7 @@ def expand_presets(
     """
     try:
         expanded = flag_values.read_flags_from_files(_presets_first(arguments), force_gnu=True)
-    except (flags.Error, OSError, UnicodeDecodeError) as error:
+    except (flags.Error, OSError, ValueError, RecursionError) as error:
         raise UserError(f"--flagfile: {error}") from None
     run_here = {name: hint for name, hint in get_type_hints(settings_class).items() if _is_stage(hint)}
     kept = []
@@ -255,7 +265,7 @@ def expand_presets(
             continue
         negation, owner, name, value = match.groups()
         if owner not in STAGES:
-            raise UserError(f"{argument}: {owner!r} is not a stage; expected one of {', '.join(STAGES)}")
+            raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; expected one of {', '.join(STAGES)}")
         if owner == stage:
             kept.append(f"--{negation or ''}{name}{value or ''}")
         elif owner in run_here:
@@ -292,13 +302,15 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
     try:
         rest = flag_values([stage, *expand_presets(arguments, stage, settings_class, flag_values)])
     except flags.UnrecognizedFlagError as error:
-        near = difflib.get_close_matches(error.flagname, list(flag_values), n=1)
+        # A flagfile can be anything, and one line of it very long.
+        name = error.flagname[:80]
+        near = difflib.get_close_matches(name, list(flag_values), n=1)
         hint = f"; did you mean --{near[0]}?" if near else "; see --help"
-        raise UserError(f"unknown flag --{error.flagname}{hint}") from None
+        raise UserError(f"unknown flag --{name}{hint}") from None
     except flags.Error as error:
-        raise UserError(str(error)) from None
+        raise UserError(str(error)[:500]) from None
     if len(rest) > 1:
-        raise UserError(f"unexpected argument {rest[1]!r}: every setting is a --flag")
+        raise UserError(f"unexpected argument {quoted(rest[1])}: every setting is a --flag")
     return settings_from_flags(settings_class, flag_values)
 
 
@@ -335,7 +347,7 @@ def guarded(run: Callable[[], Any]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EPERM, errno.EDQUOT, errno.EFBIG):
+        if error.errno not in _DISK_ERRORS:
             raise
         where = f": {error.filename}" if error.filename else ""
         print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)

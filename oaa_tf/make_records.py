@@ -1,4 +1,6 @@
-"""Turns a folder in VOC layout into records: the stage behind `python -m tools.make_records`.
+"""Turns a folder in VOC layout into records.
+
+    python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
 
 Every image is decoded once, so that no training run meets a damaged file later. See `oaa_tf.data.voc` for the layout
 and `oaa_tf.data.records` for reading the result.
@@ -20,7 +22,7 @@ from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.voc import VocFolder, labels_of_mask
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, setting
+from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.progress import Progress
 
 _DEFAULT_MASK_DIR = "SegmentationClass"
@@ -267,3 +269,7 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
         "checksum": manifest.checksum,
         "up_to_date": up_to_date,
     }
+
+
+if __name__ == "__main__":
+    launch(MakeRecordsSettings, run, "make_records", "turns a VOC-layout folder into TFRecords")

@@ -15,6 +15,9 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
 from oaa_tf.launch import Settings
 
+SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
+"""What is known about images in a training; every figure names one of them."""
+
 
 def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[str, Any]:
     """Writes `<work_dir>/metrics.json`, atomically, with the software versions under the key "versions".

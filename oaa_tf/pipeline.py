@@ -35,7 +35,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Runs what is not done yet, prints the summary table and writes `metrics.json` and `pictures.png`.
 
     Returns:
-        The content of `metrics.json`: a list of rows, each with its measurement, split and supervision.
+        The content of `metrics.json`: a list of rows, each with its measurement, split and supervision, and the labels
+        that never occur and are not in its mean ("absent").
 
     Raises:
         UserError: Anything that the user can put right.
@@ -59,7 +60,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         }
 
         label_folder = labels / "SegmentationClass"
-        records = RecordSet.open(stages.train_records)
+        records, val_records = RecordSet.open(stages.train_records), RecordSet.open(stages.val_records)
         rows = []
         # Own photos with tags have no masks to compare with: the pipeline works all the same.
         if records.has_masks:
@@ -67,7 +68,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
                 rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
             rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
-        if RecordSet.open(stages.val_records).has_masks:
+        if val_records.has_masks:
             metrics = stages.evaluate(
                 "segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"]
             )
@@ -88,6 +89,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             "fallback_pairs": cls["fallback_pairs"],
             "num_pairs": cls["num_pairs"],
             "seed": settings.seed,
+            "records_checksums": {settings.train_split: records.checksum, settings.val_split: val_records.checksum},
             "versions": versions(),
             "settings": settings.as_dict(),
         }
@@ -103,21 +105,21 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 def _maps_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     best = metrics["best"]
-    return _row(name, "maps, best threshold", metrics, best["mean_iou"]) | {"threshold": best["threshold"]}
+    return _row(name, "maps, best threshold", metrics, best) | {"threshold": best["threshold"]}
 
 
 def _masks_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    row = _row(name, "labelled pixels", metrics, metrics["mean_iou"])
-    return row | {"labelled_share": metrics["labelled_share"]}
+    return _row(name, "labelled pixels", metrics, metrics) | {"labelled_share": metrics["labelled_share"]}
 
 
-def _row(name: str, measurement: str, metrics: dict[str, Any], mean_iou: float | None) -> dict[str, Any]:
+def _row(name: str, measurement: str, metrics: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
         "measurement": measurement,
         "split": metrics["split"],
         "supervision": metrics["supervision"],
-        "mean_iou": mean_iou,
+        "mean_iou": scores["mean_iou"],
+        "absent": scores["absent"],
     }
 
 
@@ -130,6 +132,9 @@ def table_text(rows: list[dict[str, Any]]) -> str:
             note = f"threshold {row['threshold']:.2f}"
         else:
             note = f"{100 * row['labelled_share']:.1f} % of the pixels"
+        # The mean is over fewer labels than one would think.
+        if row["absent"]:
+            note += f"; without {', '.join(row['absent'])}, which never occur"
         mean_iou = "-" if row["mean_iou"] is None else f"{100 * row['mean_iou']:.1f}"
         lines.append((row["name"], row["measurement"], row["split"], row["supervision"], mean_iou, note))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]

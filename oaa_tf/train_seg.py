@@ -5,7 +5,6 @@ python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_lab
 
 import dataclasses
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +14,14 @@ import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.data.batch_plan import permutation
+from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
+from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.settings import TrainingSettings
@@ -140,8 +141,10 @@ def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], s
         UserError: The folder is not complete, or its labels are of other records.
     """
     try:
-        description = json.loads((folder / "pseudo_labels.json").read_text())
+        description = read_json(folder / "pseudo_labels.json")
         checksum, supervision = description["records_checksum"], description["supervision"]
+        if supervision not in SUPERVISIONS:
+            raise ValueError(supervision)
     except OSError:
         raise UserError(f"--labels={folder}: no pseudo_labels.json in it; run make_pseudo_labels first") from None
     except (ValueError, KeyError, TypeError):

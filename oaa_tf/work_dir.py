@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
+from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings
 
@@ -86,8 +87,8 @@ class WorkDir:
         if not path.exists():
             return None
         try:
-            return json.loads(path.read_text())
-        except ValueError:
+            return read_json(path)
+        except (OSError, ValueError):
             raise UserError(f"{path}: damaged; delete it and run the stage again") from None
 
     def _write(self, name: str, text: str) -> None:
@@ -105,14 +106,16 @@ class WorkDir:
         # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
         for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - inputs.keys() - {"work_dir"}):
             if before.get(name) != now.get(name):
+                old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
                 raise UserError(
-                    f"--work_dir={self.path} was begun with {before.get(name) or f'no --{name}'}, not"
-                    f" {now.get(name) or f'without --{name}'}: use the same settings to resume, or another --work_dir"
+                    f"--work_dir={self.path} was begun with {old[:200]}, not {new[:200]}: use the same settings to"
+                    " resume, or another --work_dir"
                 )
 
     def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        self._read(_INPUTS_FILE)
         try:
-            before = json.loads(self._read(_INPUTS_FILE))
+            before = read_json(self.path / _INPUTS_FILE)
         except ValueError:
             before = {}
         for name, checksum in inputs.items():
@@ -124,7 +127,7 @@ class WorkDir:
 
     def _read(self, name: str) -> str:
         try:
-            return (self.path / name).read_text()
+            return (self.path / name).read_text(encoding="utf-8", errors="replace")
         except OSError:
             raise UserError(
                 f"--work_dir={self.path} holds files, but no {name} of an earlier run: choose a new or empty folder"

@@ -36,9 +36,9 @@ def work(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("commands")
     voc, records = str(root / "voc"), str(root / "records/train.json")
     command("tools.make_demo_data", f"--output_dir={voc}", "--num_train=12", "--num_val=4", "--image_size=64")
-    for split in ("train", "val"):
+    for split, module in (("train", "tools.make_records"), ("val", "oaa_tf.make_records")):
         command(
-            "tools.make_records",
+            module,
             *(f"--voc_dir={voc}", f"--split={split}", f"--output_dir={root / 'records'}"),
             f"--saliency_dir={voc}/saliency",
         )
@@ -74,7 +74,11 @@ def work(tmp_path_factory) -> Path:
 def test_every_stage_says_what_it_ran_with(work):
     for stage in ("cls", "integral", "labels", "seg", "score"):
         metrics = json.loads((work / stage / "metrics.json").read_text())
-        assert {"split", "supervision", "settings", "versions", "records_checksum"} <= metrics.keys()
+        assert metrics["split"] == ("val" if stage == "score" else "train")
+        assert metrics["supervision"] in ("image labels", "image labels + saliency")
+        assert metrics["seed"] == 0 and len(metrics["records_checksum"]) == 64
+        assert metrics["settings"]["work_dir"] == str(work / stage)
+        assert {"python", "tensorflow", "keras"} <= metrics["versions"].keys()
         assert (work / stage / "flags.txt").read_text().startswith("--")
     for stage in ("cls", "integral", "seg"):
         assert list((work / stage / "tensorboard").glob("events*"))

@@ -19,6 +19,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.evaluate import EvaluateSettings, run
 from oaa_tf.launch import guarded
 from oaa_tf.metrics import confusion_matrix, iou_per_class
+from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.refinement.dense_crf import dense_crf
 
 CANVAS = 64
@@ -164,12 +165,62 @@ def test_masks_with_pixels_left_out(settings, records, masks):
 
 def test_pseudo_labels_say_their_supervision(settings, records, masks, tmp_path):
     folder, _ = masks
-    description = {"records_checksum": records.checksum, "supervision": "image labels + saliency", "seed": 4}
+    description = origin_of(records)
     (tmp_path / "pseudo_labels.json").write_text(json.dumps(description))
     metrics = run(settings(masks=str(folder)))
     assert metrics["supervision"] == "image labels + saliency" and metrics["seed"] == 4
-    (tmp_path / "pseudo_labels.json").write_text(json.dumps(description | {"records_checksum": "0"}))
-    assert run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))["supervision"] is None
+    with pytest.raises(UserError, match=r"--supervision=image labels: .* was made from image labels \+ saliency"):
+        run(settings(masks=str(folder), supervision="image labels"))
+
+
+def origin_of(records):
+    """What pseudo_labels.json says about the folder of masks beside it."""
+    known = {"records_checksum": records.checksum, "classes": CLASSES}
+    return known | {"supervision": "image labels + saliency", "seed": 4}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"records_checksum": "0"}, "masks were made from other records than .*train.json"),
+        ({"classes": ["cow", "dog", "cat"]}, "masks are of the classes cow, dog, cat .*train.json has cat, dog, cow"),
+        ({"supervision": "none"}, "pseudo_labels.json: damaged"),
+        ({"classes": None}, "pseudo_labels.json: damaged"),
+    ],
+)
+def test_masks_that_say_that_they_are_others_are_refused(settings, records, masks, tmp_path, changes, message):
+    (tmp_path / "pseudo_labels.json").write_text(json.dumps(origin_of(records) | changes))
+    with pytest.raises(UserError, match=message):
+        run(settings(masks=str(masks[0])))
+
+
+def test_predictions_of_an_evaluation_say_what_they_are_of(settings, records, masks, tmp_path):
+    folder = masks[0].rename(tmp_path / "predictions")
+    metrics = tmp_path / "metrics.json"
+    metrics.write_text(json.dumps(origin_of(records) | {"evaluated": "model"}))
+    assert run(settings(masks=str(folder)))["seed"] == 4
+    metrics.write_text(json.dumps(origin_of(records) | {"evaluated": "model", "classes": ["cat"]}))
+    with pytest.raises(UserError, match=r"predictions are of the classes cat \(metrics.json\)"):
+        run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))
+    # The work_dir of another stage, in which somebody has put a folder of this name.
+    metrics.write_text(json.dumps({"stage": "train_seg"}))
+    assert run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))["seed"] is None
+
+
+def test_labels_that_never_occur_are_named_and_not_in_the_mean(settings, records, tmp_path):
+    """Neither as 0 nor as 1: perfect predictions of two of three classes."""
+    (tmp_path / "masks").mkdir()
+    for position, image_id in enumerate(records.image_ids):
+        write_indexed(tmp_path / "masks" / f"{image_id}.png", records.record(position).mask)
+    metrics = run(settings(masks=str(tmp_path / "masks")))
+    assert metrics["mean_iou"] == 1 and metrics["num_labels_in_mean"] == 3 and metrics["absent"] == ["cow"]
+    assert metrics["iou_per_class"] == {"background": 1, "cat": 1, "dog": 1, "cow": None}
+    # A label that is predicted and never true is wrong, and counts.
+    mask = records.record(0).mask.copy()
+    mask[mask == 1] = 3
+    write_indexed(tmp_path / "masks" / "a.png", mask)
+    metrics = run(settings(masks=str(tmp_path / "masks"), work_dir=str(tmp_path / "again")))
+    assert metrics["iou_per_class"]["cow"] == 0 and metrics["absent"] == [] and metrics["mean_iou"] < 0.75
 
 
 def test_done_and_replaced(settings, records, masks, capsys):
@@ -265,6 +316,19 @@ def test_model(settings, records, model, tmp_path):
     # The written predictions have the same scores.
     masks = run(settings(masks=metrics["predictions"], require_complete=True, work_dir=str(tmp_path / "masks")))
     assert masks["iou_per_class"] == metrics["iou_per_class"]
+
+
+def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settings, tmp_path):
+    folder = save_model(tmp_path / "said")
+    content = {"supervision": "pixel masks", "seed": 6, "files": file_checksums(folder)}
+    (folder / ORIGIN_FILE).write_text(json.dumps(content))
+    metrics = run(settings(model=str(folder)))
+    assert metrics["supervision"] == "pixel masks" and metrics["seed"] == 6
+    with pytest.raises(UserError, match=r"--supervision=image labels: .* was made from pixel masks"):
+        run(settings(model=str(folder), supervision="image labels"))
+    (folder / CLASSES_FILE).write_text(json.dumps(["dog", "cat", "cow"]))
+    with pytest.raises(UserError, match=r"said: no SavedModel of oaa_tf.export \(.*classes.json has changed since"):
+        run(settings(model=str(folder)))
 
 
 def test_model_resumes_from_written_predictions(settings, records, model, tmp_path):

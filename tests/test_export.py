@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 from oaa_tf.errors import UserError
 from oaa_tf.export import ExportSettings, run
 from oaa_tf.models.inference import attention_functions, segmentation_functions
+from oaa_tf.models.segmenter import ORIGIN_FILE, file_checksums
 
 FUNCTIONS = {"attention": attention_functions, "segmentation": segmentation_functions}
 
@@ -55,6 +57,22 @@ def test_a_reloaded_model_gives_what_the_network_gives(task: str, stages, export
                 np.testing.assert_array_equal(result[key], value, err_msg=key)
             if name == "segment":
                 assert len(np.unique(result["mask"])) > 1
+
+
+def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: Path) -> None:
+    origin = json.loads((exported / "attention" / ORIGIN_FILE).read_text())
+    assert origin.pop("files") == file_checksums(exported / "attention")
+    # This stage is not finished.
+    assert origin == {"supervision": None, "seed": None, "records_checksum": None}
+    known = {"supervision": "image labels", "seed": 3, "records_checksum": "ab"}
+    folder = shutil.copytree(stages["attention"][0], tmp_path / "stage")
+    (folder / "metrics.json").write_text(json.dumps(known | {"loss": 0.5}))
+    run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
+    content = json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())
+    assert content == known | {"files": file_checksums(tmp_path / "model")}
+    (folder / "metrics.json").write_text("[")
+    with pytest.raises(UserError, match=r"metrics.json: damaged; delete it and run the stage again"):
+        run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
 
 
 def test_models_run_without_keras_and_alike(exported: Path, tmp_path: Path) -> None:

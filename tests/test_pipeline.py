@@ -37,7 +37,8 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert rows["segmentation"]["split"] == "val"
     assert rows["CAM"]["supervision"] == "image labels"
     assert rows["segmentation"]["supervision"] == "image labels + saliency"
-    assert all(0 <= row["mean_iou"] <= 1 for row in rows.values())
+    assert all(0 <= row["mean_iou"] <= 1 and row["absent"] == [] for row in rows.values())
+    assert metrics["records_checksums"].keys() == {"train", "val"}
     assert rows["segmentation"]["labelled_share"] == 1
     picture = cv2.imread(str(tmp_path / "work/pictures.png"))
     assert picture.shape[0] > 100
@@ -48,6 +49,17 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert pipeline.run(chosen)["rows"] == metrics["rows"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
     assert json.loads((tmp_path / "work/metrics.json").read_text())["rows"] == metrics["rows"]
+
+
+def test_the_table_says_which_labels_are_not_in_a_mean():
+    row = {"name": "CAM", "measurement": "maps", "split": "train", "supervision": "image labels", "mean_iou": 0.5}
+    maps = row | {"threshold": 0.3, "absent": ["cow", "sheep"]}
+    masks = row | {"labelled_share": 1.0, "absent": []}
+    nothing = row | {"labelled_share": 0.0, "absent": ["background"], "mean_iou": None}
+    lines = pipeline.table_text([maps, masks, nothing]).splitlines()
+    assert "50.0" in lines[1] and lines[1].endswith("threshold 0.30; without cow, sheep, which never occur")
+    assert lines[2].rstrip().endswith("100.0 % of the pixels")
+    assert "  -  " in lines[3]
 
 
 def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):

@@ -114,7 +114,7 @@ def read_irn_dictionaries(folder: str | os.PathLike, records: RecordSet, image_s
         content = read_npy_dictionary(path)
         for key in ("keys", "high_res"):
             if key not in content:
-                raise UserError(f"{path}: has no {key!r}, only {', '.join(content) or 'nothing'}")
+                raise UserError(f"{path}: has no {key!r}, only {', '.join(content)[:80] or 'nothing'}")
         keys, attention = content["keys"].ravel().tolist(), content["high_res"]
         if attention.ndim != 3 or len(attention) != len(keys) or attention.dtype.kind != "f":
             raise UserError(
@@ -124,7 +124,8 @@ def read_irn_dictionaries(folder: str | os.PathLike, records: RecordSet, image_s
         _check_size(path, attention, records, position)
         missing = [records.classes[c] for c in records.labels[position] if c not in keys]
         if missing:
-            raise UserError(f"{path}: no map for the label {missing[0]} of the image; keys are {keys}")
+            found = ", ".join(map(str, keys[:20]))
+            raise UserError(f"{path}: no map for the label {missing[0]} of the image; keys are {found}")
         chosen = attention[[keys.index(c) for c in records.labels[position]]].astype(np.float32)
         if not (chosen.min() >= 0 and chosen.max() <= 1):
             raise UserError(f"{path}: high_res ranges over [{chosen.min()}, {chosen.max()}], expected [0, 1]")

@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import io
-import json
 import os
 from pathlib import Path
 
@@ -11,9 +10,10 @@ import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.frame import STRIDE, Frame
+from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.metrics_file import write_json
+from oaa_tf.errors import UserError, first_line
+from oaa_tf.metrics_file import SUPERVISIONS, write_json
 
 MAPS_FILE = "maps.npy"
 INFO_FILE = "maps.json"
@@ -118,10 +118,11 @@ class AttentionMaps:
         folder = Path(folder)
         info_file, maps_file = folder / INFO_FILE, folder / MAPS_FILE
         try:
-            info = json.loads(info_file.read_text(encoding="utf-8"))
+            info = read_json(info_file)
             classes, made_from = tuple(info["classes"]), info["records_checksum"]
-            image_size, checksum = int(info["image_size"]), info["maps_checksum"]
+            image_size, checksum = info["image_size"], info["maps_checksum"]
             described = {name: info[name] for name in ("kind", "supervision", "fallback_slots", "seed")}
+            _check_description(image_size=image_size, classes=classes, **described)
         except OSError:
             raise UserError(
                 f"{folder}: no complete attention maps here ({INFO_FILE} is missing); give a folder that train_cls or "
@@ -140,9 +141,11 @@ class AttentionMaps:
                 f"{made_from[:12]} instead of {records.checksum[:12]}); give the records that they were made from"
             )
         try:
-            maps = np.load(maps_file, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{maps_file}: not readable ({error}); run the stage that wrote it again") from None
+            # Unlike `np.load`, it reads arrays only, no archives and no pickles.
+            maps = np.lib.format.open_memmap(maps_file, mode="r")
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            reason = first_line(error)
+            raise UserError(f"{maps_file}: not readable ({reason}); run the stage that wrote it again") from None
         expected = _expected_shape(records, image_size)
         if maps.shape != expected or maps.dtype != np.uint8:
             raise UserError(f"{maps_file}: {maps.dtype} {list(maps.shape)}, expected uint8 {list(expected)}")
@@ -198,6 +201,27 @@ def to_uint8(maps: np.ndarray) -> np.ndarray:
     if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
         raise ValueError(f"attention ranges over [{maps.min()}, {maps.max()}], expected [0, 1]")
     return np.rint(maps * 255).astype(np.uint8)
+
+
+def _check_description(
+    *, image_size: int, classes: tuple[str, ...], kind: str, supervision: str, fallback_slots: int, seed: int | None
+) -> None:
+    """Checks the types and ranges of what `maps.json` says and nothing else would contradict.
+
+    Raises:
+        ValueError: One is wrong.
+    """
+    is_right = (
+        all(isinstance(text, str) for text in (kind, *classes))
+        and supervision in SUPERVISIONS
+        and type(image_size) is type(fallback_slots) is int
+        and image_size >= STRIDE
+        and image_size % STRIDE == 0
+        and fallback_slots >= 0
+        and (seed is None or type(seed) is int)
+    )
+    if not is_right:
+        raise ValueError("a value is out of range")
 
 
 def _expected_shape(records: RecordSet, image_size: int) -> tuple[int, int, int]:

@@ -6,15 +6,17 @@ arrays and CPU tensors need is allowed.
 """
 
 import io
+import math
 import os
 import pickle
+import pickletools
 from collections import OrderedDict
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, first_line
 
 _STORAGE_DTYPES = {
     "DoubleStorage": np.float64,
@@ -50,14 +52,37 @@ def read_npy_dictionary(path: str | os.PathLike) -> dict[str, np.ndarray]:
             shape, _, dtype = read_header(file)
             if shape != () or dtype != np.dtype(object):
                 raise ValueError(f"it is an array of {dtype}")
-            content = _ArrayUnpickler(file).load().item()
-            if not isinstance(content, dict):
-                raise ValueError(f"it holds a {type(content).__name__}")
-            return {str(key): np.asarray(value) for key, value in content.items()}
+            pickled = file.read()
+        _check_memo(pickled)
+        content = _ArrayUnpickler(io.BytesIO(pickled)).load()
+        if not isinstance(content, np.ndarray) or content.shape != () or not isinstance(content.item(), dict):
+            held = content.item() if isinstance(content, np.ndarray) and content.size == 1 else content
+            raise ValueError(f"it holds a {type(held).__name__}")
+        return {str(key): _as_array(value) for key, value in content.item().items()}
     except OSError as error:
         raise UserError(f"{path}: {os.strerror(error.errno)}") from None
     except Exception as error:  # A damaged pickle raises almost anything.
-        raise UserError(f"{path}: not a dictionary of arrays as np.save writes it: {error}") from None
+        reason = first_line(error)
+        raise UserError(f"{path}: not a dictionary of arrays as np.save writes it: {reason}") from None
+
+
+def _check_memo(pickled: bytes) -> None:
+    """Refuses numbers of objects that no pickle of this length can have: Python makes room for as many.
+
+    Raises:
+        ValueError: There is one, or the pickle is cut or damaged.
+    """
+    for operation, argument, _ in pickletools.genops(pickled):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(pickled):
+            raise ValueError("its pickle is damaged")
+
+
+def _as_array(value: Any) -> np.ndarray:
+    """Arrays, numbers and lists of numbers as arrays; what is nested could unfold to any size."""
+    items = value if isinstance(value, list | tuple) else (value,)
+    if isinstance(value, np.ndarray) or all(isinstance(item, int | float | np.generic) for item in items):
+        return np.asarray(value)
+    raise ValueError(f"it holds a {type(value).__name__} of other things than numbers")
 
 
 class _ArrayUnpickler(pickle.Unpickler):
@@ -113,6 +138,8 @@ def _storage(data: bytes) -> np.ndarray:
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
+    if math.prod(size) > storage.size:
+        raise ValueError("a tensor is larger than its storage")
     indices = np.full(size, offset, np.int64)
     for axis, (length, step) in enumerate(zip(size, stride, strict=True)):
         indices += (np.arange(length) * step).reshape([-1 if other == axis else 1 for other in range(len(size))])

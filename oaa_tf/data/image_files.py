@@ -7,12 +7,13 @@ the pixels as they are stored.
 """
 
 import os
+import struct
 
 import cv2
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.palette_png import PNG_SIGNATURE, png_chunks, read_bytes
+from oaa_tf.data.palette_png import PNG_SIGNATURE, check_size, png_chunks, read_bytes
 from oaa_tf.errors import UserError
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
@@ -28,7 +29,7 @@ def read_image(path: str | os.PathLike) -> np.ndarray:
         uint8 `[height, width, 3]`, RGB.
 
     Raises:
-        UserError: The file is missing, damaged, or neither JPEG nor PNG.
+        UserError: The file is missing, damaged, neither JPEG nor PNG, or larger than `MAX_PIXELS`.
     """
     return _decode(read_bytes(path), os.fspath(path)).numpy()
 
@@ -75,12 +76,23 @@ def _decode(data: bytes, name: str) -> tf.Tensor:
     if data.startswith(_JPEG_START):
         if _JPEG_END not in data:
             raise UserError(f"{name}: truncated JPEG: it ends after {len(data)} bytes; replace the file")
+        read_size = _jpeg_size
     elif data.startswith(PNG_SIGNATURE):
-        png_chunks(data, name)
+        read_size = _png_size
     else:
         found = "an empty file" if not data else "something else"
         raise UserError(f"{name}: expected a JPEG or PNG, found {found}; replace the file or take it off the list")
     try:
+        check_size(*read_size(data, name), name)
         return decode_image(data)
     except tf.errors.OpError:
         raise UserError(f"{name}: truncated or damaged image: it cannot be decoded; replace the file") from None
+
+
+def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
+    height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
+    return width, height
+
+
+def _png_size(data: bytes, name: str) -> tuple[int, int]:
+    return struct.unpack(">II", png_chunks(data, name)[0][1][:8])

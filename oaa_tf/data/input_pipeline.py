@@ -5,7 +5,9 @@ and the view's random numbers are drawn from (seed, n). A run that resumes there
 whatever the parallelism.
 """
 
-from collections.abc import Callable
+import contextlib
+import re
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import tensorflow as tf
@@ -26,10 +28,26 @@ from oaa_tf.data.views import (
     view_valid_cells,
     whole_view,
 )
+from oaa_tf.errors import UserError
 
 Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 """Makes further features of a stage from an example, the int32 `[2]` size to which its image was resized, and the
 int32 `[2]` size of the canvas."""
+
+
+@contextlib.contextmanager
+def reading_errors() -> Iterator[None]:
+    """Where batches are drawn inside this block, a `UserError` of `RecordSet.read` stays one.
+
+    TensorFlow makes an error of its own of it, whose message is a traceback.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = re.search(rf"{UserError.__name__}: (.*)", error.message)
+        if match is None:
+            raise
+        raise UserError(match[1]) from None
 
 
 def training_batches(

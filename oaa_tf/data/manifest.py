@@ -2,12 +2,15 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import os
 from typing import Any, Self
 
 from oaa_tf.data.atomic import atomic_write
-from oaa_tf.errors import UserError
+from oaa_tf.data.json_file import read_json
+from oaa_tf.data.names import is_plain_name
+from oaa_tf.errors import UserError, quoted
 
 FORMAT = "oaa-tf records"
 VERSION = 1
@@ -105,11 +108,10 @@ class Manifest:
         """
         name = os.fspath(path)
         try:
-            with open(path, encoding="utf-8") as file:
-                content = json.load(file)
+            content = read_json(path, object)
         except OSError as error:
             raise UserError(f"{name}: cannot read the records' manifest: {error.strerror}; run make_records") from None
-        except (ValueError, RecursionError):
+        except ValueError:
             raise UserError(f"{name}: damaged manifest: not JSON; run make_records again") from None
         if not isinstance(content, dict) or content.get("format") != FORMAT:
             raise UserError(f"{name}: not a manifest of records; expected <split>.json as make_records writes it")
@@ -118,14 +120,48 @@ class Manifest:
             raise UserError(f"{name}: records of version {version!r}, expected {VERSION}; run make_records again")
         if content.pop("manifest_sha256", None) != _sha256(content):
             raise UserError(f"{name}: damaged or edited manifest: wrong checksum; run make_records again")
-        values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
-        values["classes"] = tuple(values["classes"])
-        values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
-        values["images"] = tuple(
-            ImageEntry(**{**image, "labels": tuple(image["labels"])}) for image in values["images"]
-        )
-        values["skipped"] = tuple(SkippedImage(**image) for image in values["skipped"])
-        return cls(**values)
+        try:
+            values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+            values["classes"] = tuple(values["classes"])
+            values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+            values["images"] = tuple(
+                ImageEntry(**{**image, "labels": tuple(image["labels"])}) for image in values["images"]
+            )
+            values["skipped"] = tuple(SkippedImage(**image) for image in values["skipped"])
+            manifest = cls(**values)
+            wrong = manifest._first_wrong_value()
+        except (KeyError, TypeError):
+            wrong = "its fields"
+        # A program other than make_records can give it the right checksum all the same.
+        if wrong:
+            raise UserError(f"{name}: not a manifest as make_records writes it: wrong {wrong}; run make_records again")
+        return manifest
+
+    def _first_wrong_value(self) -> str | None:
+        """What is wrong with the values, None if nothing is. They name files that are read and written.
+
+        Raises:
+            TypeError: A value has another type altogether.
+        """
+        names = (*self.classes, self.split, self.labels_from, self.inputs)
+        flags = (self.has_masks, self.has_saliency)
+        if not all(isinstance(name, str) for name in names) or not all(isinstance(flag, bool) for flag in flags):
+            return "types"
+        if not 0 < len(self.classes) < 255 or len(set(self.classes)) < len(self.classes):
+            return "classes"
+        for shard in self.shards:
+            if not (is_plain_name(shard.file) and shard.num_records > 0 and shard.num_bytes > 0):
+                return f"shard {quoted(str(shard.file))}"
+        if not self.images or len({image.id for image in self.images}) < len(self.images):
+            return "images: there are none, or one comes twice"
+        for image in self.images:
+            is_ascending = all(one < other for one, other in itertools.pairwise(image.labels))
+            is_known = image.labels and image.labels[0] >= 0 and image.labels[-1] < len(self.classes)
+            is_whole = all(type(number) is int for number in (*image.labels, image.height, image.width))
+            has_size = 0 < image.height < 2**31 and 0 < image.width < 2**31
+            if not (is_plain_name(image.id) and is_ascending and is_known and is_whole and has_size):
+                return f"image {quoted(str(image.id))}"
+        return None
 
 
 def _sha256(content: Any) -> str:

@@ -6,6 +6,7 @@ color type and the palette, so reading turns the file into a grey PNG in memory 
 
 import functools
 import os
+import stat
 import struct
 import zlib
 from pathlib import Path
@@ -17,6 +18,9 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+MAX_PIXELS = 1 << 27
+"""The largest image that is decoded (134 megapixels, 400 MB in RGB): a few kilobytes can claim or unfold to more."""
 
 _GREY, _PALETTE = 0, 3
 _COLOR_TYPES = {_GREY: "grey", 2: "RGB", _PALETTE: "palette", 4: "grey with alpha", 6: "RGBA"}
@@ -56,7 +60,8 @@ def read_indexed(source: str | os.PathLike | bytes) -> np.ndarray:
     name, data = ("PNG data", source) if isinstance(source, bytes) else (os.fspath(source), read_bytes(source))
     chunks = png_chunks(data, name)
     width, height, depth, color_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
-    if color_type not in (_GREY, _PALETTE) or depth > 8:
+    check_size(width, height, name)
+    if color_type not in (_GREY, _PALETTE) or depth not in (1, 2, 4, 8):
         found = f"{depth}-bit {_COLOR_TYPES.get(color_type, 'unknown')}"
         raise UserError(f"{name}: expected a palette PNG or an 8-bit grey PNG of class indices, found {found}")
     pixels = b"".join(body for kind, body in chunks if kind == b"IDAT")
@@ -122,16 +127,34 @@ def png_chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
     return chunks
 
 
+def check_size(width: int, height: int, name: str) -> None:
+    """Refuses images that are too large to decode, by their headers.
+
+    Raises:
+        UserError: There are more than `MAX_PIXELS`, or none; the message begins with `name`.
+    """
+    if not width or not height:
+        raise UserError(f"{name}: damaged image: {width}x{height} pixels; replace the file")
+    if width * height > MAX_PIXELS:
+        raise UserError(
+            f"{name}: {width}x{height} pixels, expected at most {MAX_PIXELS // 10**6} megapixels; make it smaller"
+        )
+
+
 def read_bytes(path: str | os.PathLike) -> bytes:
     """Reads an input file.
 
     Raises:
-        UserError: It is missing, a folder, or unreadable.
+        UserError: It is missing, no regular file, or unreadable.
     """
+    path = Path(path)
     try:
-        return Path(path).read_bytes()
+        # Others, such as named pipes, could keep a reader waiting forever.
+        if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
+            return path.read_bytes()
     except OSError as error:
-        raise UserError(f"{os.fspath(path)}: cannot read: {error.strerror}") from None
+        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+    raise UserError(f"{path}: cannot read: not a regular file")
 
 
 def _raw_size(width: int, height: int, depth: int, interlace: int) -> int:

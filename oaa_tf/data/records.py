@@ -14,6 +14,7 @@ import tensorflow as tf
 from oaa_tf.data import keys
 from oaa_tf.data.image_files import decode_image
 from oaa_tf.data.manifest import Manifest, Shard
+from oaa_tf.data.names import links_outside
 from oaa_tf.errors import UserError
 
 # A TFRecord is: uint64 length, uint32 checksum of the length, data, uint32 checksum of the data (little endian).
@@ -102,6 +103,8 @@ class RecordSet:
         try:
             for index, shard in enumerate(content.shards):
                 shard_path = path.parent / shard.file
+                if links_outside(shard_path, path.parent):
+                    raise UserError(f"{shard_path}: links to a file outside of the records' folder; copy the file")
                 try:
                     shards.append(os.open(shard_path, os.O_RDONLY | os.O_CLOEXEC))
                     places += [(index, *place) for place in _scan(shards[-1], shard, shard_path, verify)]
@@ -131,15 +134,18 @@ class RecordSet:
 
         Raises:
             IndexError: `position` is not in 0..len - 1.
-            UserError: The shard has become shorter since it was opened.
+            UserError: The shard cannot be read, or has become shorter since it was opened.
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position}: expected 0 to {len(self) - 1}")
         shard, offset, length = self._places[position].tolist()
-        # Other than seek and read, `pread` shares no file position between threads.
-        data = os.pread(self._shards[shard], length, offset)
+        shard_path = self.manifest_path.parent / self._shard_names[shard]
+        try:
+            # Other than seek and read, `pread` shares no file position between threads.
+            data = os.pread(self._shards[shard], length, offset)
+        except OSError as error:
+            raise UserError(f"{shard_path}: cannot read: {error.strerror}; check the disk") from None
         if len(data) != length:
-            shard_path = self.manifest_path.parent / self._shard_names[shard]
             raise UserError(f"{shard_path}: was cut while in use; run make_records again")
         return data
 

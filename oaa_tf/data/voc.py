@@ -20,8 +20,9 @@ import numpy as np
 
 from oaa_tf.data.image_files import SUFFIXES
 from oaa_tf.data.keys import IGNORE_LABEL
+from oaa_tf.data.names import is_plain_name, links_outside
 from oaa_tf.data.palette_png import read_bytes, read_indexed
-from oaa_tf.errors import UserError
+from oaa_tf.errors import UserError, quoted
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
@@ -29,13 +30,14 @@ VOC_CLASSES = (
 )
 
 _MAX_CLASSES = IGNORE_LABEL - 1
+_MAX_CLASS_LENGTH = 100
 
 
 class VocFolder:
     """The images, masks, saliency maps and labels of one folder, by image id.
 
     Class indices that come out count the kept classes. Files are looked up in listings of their folders, never opened
-    by a name that a list made up; an id cannot leave the folder.
+    by a name that a list made up; an id cannot leave the folder, nor can a link.
 
     Args:
         root: The folder.
@@ -66,6 +68,8 @@ class VocFolder:
             raise UserError(f"--classes={','.join(classes)}: a class is named twice")
         self.classes = tuple(classes) or self.all_classes
         self._new_index = {self.all_classes.index(name): index for index, name in enumerate(self.classes)}
+        if Path(mask_dir).is_absolute() or ".." in Path(mask_dir).parts:
+            raise UserError(f"--mask_dir={mask_dir}: expected the name of a folder inside {self.root}")
         self._images = _Listing(self.root / "JPEGImages", SUFFIXES, self.root)
         self.mask_folder = self.root / mask_dir if mask_dir else None
         has_masks = self.mask_folder is not None and self.mask_folder.is_dir()
@@ -91,10 +95,11 @@ class VocFolder:
         """
         path = self.split_file(split)
         first_line = {}
-        for number, words in _lines(path):
-            ids = [_image_id(word, f"{path}:{number}") for word in words]
+        for number, words in self._lines(path):
+            ids = [_image_id(word, f"{path}:{number}") for word in words[:3]]
             if len(ids) > 2 or len(set(ids)) > 1 or (len(ids) == 2 and "/" not in words[1]):
-                raise UserError(f"{path}:{number}: expected one id, or an image and its mask; found {' '.join(words)}")
+                found = quoted(" ".join(words[:9]))
+                raise UserError(f"{path}:{number}: expected one id, or an image and its mask; found {found}")
             if ids[0] in first_line:
                 raise UserError(f"{path}:{number}: duplicate id {ids[0]} (first in line {first_line[ids[0]]})")
             first_line[ids[0]] = number
@@ -145,14 +150,14 @@ class VocFolder:
         """
         path = self.split_file(split, "_cls")
         labels = {}
-        for number, (word, *indices) in _lines(path):
+        for number, (word, *indices) in self._lines(path):
             image_id = _image_id(word, f"{path}:{number}")
             if image_id in labels:
                 raise UserError(f"{path}:{number}: duplicate id {image_id}")
             for index in indices:
                 if not re.fullmatch("[0-9]{1,3}", index) or int(index) >= len(self.all_classes):
                     raise UserError(
-                        f"{path}:{number}: class {index} of {image_id} is out of range; "
+                        f"{path}:{number}: class {index[:20]} of {image_id} is out of range; "
                         f"expected 0 to {len(self.all_classes) - 1}"
                     )
             labels[image_id] = self._kept(int(index) for index in indices)
@@ -169,19 +174,20 @@ class VocFolder:
             UserError: The file is missing or no annotation, or names a class that is not in the folder's classes.
         """
         path = self.annotation_file(image_id)
-        text = read_bytes(path).decode("utf-8-sig", errors="replace")
+        text = self._read(path).decode("utf-8-sig", errors="replace")
         # Annotations need no document type; entities of one could grow without bound or name other files.
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise UserError(f"{path}: annotation with a DOCTYPE or ENTITY declaration: not accepted; remove it")
         try:
             objects = ElementTree.fromstring(text).findall("object")
-        except ElementTree.ParseError as error:
+        except (ElementTree.ParseError, ValueError) as error:
             raise UserError(f"{path}: not a VOC annotation: {error}") from None
         indices = []
         for element in objects:
             name = (element.findtext("name") or "").strip()
             if name not in self.all_classes:
-                raise UserError(f"{path}: unknown class {name!r}; expected one of {', '.join(self.all_classes)}")
+                expected = ", ".join(self.all_classes)
+                raise UserError(f"{path}: unknown class {quoted(name)}; expected one of {expected}")
             if not (skip_difficult and (element.findtext("difficult") or "").strip() == "1"):
                 indices.append(self.all_classes.index(name))
         return self._kept(indices)
@@ -191,18 +197,41 @@ class VocFolder:
 
     def _read_classes(self) -> tuple[str, ...]:
         path = self.root / "classes.txt"
-        if not path.exists():
+        # A link to nowhere is a list that is missing, not a folder without one.
+        if not os.path.lexists(path):
             return VOC_CLASSES
-        classes = tuple(line.strip() for line in _read_text(path).rstrip().split("\n"))
+        classes = tuple(line.strip() for line in self._read_text(path).rstrip().split("\n"))
         if not all(classes):
             raise UserError(f"{path}: expected one class name per line, found an empty line")
         if len(set(classes)) != len(classes):
             raise UserError(f"{path}: a class is named twice")
+        if wrong := [name for name in classes if not name.isprintable() or len(name) > _MAX_CLASS_LENGTH]:
+            raise UserError(
+                f"{path}: {quoted(wrong[0])} is no class name; expected at most {_MAX_CLASS_LENGTH} characters of text"
+            )
         if classes[0].lower() == "background":
             raise UserError(f"{path}: the first line must be the first object class: remove {classes[0]!r}")
         if len(classes) > _MAX_CLASSES:
             raise UserError(f"{path}: {len(classes)} classes; masks of 8 bits hold at most {_MAX_CLASSES}")
         return classes
+
+    def _lines(self, path: Path) -> list[tuple[int, list[str]]]:
+        """The words of each line that is not blank, with the line's number."""
+        if not path.is_file():
+            raise UserError(f"{path}: no such list; check --voc_dir and --split")
+        lines = enumerate(self._read_text(path).splitlines(), start=1)
+        return [(number, line.split()) for number, line in lines if line.strip()]
+
+    def _read_text(self, path: Path) -> str:
+        try:
+            return self._read(path).decode("utf-8-sig")
+        except UnicodeDecodeError:
+            raise UserError(f"{path}: expected a text file in UTF-8") from None
+
+    def _read(self, path: Path) -> bytes:
+        if links_outside(path, self.root):
+            raise UserError(f"{path}: links to a file outside of the data folder; copy the file")
+        return read_bytes(path)
 
 
 def labels_of_mask(mask: np.ndarray) -> tuple[int, ...]:
@@ -219,8 +248,6 @@ class _Listing:
             entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
         except OSError as error:
             raise UserError(f"{folder}: cannot read the folder: {error.strerror}") from None
-        # A folder that is itself a link is the user's own choice; a file that links elsewhere came with the data.
-        allowed = (root.resolve(), folder.resolve())
         self._files: dict[str, list[Path]] = {}
         self._outside = set()
         for entry in entries:
@@ -228,7 +255,7 @@ class _Listing:
             if path.suffix.lower() not in suffixes:
                 continue
             self._files.setdefault(path.stem, []).append(path)
-            if entry.is_symlink() and not any(path.resolve().is_relative_to(place) for place in allowed):
+            if entry.is_symlink() and links_outside(path, root):
                 self._outside.add(path)
         if not self._files and not may_be_empty:
             raise UserError(f"{folder}: empty folder; expected {', '.join(suffixes)} files")
@@ -244,28 +271,12 @@ class _Listing:
         return paths[0]
 
 
-def _lines(path: Path) -> list[tuple[int, list[str]]]:
-    """The words of each line that is not blank, with the line's number."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such list; check --voc_dir and --split")
-    lines = enumerate(_read_text(path).splitlines(), start=1)
-    return [(number, line.split()) for number, line in lines if line.strip()]
-
-
 def _image_id(word: str, where: str) -> str:
     """The image id in a word of a list: the word itself, or the stem of a path like `/JPEGImages/x.jpg`."""
     *folders, name = word.removeprefix("/").split("/")
     stem, suffix = os.path.splitext(name)
     if suffix.lower() in SUFFIXES:
         name = stem
-    # Ids become file names of results, on any system.
-    if len(folders) > 1 or ".." in folders or name in ("", ".", "..") or "\\" in name or not name.isprintable():
-        raise UserError(f"{where}: {word!r} is no image id; expected a plain file name or JPEGImages/<id>.jpg")
+    if len(folders) > 1 or ".." in folders or not is_plain_name(name):
+        raise UserError(f"{where}: {quoted(word)} is no image id; expected a plain file name or JPEGImages/<id>.jpg")
     return name
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UserError(f"{path}: expected a text file in UTF-8") from None

@@ -11,6 +11,8 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.json_file import read_json
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
@@ -19,6 +21,7 @@ from oaa_tf.models.largefov import largefov_network
 CHECKPOINT_FOLDER = "checkpoints"
 _FILE = "network.json"
 _TASKS = ("attention", "segmentation")
+_LARGEST = 1 << 16
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Keras' dtype policies by the precision in which layers compute."""
@@ -104,15 +107,26 @@ class NetworkDescription:
         """
         path = work_dir / _FILE
         try:
-            values = json.loads(path.read_text())
+            values = read_json(path)
             description = cls(**{**values, "classes": tuple(values["classes"])})
-            if description.task not in _TASKS or description.backbone not in BACKBONES:
+            if not description._is_possible():
                 raise ValueError(description)
             return description
         except FileNotFoundError:
             raise UserError(f"{path}: no such file; expected the work_dir of a training stage") from None
-        except (ValueError, KeyError, TypeError, AttributeError, NotADirectoryError):
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
+
+    def _is_possible(self) -> bool:
+        """Whether a network of this description can be built."""
+        sizes = (self.width, self.image_size)
+        return (
+            self.task in _TASKS
+            and self.backbone in BACKBONES
+            and all(isinstance(name, str) for name in self.classes)
+            and 0 < len(self.classes) < IGNORE_LABEL
+            and all(type(size) is int and 0 < size <= _LARGEST for size in sizes)
+        )
 
 
 @contextlib.contextmanager

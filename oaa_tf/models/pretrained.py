@@ -1,8 +1,13 @@
 """Weights from Keras' networks: the backbones', and those of VGG16's fully connected layers for fc6 and fc7."""
 
+import contextlib
 import os
+import tempfile
 import warnings
+from collections.abc import Iterator
+from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 
@@ -79,14 +84,32 @@ def subsampled_head(
     return fc6, fc7
 
 
+@contextlib.contextmanager
+def named_as_keras_expects(weights: str) -> Iterator[str]:
+    """The path of a weights file under a name that tells Keras its format, which is not always that of the file.
+
+    Keras 3 writes `.weights.h5` and reads it under no other name; its predecessors' `.h5` has the names of the layers
+    in an attribute.
+    """
+    if weights == "imagenet" or not h5py.is_hdf5(weights):
+        yield weights
+        return
+    with h5py.File(weights) as file:
+        suffix = ".h5" if "layer_names" in file.attrs or "model_weights" in file else ".weights.h5"
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"weights-of-keras{suffix}"
+        link.symlink_to(Path(weights).resolve())
+        yield str(link)
+
+
 def _reference_network(flag: str, name: str, weights: str, *, include_top: bool) -> keras.Model:
     """Keras' own network with its weights; it knows every layout of the files that Keras has published."""
     if weights != "imagenet" and not os.path.isfile(weights):
         raise UserError(f"{flag}: no such file; expected imagenet, none or the path of an h5 file")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), named_as_keras_expects(weights) as path:
             warnings.simplefilter("ignore")
-            return BACKBONES[name].reference(weights=weights, include_top=include_top)
+            return BACKBONES[name].reference(weights=path, include_top=include_top)
     except Exception as error:  # Keras raises a different type for every way in which a file can be wrong.
         top = "with" if include_top else "without"
         raise UserError(

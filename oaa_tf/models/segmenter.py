@@ -1,16 +1,22 @@
 """A segmentation SavedModel as a function."""
 
-import json
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.refinement.dense_crf import dense_crf
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""
+
+ORIGIN_FILE = Path("assets.extra") / "origin.json"
+"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), and the
+checksums of its other files ("files")."""
 
 
 class Segmenter:
@@ -18,6 +24,8 @@ class Segmenter:
 
     Attributes:
         classes: Names of the foreground classes.
+        supervision: What the model was trained with, or None if it does not say so.
+        seed: Seed of its training, or None.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:
@@ -28,18 +36,31 @@ class Segmenter:
             crf: Whether masks come from the model's probabilities through `dense_crf`.
 
         Raises:
-            UserError: It is no SavedModel of `oaa_tf.export`, or has another signature.
+            UserError: It is no SavedModel of `oaa_tf.export`, is damaged, or has another signature.
         """
         folder = Path(folder)
         self._folder = folder
         try:
-            self.classes = tuple(json.loads((folder / CLASSES_FILE).read_text()))
+            self.classes = tuple(read_json(folder / CLASSES_FILE, list))
+            if not self.classes or not all(isinstance(name, str) for name in self.classes):
+                raise ValueError(f"{CLASSES_FILE.name}: expected names")
+            self.supervision, self.seed = _checked_origin(folder)
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
             raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
         if "segment" not in self._model.signatures:
             found = ", ".join(self._model.signatures) or "none"
             raise UserError(f"--model={folder}: expected the signature segment (a model of train_seg), found {found}")
+        segment = self._model.signatures["segment"]
+        inputs = segment.structured_input_signature[1]
+        if (
+            inputs.keys() != {"images"}
+            or inputs["images"].dtype != tf.uint8
+            or "mask" not in segment.structured_outputs
+        ):
+            raise UserError(
+                f"--model={folder}: its signature segment is not from uint8 images to a mask; export it again"
+            )
         if crf and "probabilities" not in self._model.signatures:
             raise UserError(f"--crf: --model={folder} has no signature probabilities; export it again, or use --nocrf")
         self._crf = crf
@@ -52,7 +73,26 @@ class Segmenter:
 
         Returns:
             uint8 `[height, width]`: 0 background, c + 1 class c.
+
+        Raises:
+            UserError: The model fails, or gives something else.
         """
+        try:
+            mask = self._mask(image)
+        except tf.errors.OpError as error:
+            size = "x".join(map(str, image.shape[:2]))
+            raise UserError(
+                f"--model={self._folder}: fails on an image of {size} pixels: {first_line(error)}"
+            ) from None
+        expected, num_classes = image.shape[:2], len(self.classes)
+        if mask.dtype != np.uint8 or mask.shape != expected or mask.max() > num_classes:
+            raise UserError(
+                f"--model={self._folder}: a mask of {mask.dtype} {list(mask.shape)} with values up to {mask.max()},"
+                f" expected {list(expected)} and at most {num_classes}"
+            )
+        return mask
+
+    def _mask(self, image: np.ndarray) -> np.ndarray:
         images = tf.constant(image[np.newaxis])
         if not self._crf:
             return self._model.signatures["segment"](images=images)["mask"][0].numpy()
@@ -63,6 +103,32 @@ class Segmenter:
                 f"--model={self._folder}: probabilities {probabilities.shape.as_list()}, expected {list(expected)}"
             )
         return _refined_mask(probabilities, images[0]).numpy()
+
+
+def file_checksums(folder: Path) -> dict[str, str]:
+    """SHA-256 (hex) of all files of a SavedModel but its `ORIGIN_FILE`, by their paths inside it."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / ORIGIN_FILE)
+    return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
+
+
+def _checked_origin(folder: Path) -> tuple[str | None, int | None]:
+    """Supervision and seed, once it is clear that no file has changed; TensorFlow itself would not notice.
+
+    Raises:
+        ValueError: A file has changed.
+    """
+    if not (folder / ORIGIN_FILE).exists():
+        # Exported before there was such a file, or by another program.
+        return None, None
+    origin = read_json(folder / ORIGIN_FILE)
+    supervision, seed, expected = (origin.get(name) for name in ("supervision", "seed", "files"))
+    if not isinstance(expected, dict) or "saved_model.pb" not in expected or supervision not in (None, *SUPERVISIONS):
+        raise ValueError(f"{ORIGIN_FILE.name} is damaged")
+    found = file_checksums(folder)
+    for name, checksum in expected.items():
+        if found.get(name) != checksum:
+            raise ValueError(f"{name} has changed since; export it again")
+    return supervision, seed
 
 
 # Images of all sizes share one graph.

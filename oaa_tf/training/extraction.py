@@ -10,7 +10,7 @@ import tensorflow as tf
 from oaa_tf.attention.cam import READOUTS
 from oaa_tf.data import keys
 from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.input_pipeline import frame_batches
+from oaa_tf.data.input_pipeline import frame_batches, reading_errors
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import attention_to_frame
 from oaa_tf.progress import Progress
@@ -48,7 +48,7 @@ def extract_attention(
     views = list(itertools.product(scales, (False, True) if flip else (False,)))
     grid = image_size // STRIDE
     total = np.zeros((records.first_slots[-1], grid, grid), np.float32)
-    with Progress(len(records) * len(views), label) as progress:
+    with Progress(len(records) * len(views), label) as progress, reading_errors():
         for scale, mirrored in views:
             batches = frame_batches(records, image_size, batch_size=batch_size, scale=scale, mirrored=mirrored)
             attention_of_labels = _attention_function(network, readout, batches.element_spec)

@@ -12,6 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import reading_errors
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.trained_network import TrainedNetwork
@@ -111,6 +112,7 @@ def train(
         StopRequest() as stop,
         _logs(work_dir / "tensorboard"),
         Progress(total, label, done=first_step * settings.batch_size) as progress,
+        reading_errors(),
     ):
         if first_step == 0:
             tf.summary.text("flags", f"```\n{settings.as_flags()}```", step=0)

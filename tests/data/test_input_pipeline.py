@@ -1,6 +1,7 @@
 """Batches as a pure function of (records, seed, step)."""
 
 import dataclasses
+import os
 
 import numpy as np
 import pytest
@@ -10,9 +11,10 @@ from tiny_voc import LABELS, make_tiny_records
 from oaa_tf.data import keys
 from oaa_tf.data.canvases import choose_canvases
 from oaa_tf.data.frame import Frame
-from oaa_tf.data.input_pipeline import frame_batches, training_batches
+from oaa_tf.data.input_pipeline import frame_batches, reading_errors, training_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import MEAN_RGB, ViewOptions, attention_to_frame
+from oaa_tf.errors import UserError
 
 CANVAS = 48
 VIEWS = ViewOptions(CANVAS, min_scale=0.7, max_scale=1.4)
@@ -211,3 +213,17 @@ def test_only_chosen_images_are_shown(records: RecordSet) -> None:
     assert {int(sample[keys.EPOCH]) for sample in samples(found)} >= {0, 1, 2}
     everything = np.arange(len(records))
     assert_equal(batches(records, chosen=everything), batches(records))
+
+
+def test_a_shard_that_is_cut_while_in_use_is_named_in_one_line(tmp_path) -> None:
+    records = make_tiny_records(tmp_path)
+    os.truncate(tmp_path / "records/train-00000-of-00001.tfrecord", 100)
+    dataset = frame_batches(records, CANVAS, batch_size=1)
+    with pytest.raises(tf.errors.OpError, match="Traceback"):
+        list(dataset)
+    line = r"^\S*train-00000-of-00001.tfrecord: was cut while in use; run make_records again$"
+    with pytest.raises(UserError, match=line), reading_errors():
+        list(dataset)
+    # Errors of any other kind stay what they are.
+    with pytest.raises(tf.errors.InvalidArgumentError), reading_errors():
+        tf.debugging.assert_equal(tf.constant(1), 2)

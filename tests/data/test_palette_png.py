@@ -135,9 +135,10 @@ def test_missing_rows_behind_valid_checksums_are_found(interlaced, capfd):
 
 def test_forged_size_costs_no_memory():
     whole = make_png(np.ones((1, 1), np.uint8), 8, _GREY)
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 0, 0, 0, 0))
-    with pytest.raises(UserError, match=r"incomplete"):
-        read_indexed(whole[:8] + header + whole[33:])
+    for side, message in ((2**31 - 1, "expected at most 134 megapixels"), (11_000, "incomplete")):
+        header = chunk(b"IHDR", struct.pack(">IIBBBBB", side, side, 8, 0, 0, 0, 0))
+        with pytest.raises(UserError, match=message):
+            read_indexed(whole[:8] + header + whole[33:])
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,12 @@ import pytest
 from oaa_tf.errors import UserError
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import largefov_network
-from oaa_tf.models.pretrained import load_backbone_weights, load_head_weights, subsampled_head
+from oaa_tf.models.pretrained import (
+    load_backbone_weights,
+    load_head_weights,
+    named_as_keras_expects,
+    subsampled_head,
+)
 from oaa_tf.models.vgg import vgg16_backbone
 
 
@@ -65,13 +70,30 @@ def test_full_weights_of_the_right_shapes_are_taken(tmp_path: Path) -> None:
     path = tmp_path / "vgg.weights.h5"
     vgg.save_weights(path)
     backbone = vgg16_backbone()
-    load_backbone_weights(backbone, str(path))
+    # Keras itself would take the format of a file of this name for an older one.
+    (tmp_path / "VGG16.h5").symlink_to(path)
+    load_backbone_weights(backbone, str(tmp_path / "VGG16.h5"))
     for one, other in zip(backbone.get_weights(), vgg.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     with pytest.raises(UserError, match=r"vgg\.weights\.h5: cannot be read as ResNet-101 weights without top"):
         load_backbone_weights(BACKBONES["resnet101"].build(2), str(path))
     with pytest.raises(UserError, match=r"needs --width=64, the width of VGG16"):
         load_backbone_weights(vgg16_backbone(2), str(path))
+
+
+@pytest.mark.parametrize("name", ["net.weights.h5", "net.h5", "net"])
+@pytest.mark.parametrize("is_old", [False, True])
+def test_the_format_is_told_by_the_content(tmp_path: Path, name: str, is_old: bool) -> None:
+    network = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    written = tmp_path / ("old.h5" if is_old else "new.weights.h5")
+    (network.save if is_old else network.save_weights)(written)
+    written.rename(tmp_path / name)
+    other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
+    with named_as_keras_expects(str(tmp_path / name)) as path:
+        other.load_weights(path)
+    for one, another in zip(network.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, another)
+    assert not Path(path).exists()
 
 
 # --- fc6 and fc7 ---

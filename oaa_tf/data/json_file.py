@@ -1,0 +1,27 @@
+"""Reading JSON files that somebody may have damaged or edited."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        kind: What it must hold: `dict`, `list`, or `object` for anything.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is no JSON in UTF-8, or holds something else; the message begins with its name.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path.name}: holds a {type(content).__name__}, expected a {kind.__name__}")
+    return content

@@ -1,0 +1,34 @@
+"""Names that come with data, from lists and manifests: they must not lead out of the data's folder."""
+
+from pathlib import Path
+
+_MAX_BYTES = 200
+
+
+def is_plain_name(name: object) -> bool:
+    """Whether a value is the name of a file directly in a folder, on any system, and may become that of a result.
+
+    What is added to names (suffixes, those of temporary files) must fit into the 255 bytes that file systems allow.
+    """
+    return (
+        isinstance(name, str)
+        and name.isprintable()
+        and name not in ("", ".", "..")
+        and not any(separator in name for separator in "/\\")
+        and len(name.encode()) <= _MAX_BYTES
+    )
+
+
+def links_outside(path: Path, root: Path) -> bool:
+    """Whether a file is a link to somewhere outside of the data's folder.
+
+    A folder that is itself a link is the user's own choice; a file that links elsewhere came with the data.
+
+    Args:
+        path: The file; it need not exist.
+        root: The data's folder, in which `path` is.
+    """
+    if not path.is_symlink():
+        return False
+    target = path.resolve()
+    return not any(target.is_relative_to(place.resolve()) for place in (root, path.parent))
