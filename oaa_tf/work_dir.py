@@ -108,7 +108,7 @@ class WorkDir:
             if before.get(name) != now.get(name):
                 old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
                 raise UserError(
-                    f"--work_dir={self.path} was begun with {old[:200]}, not {new[:200]}: use the same settings to"
+                    f"--work_dir={self.path} was begun with {old[:120]}, not {new[:120]}: use the same settings to"
                     " resume, or another --work_dir"
                 )
 

@@ -31,8 +31,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         temporary.replace(path)
         sync(path.parent)
     except OSError as error:
-        # A full disk is found by `write`, which knows no name.
-        error.filename = error.filename or str(path)
+        if error.errno is not None:
+            # A full disk is found by `write`, which knows no name.
+            error.filename = error.filename or str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
