@@ -34,7 +34,7 @@ lint: $(DEV_STAMP)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find oaa_tf tools tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find oaa_tf tools tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO_STAMP): requirements.txt | $(VENV)/bin/pip
 	@echo "Installing requirements.txt into $(VENV): 2.5 GB on disk, some minutes ..."

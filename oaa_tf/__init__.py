@@ -1,7 +1,43 @@
-"""OAA-TF: weakly-supervised segmentation by online attention accumulation, in TensorFlow and Keras."""
+"""OAA-TF: weakly-supervised segmentation by online attention accumulation, in TensorFlow and Keras.
 
+The names of `__all__` are imported when they are first used, so that `import oaa_tf` takes no time.
+"""
+
+import importlib
 import os
 import sys
+
+_HOMES = {
+    "AttentionClassifier": "models.classifier",
+    "CumulativeAttention": "attention.table",
+    "DeepLabLargeFOV": "models.largefov",
+    "HybridLoss": "losses",
+    "IntegralAttentionModel": "models.integral",
+    "RecordSet": "data.records",
+    "Segmenter": "models.segmenter",
+    "ViewOptions": "data.views",
+    "class_activation_maps": "attention.cam",
+    "class_aware_network": "models.class_aware",
+    "class_scores": "attention.cam",
+    "largefov_network": "models.largefov",
+    "load_model": "models.keras_files",
+    "resnet101_backbone": "models.resnet",
+    "training_batches": "data.input_pipeline",
+    "vgg16_backbone": "models.vgg",
+}
+__all__ = list(_HOMES)
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def _import_tensorflow_quietly() -> None:
@@ -19,7 +55,9 @@ def _import_tensorflow_quietly() -> None:
         os.close(nowhere)
 
 
-# Only for commands (`python -m oaa_tf.x` and `python -m tools.x`), and only unless the user asks for the messages.
-if sys.argv[:1] == ["-m"] and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+# Only for commands (`python -m oaa_tf.x`, `python -m tools.x`, `oaa-x`), and only unless the user asks for the
+# messages.
+_is_command = sys.argv[:1] == ["-m"] or os.path.basename((sys.argv or [""])[0]).startswith("oaa-")
+if _is_command and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     _import_tensorflow_quietly()

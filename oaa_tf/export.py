@@ -1,30 +1,39 @@
-"""Exports the network of a training stage as a SavedModel.
+"""Exports the network of a training stage for use elsewhere.
 
     python -m oaa_tf.export --stage_dir=runs/seg --output_dir=runs/seg/saved_model
 
 The SavedModel takes uint8 RGB images of any size in batches of any size, has its preprocessing inside, and needs
 nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by the stage; see
-`oaa_tf.models.inference`. The class names are in `assets.extra/classes.json`, and what it was trained on, with
-checksums of its files, in `assets.extra/origin.json`.
+`oaa_tf.models.inference`. `serving_default` takes encoded JPEGs and PNGs, for servers. The class names are in
+`assets.extra/classes.json`, and what it was trained on, with checksums of its files, in `assets.extra/origin.json`.
+
+`--format` writes something else into the folder instead: `model.onnx` and `model.tflite` take and give the same as the
+signature; `model.keras` is the bare network, to go on from in Keras.
 """
 
 import dataclasses
+import functools
 import json
+import logging
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from oaa_tf.data.atomic import sync
 from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions
+from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.networks import load_network
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
+
+_OPSET = 18  # The newest that tf2onnx writes.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,37 +41,36 @@ class ExportSettings(Settings):
     """What to export, and where to."""
 
     stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint is taken.")
-    output_dir: str = setting(help="Folder of the SavedModel; it must not exist, or be a SavedModel of this command.")
+    output_dir: str = setting(help="Folder to write; it must not exist, or be an earlier export.")
     image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
+    format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
 
 
 def run(settings: ExportSettings) -> dict[str, Any]:
-    """Writes the SavedModel, whole or not at all.
+    """Writes the export, whole or not at all.
 
     Returns:
         The signature's name, the classes and the image size.
 
     Raises:
-        UserError: There is no checkpoint, or the output can't be written or is something else.
+        UserError: There is no checkpoint, a package is missing, or the output can't be written or is something else.
     """
+    write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
+    if settings.format == "onnx":
+        _import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir)
     trained_on = _trained_on(Path(settings.stage_dir) / METRICS_FILE)
     image_size = settings.image_size or description.image_size
     output = Path(settings.output_dir)
     if output.exists() and not (output / CLASSES_FILE).exists():
-        raise UserError(f"--output_dir={output}: exists and is no SavedModel of this command; choose another")
+        raise UserError(f"--output_dir={output}: exists and is no export of this command; choose another")
     make = {"attention": attention_functions, "segmentation": segmentation_functions}[description.task]
-    functions = make(network, image_size)
-    name, first = next(iter(functions.items()))
+    make = functools.partial(make, network, image_size)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        module = tf.Module()
-        # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
-        module.network_weights = [weight.value for weight in network.weights]
-        module.functions = functions
-        signatures = functions | {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: first}
-        tf.saved_model.save(module, str(temporary), signatures)
+        temporary.mkdir()
+        write[settings.format](temporary, network, make)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
         content = trained_on | {"files": file_checksums(temporary)}
@@ -76,8 +84,57 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         raise UserError(f"--output_dir={output}: cannot be written ({first_line(error)})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
+    name = next(iter(make()))
+    if settings.format == "keras":
+        print(f"export: {output}/model.keras is the network, from float32 images in [0, 255] to scores")
+    else:
+        print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
     return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+
+
+def _write_saved_model(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
+    functions = make()
+    signatures = functions | {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
+    tf.saved_model.save(_module(network, functions), str(folder), signatures)
+
+
+def _write_keras(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
+    network.save(folder / "model.keras")
+
+
+def _write_onnx(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
+    function = next(iter(make(portable=True).values()))
+    # It says on the log what it does, a line for every step.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    _import_tf2onnx().convert.from_function(
+        function, [IMAGES_SIGNATURE], opset=_OPSET, output_path=str(folder / "model.onnx")
+    )
+
+
+def _write_litert(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
+    name, function = next(iter(make(portable=True).items()))
+    # Without the weights in a module, the converter loses them.
+    saved_model = folder / "saved_model"
+    tf.saved_model.save(_module(network, {name: function}), str(saved_model), {name: function})
+    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
+    (folder / "model.tflite").write_bytes(converter.convert())
+    shutil.rmtree(saved_model)
+
+
+def _module(network: keras.Model, functions: dict[str, Callable]) -> tf.Module:
+    module = tf.Module()
+    # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
+    module.network_weights = [weight.value for weight in network.weights]
+    module.functions = functions
+    return module
+
+
+def _import_tf2onnx():
+    try:
+        import tf2onnx
+    except ImportError:
+        raise UserError('--format=onnx needs tf2onnx: pip install "oaa-tf[onnx]", or pip install tf2onnx') from None
+    return tf2onnx
 
 
 def _trained_on(metrics_file: Path) -> dict[str, Any]:
@@ -93,4 +150,4 @@ def _trained_on(metrics_file: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(ExportSettings, run, "export", "exports a trained network as a SavedModel")
+    launch(ExportSettings, run, "export", "exports a trained network as SavedModel, Keras file, ONNX or LiteRT")

@@ -5,6 +5,7 @@ in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in pa
 the mean over the batch.
 """
 
+import keras
 import tensorflow as tf
 
 from oaa_tf.data.keys import IGNORE_LABEL
@@ -28,13 +29,38 @@ def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.T
     with p > 0, plus the constraint loss -1/|N-| sum log(1 - q) over the cells N- with p = 0; summed over classes. An
     empty set contributes 0.
     """
+    return tf.reduce_mean(_hybrid_loss_of_images(logits, targets, valid))
+
+
+@keras.saving.register_keras_serializable(package="oaa_tf")
+class HybridLoss(keras.losses.Loss):
+    """The hybrid loss (Eq. 7-9) for Keras' `compile`: mean over images, which may have weights.
+
+        model = class_aware_network(vgg16_backbone(), num_classes=20)
+        model.compile("adam", loss=HybridLoss())
+        model.fit(images, attention)
+
+    `y_true` is the attention p in [0, 1], float32 `[batch, height, width, classes]`, or -1 in cells that do not count
+    (padding), for all classes; `y_pred` are the score maps F, logits of the same shape.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="hybrid_loss", **kwargs):
+        """Makes the loss, with the options of all Keras losses."""
+        super().__init__(name=name, reduction=reduction, **kwargs)
+
+    def call(self, y_true, y_pred):
+        """Returns the loss of every image, float32 `[batch]`."""
+        return _hybrid_loss_of_images(y_pred, y_true, tf.reduce_all(y_true >= 0, axis=-1))
+
+
+def _hybrid_loss_of_images(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     valid = valid[..., tf.newaxis]
     attended = valid & (targets > 0)
     unattended = valid & (targets <= 0)
     # -log q = softplus(-F) and -log(1 - q) = softplus(F).
     enhanced = _mean_over_cells(targets * tf.nn.softplus(-logits), attended)
     constraint = _mean_over_cells(tf.nn.softplus(logits), unattended)
-    return tf.reduce_mean(tf.reduce_sum(enhanced + constraint, axis=1))
+    return tf.reduce_sum(enhanced + constraint, axis=1)
 
 
 def multi_label_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:

@@ -2,11 +2,15 @@
 
     python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
 
-For every image it writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg`.
+For every image it writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg`;
+for all of them `shares.json`, the share of its pixels that each class has.
+
+    find photos -name "*.jpg" | python -m oaa_tf.predict --model=segment --images=- --output_dir=masks
 """
 
 import dataclasses
 import glob
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -21,6 +25,7 @@ from oaa_tf.data.image_files import read_image
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.metrics_file import write_json
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.progress import Progress
 from oaa_tf.visualization import overlay_mask
@@ -29,14 +34,20 @@ Result = TypeVar("Result")
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
 
+SHARES_FILE = "shares.json"
+
+_STDIN = "-"
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
     """What to segment, with what."""
 
     model: str = setting(help="SavedModel folder with the signature segment (from export).")
-    images: tuple[str, ...] = setting(help="Image files, folders or globs, separated by commas.")
-    output_dir: str = setting(help="Folder for masks and overlays.")
+    images: tuple[str, ...] = setting(
+        help="Image files, folders or globs, separated by commas; '-' reads them from stdin, one a line."
+    )
+    output_dir: str = setting(help="Folder for masks, overlays and shares.json.")
     max_side: int = setting(2000, help="Larger images are segmented at this size; masks keep the full size.", minimum=8)
     crf: bool = setting(False, help="Refine the model's probabilities with a fully connected CRF.")
     overlays: bool = setting(True, help="Write overlays too.")
@@ -46,7 +57,8 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     """Segments all images; those that can't be read are named at the end.
 
     Returns:
-        The number of images and the classes.
+        The content of `shares.json`: `classes`, the channels of a mask, background first; `images`, for each its
+        `file`, its `mask` and the `shares` of the channels that occur, by name; `skipped`, the reason by file.
 
     Raises:
         UserError: There is no image, two have the same name, the output would lie among the images, or some could not
@@ -63,21 +75,25 @@ def run(settings: PredictSettings) -> dict[str, Any]:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
-    unreadable = []
+    skipped: dict[str, str] = {}
+    channels = ["background", *segmenter.classes]
 
     def read(path: Path) -> tuple[Path, np.ndarray | None]:
         try:
             return path, read_image(path)
         except UserError as error:
-            unreadable.append(str(error))
+            skipped[str(path)] = str(error)
             return path, None
 
-    def write(path: Path, image: np.ndarray, mask: np.ndarray) -> None:
+    def write(path: Path, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
         write_indexed(output / f"{path.stem}.png", mask)
         if settings.overlays:
             overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
             with atomic_write(output / f"{path.stem}_overlay.jpg") as file:
                 file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
+        counts = np.bincount(mask.ravel(), minlength=len(channels))
+        shares = {name: round(int(n) / mask.size, 6) for name, n in zip(channels, counts, strict=True) if n}
+        return {"file": str(path), "mask": f"{path.stem}.png", "shares": shares}
 
     # While the network works on an image, the next ones are decoded and the last ones are written.
     with (
@@ -90,11 +106,15 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             for path, image in _ahead(readers, read, ((path,) for path in paths))
             if image is not None
         )
-        for _ in _ahead(writers, write, segmented):
+        images = []
+        for image in _ahead(writers, write, segmented):
+            images.append(image)
             progress.advance()
-    if unreadable:
-        raise UserError(f"{len(unreadable)} of {len(paths)} images were skipped: {'; '.join(unreadable)}")
-    return {"num_images": len(paths), "classes": list(segmenter.classes)}
+    result = {"classes": channels, "images": images, "skipped": skipped}
+    write_json(output / SHARES_FILE, result)
+    if skipped:
+        raise UserError(f"{len(skipped)} of {len(paths)} images were skipped: {'; '.join(skipped.values())}")
+    return result
 
 
 def _ahead(
@@ -111,20 +131,20 @@ def _ahead(
 
 
 def find_images(patterns: tuple[str, ...]) -> list[Path]:
-    """Files, the images in folders, and what globs match, each once, in alphabetical order.
+    """Files, the images in folders, and the files that globs match, each once, in alphabetical order.
 
     Raises:
         UserError: A pattern matches nothing, or two images would write the same mask.
     """
     found = set()
-    for pattern in patterns:
+    for pattern in _with_stdin(patterns):
         path = Path(pattern)
         if path.is_dir():
             matches = [child for child in path.iterdir() if child.suffix.lower() in _EXTENSIONS]
         elif path.exists():
             matches = [path]
         else:
-            matches = [Path(match) for match in glob.glob(pattern, recursive=True)]
+            matches = [Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir()]
         if not matches:
             raise UserError(f"--images={pattern}: no images there (expected {', '.join(_EXTENSIONS)})")
         found.update(matches)
@@ -134,6 +154,17 @@ def find_images(patterns: tuple[str, ...]) -> list[Path]:
             raise UserError(f"--images: {by_stem[path.stem]} and {path} would both write {path.stem}.png; rename one")
         by_stem[path.stem] = path
     return list(by_stem.values())
+
+
+def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:
+    for pattern in patterns:
+        if pattern != _STDIN:
+            yield pattern
+            continue
+        lines = [line.rstrip("\r\n") for line in sys.stdin]
+        if not any(lines):
+            raise UserError(f"--images={_STDIN}: nothing on stdin; expected image files, folders or globs, one a line")
+        yield from filter(None, lines)
 
 
 def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np.ndarray:

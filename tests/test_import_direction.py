@@ -22,6 +22,7 @@ LEVELS = (
     ("experiment",),
     ("pipeline",),
     ("tools",),
+    ("console",),
 )
 LEVEL = {part: level for level, parts in enumerate(LEVELS) for part in parts}
 

@@ -1,12 +1,19 @@
 """The losses against references in float64 numpy, and their gradients against central differences."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oaa_tf.losses import classification_loss, hybrid_loss, multi_label_cross_entropy, segmentation_loss
+from oaa_tf.losses import (
+    HybridLoss,
+    classification_loss,
+    hybrid_loss,
+    multi_label_cross_entropy,
+    segmentation_loss,
+)
 
 ATTENTION_LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
 
@@ -178,6 +185,31 @@ def test_hybrid_loss_weighs_both_sets_alike_whatever_their_sizes() -> None:
     assert float(multi_label_cross_entropy(logits, targets, valid)) != pytest.approx(
         float(multi_label_cross_entropy(*more, more_valid)), rel=1e-2
     )
+
+
+def test_hybrid_loss_as_a_keras_loss_ignores_marked_cells_and_weighs_images() -> None:
+    logits, targets, valid = example(4, batch=3)
+    marked = np.where(valid[..., np.newaxis], targets, -1).astype(np.float32)
+    assert (marked < 0).any() and (marked == 0).any() and (marked > 0).any()
+    loss = keras.losses.deserialize(keras.losses.serialize(HybridLoss()))
+    assert type(loss) is HybridLoss
+    assert float(loss(marked, logits)) == pytest.approx(float(hybrid_loss(logits, targets, valid)), rel=1e-6)
+    each = [float(hybrid_loss(logits[i : i + 1], targets[i : i + 1], valid[i : i + 1])) for i in range(3)]
+    np.testing.assert_allclose(HybridLoss(reduction="none")(marked, logits), each, rtol=1e-6)
+    weights = np.float32([1, 0, 2])
+    expected = np.dot(weights, each) / 3
+    assert float(loss(marked, logits, sample_weight=weights)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_hybrid_loss_in_compile_and_fit() -> None:
+    keras.utils.set_random_seed(0)
+    _, targets, valid = example(5, height=8, width=8)
+    marked = np.where(valid[..., np.newaxis], targets, -1)
+    model = keras.Sequential([keras.Input((8, 8, 2)), keras.layers.Conv2D(3, 3, padding="same")])
+    model.compile(keras.optimizers.Adam(0.05), loss=HybridLoss())
+    images = np.random.default_rng(0).normal(size=(2, 8, 8, 2))
+    losses = model.fit(images, marked, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.9 * losses[0]
 
 
 def test_gradient_of_classification_loss() -> None:

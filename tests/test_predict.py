@@ -1,5 +1,7 @@
 """Masks and overlays of image files."""
 
+import io
+import json
 import shutil
 from pathlib import Path
 
@@ -52,15 +54,24 @@ def predict(models: dict[str, str], images: Path | tuple[str, ...], output: Path
 
 def test_a_folder_of_images(models, photos: Path, tmp_path: Path) -> None:
     output = tmp_path / "new" / "masks"
-    assert predict(models, photos, output) == {"num_images": 4, "classes": list(MODEL_CLASSES)}
+    result = predict(models, photos, output)
+    assert result["classes"] == ["background", *MODEL_CLASSES] and result["skipped"] == {}
+    assert json.loads((output / "shares.json").read_text()) == result
     names = {"a", "b", "grey", "one"}
-    assert {path.name for path in output.iterdir()} == {f"{n}.png" for n in names} | {f"{n}_overlay.jpg" for n in names}
+    pictures = {f"{n}.png" for n in names} | {f"{n}_overlay.jpg" for n in names}
+    assert {path.name for path in output.iterdir()} == pictures | {"shares.json"}
+    by_file = {image["file"]: image for image in result["images"]}
     segmenter = Segmenter(models["segmentation"])
     seen = set()
     for path in photos.glob("*.[jpP]*"):
         image = read_image(path)
         mask = read_indexed(output / f"{path.stem}.png")
         np.testing.assert_array_equal(mask, segmenter(image))
+        assert by_file[str(path)]["mask"] == f"{path.stem}.png"
+        shares = by_file[str(path)]["shares"]
+        assert sum(shares.values()) == pytest.approx(1, abs=1e-5)
+        for channel, name in enumerate(result["classes"]):
+            assert shares.get(name, 0) == pytest.approx(np.mean(mask == channel), abs=1e-6)
         overlay = read_image(output / f"{path.stem}_overlay.jpg")
         assert overlay.shape == image.shape
         seen |= set(np.unique(mask))
@@ -85,7 +96,7 @@ def test_masks_refined_with_a_crf(models, photos: Path, tmp_path: Path) -> None:
 
 def test_without_overlays(models, photos: Path, tmp_path: Path) -> None:
     predict(models, photos / "a.jpg", tmp_path / "masks", overlays=False)
-    assert [path.name for path in (tmp_path / "masks").iterdir()] == ["a.png"]
+    assert sorted(path.name for path in (tmp_path / "masks").iterdir()) == ["a.png", "shares.json"]
 
 
 def test_large_images_are_segmented_small_and_masks_have_full_size(models, tmp_path: Path) -> None:
@@ -110,6 +121,10 @@ def test_images_that_cannot_be_read_are_named_and_the_others_done(models, photos
         predict(models, photos, tmp_path / "masks")
     assert "broken.jpg" in str(caught.value) and "empty.png" in str(caught.value)
     assert len(list((tmp_path / "masks").glob("*.png"))) == 4
+    result = json.loads((tmp_path / "masks/shares.json").read_text())
+    assert len(result["images"]) == 4
+    assert set(result["skipped"]) == {str(photos / "broken.jpg"), str(photos / "empty.png")}
+    assert "truncated JPEG" in result["skipped"][str(photos / "broken.jpg")]
 
 
 def test_files_folders_and_globs(photos: Path) -> None:
@@ -130,6 +145,24 @@ def test_files_folders_and_globs(photos: Path) -> None:
     deep.mkdir(parents=True)
     (photos / "a.jpg").rename(deep / "a.jpg")
     assert names(str(photos / "**" / "*.jpg")) == ["a.jpg"]
+    # Not the folder, which no image is in.
+    assert names(str(photos / "*e*")) == ["grey.PNG", "notes.txt", "one.jpeg"]
+
+
+def test_a_list_on_stdin(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def names(text: str) -> list[str]:
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+        return [path.name for path in find_images(("-",))]
+
+    (photos / "b.png").rename(photos / "b, and more.png")
+    assert names(f"{photos}/one.jpeg\n{photos}/b, and more.png\r\n\n{photos}/a*\n") == [
+        "a.jpg",
+        "b, and more.png",
+        "one.jpeg",
+    ]
+    for text, message in (("", "nothing on stdin"), ("\n", "nothing on stdin"), (f"{photos}/z.jpg\n", "no images")):
+        with pytest.raises(UserError, match=rf"--images=.*: {message}"):
+            names(text)
 
 
 def test_patterns_without_images_are_named(photos: Path) -> None:

@@ -13,7 +13,7 @@ def class_scores(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[batch, classes]`.
     """
-    weight = tf.cast(valid, score_maps.dtype)[..., tf.newaxis]
+    weight = tf.expand_dims(tf.cast(valid, score_maps.dtype), -1)
     return tf.math.divide_no_nan(tf.reduce_sum(score_maps * weight, axis=[1, 2]), tf.reduce_sum(weight, axis=[1, 2]))
 
 
@@ -29,7 +29,7 @@ def class_activation_maps(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     Returns:
         float32 `[batch, height, width, classes]` in [0, 1].
     """
-    positive = tf.where(valid[..., tf.newaxis], tf.nn.relu(score_maps), 0.0)
+    positive = tf.where(tf.expand_dims(valid, -1), tf.nn.relu(score_maps), 0.0)
     return positive / (tf.reduce_max(positive, axis=[1, 2], keepdims=True) + 1e-8)
 
 

@@ -1,7 +1,9 @@
 """The table of cumulative attention, kept up to date inside the training step (paper, Sec. 3.2)."""
 
 from collections.abc import Sequence
+from typing import Any, Self
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -10,6 +12,7 @@ FUSIONS = ("max", "average", "harmonic")
 _ROWS_PER_READ = 1024
 
 
+@keras.saving.register_keras_serializable(package="oaa_tf")
 class CumulativeAttention(tf.Module):
     """Cumulative attention maps, one row ("slot") per pair of image and target class.
 
@@ -60,6 +63,32 @@ class CumulativeAttention(tf.Module):
             # The mean is kept per cell, since a view that is a crop does not show every cell.
             self.total = tf.Variable(tf.zeros(shape), trainable=False, name="total") if keeps_mean else None
             self.count = tf.Variable(tf.zeros(shape), trainable=False, name="count") if keeps_mean else None
+
+    @classmethod
+    def for_labels(cls, labels: np.ndarray, grid: int, **options) -> Self:
+        """Makes an empty table for images whose labels are at hand.
+
+        Args:
+            labels: Multi-hot, `[num_images, classes]`, in the order of positions.
+            grid: Cells per side of the frame's grid.
+            **options: Those of the constructor.
+        """
+        num_labels = np.count_nonzero(np.asarray(labels) > 0, axis=1)
+        return cls(np.cumsum([0, *num_labels], dtype=np.int64), grid, **options)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns what an empty table of the same shape is made from."""
+        return {
+            "first_slots": self._first_slots.numpy().tolist(),
+            "grid": self.grid,
+            "fusions": list(self.fusions),
+            "dtype": self.maximum.dtype.name,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Makes an empty table from what `get_config` returned."""
+        return cls(np.array(config["first_slots"], np.int64), **{k: v for k, v in config.items() if k != "first_slots"})
 
     @property
     def num_bytes(self) -> int:
@@ -117,6 +146,12 @@ class CumulativeAttention(tf.Module):
                 self.total.scatter_add(tf.IndexedSlices(rows, slots))
                 counted = tf.reshape(tf.cast(shown, tf.float32), [-1, self.grid**2])
                 self.count.scatter_add(tf.IndexedSlices(counted, slots))
+
+    def slots_of(self, position: int) -> range:
+        """The slots of an image, one per label in ascending order of classes."""
+        if not 0 <= position < len(self._first_slots) - 1:
+            raise IndexError(f"position {position}: expected 0 to {len(self._first_slots) - 2}")
+        return range(int(self._first_slots[position]), int(self._first_slots[position + 1]))
 
     def read(self, fusion: str, slots: np.ndarray | Sequence[int]) -> np.ndarray:
         """Reads cumulative attention maps.

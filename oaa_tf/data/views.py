@@ -59,9 +59,10 @@ def frame_content(height: tf.Tensor, width: tf.Tensor, frame_size: int) -> tf.Te
     Returns:
         int32 `[2]`, height and width in pixels of the frame.
     """
-    size = tf.cast(tf.stack([height, width]), tf.int64)
+    # In int32: LiteRT has no division of int64, and no decoder here makes images so large that this overflows.
+    size = tf.stack([height, width])
     longest = tf.reduce_max(size)
-    return tf.cast(tf.maximum((2 * size * frame_size + longest) // (2 * longest), 1), tf.int32)
+    return tf.maximum((2 * size * frame_size + longest) // (2 * longest), 1)
 
 
 def random_view(
@@ -144,7 +145,7 @@ def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
     centers = (tf.range(grid, dtype=tf.float32) + 0.5) * STRIDE
     filled = tf.maximum(tf.cast(content, tf.float32), STRIDE / 2)
     rows, columns = (centers <= filled[:, axis, tf.newaxis] for axis in (0, 1))
-    return rows[:, :, tf.newaxis] & columns[:, tf.newaxis, :]
+    return tf.expand_dims(rows, 2) & tf.expand_dims(columns, 1)
 
 
 def view_valid_cells(content: tf.Tensor, view: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:

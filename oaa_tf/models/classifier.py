@@ -12,18 +12,29 @@ from oaa_tf.losses import classification_loss
 from oaa_tf.models.trained_network import TrainedNetwork
 
 
+@keras.saving.register_keras_serializable(package="oaa_tf")
 class AttentionClassifier(TrainedNetwork):
-    """A multi-label classifier over a class-aware network, with online attention accumulation.
-
-    Batches are dictionaries as `oaa_tf.data.input_pipeline.training_batches` makes them.
+    """A multi-label classifier over a network of score maps, with online attention accumulation.
 
         network = class_aware_network(vgg16_backbone(), num_classes=20)
         table = CumulativeAttention(records.first_slots, grid=38)
         model = AttentionClassifier(network, table)
-        model.compile(optimizer, jit_compile=False)
+        model.compile(optimizer)
         model.fit(batches)
 
-    The table belongs to the training, not to the network: export `model.network`.
+    Batches are dictionaries, of which `oaa_tf.data.input_pipeline.training_batches` makes complete ones. Three keys
+    are enough, with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
+
+    - `image`, `[batch, height, width, 3]`, whatever the network takes;
+    - `labels`, float32 `[batch, C]`, multi-hot;
+    - `position`, int64 `[batch]`, which image it is, from 0: the table's.
+
+    Then every image is shown whole and upright. `view`, `valid` and `frame_valid` (all or none) say how it is mirrored,
+    scaled, cropped and padded; score maps have stride 8 then. `epoch`, int64 `[batch]`, is what `fit` counts if
+    missing.
+
+    The table belongs to the training, not to the network: export `model.network`. Keras does not see it among the
+    weights, but `save`, `save_weights` and the callbacks that use them keep it.
     """
 
     def __init__(
@@ -38,7 +49,7 @@ class AttentionClassifier(TrainedNetwork):
         """Wraps a network.
 
         Args:
-            network: From images to score maps, see `oaa_tf.models.class_aware`.
+            network: From images to score maps, such as `oaa_tf.models.class_aware` makes.
             cumulative_attention: The table to keep up to date.
             gate: See `oaa_tf.attention.gates`.
             accumulate_from_epoch: Epochs (counted from 0) before this one accumulate nothing.
@@ -48,8 +59,9 @@ class AttentionClassifier(TrainedNetwork):
             raise ValueError(f"gate={gate!r}: expected one of {', '.join(GATES)}")
         self.gate = gate
         self.accumulate_from_epoch = accumulate_from_epoch
-        # In a tuple, Keras does not see the table: it would be saved with the model otherwise.
+        # In tuples, Keras does not see them: they would be weights of the model otherwise.
         self._untracked = (cumulative_attention,)
+        self._epoch_of_fit = (tf.Variable(0, trainable=False, dtype=tf.int64),)
         self.gated_share = keras.metrics.Mean(name="gated_share")
         self.exact_match = keras.metrics.Mean(name="exact_match")
 
@@ -58,24 +70,78 @@ class AttentionClassifier(TrainedNetwork):
         """The table."""
         return self._untracked[0]
 
-    def compute_loss_of(self, batch):
+    def get_config(self):
+        """Returns the configuration; that of the table does not hold what it has accumulated."""
+        return super().get_config() | {
+            "cumulative_attention": keras.saving.serialize_keras_object(self.cumulative_attention),
+            "gate": self.gate,
+            "accumulate_from_epoch": self.accumulate_from_epoch,
+        }
+
+    def save_own_variables(self, store):
+        """Saves the table beside the weights, which belong to the network and the metrics."""
+        for name, variable in self._table_variables.items():
+            store[name] = variable.numpy()
+
+    def load_own_variables(self, store):
+        """Loads the table.
+
+        Raises:
+            ValueError: The file has none, or one of another shape.
+        """
+        for name, variable in self._table_variables.items():
+            found = store[name].shape if name in store else None
+            if found != tuple(variable.shape):
+                raise ValueError(f"{name}: expected an array of shape {tuple(variable.shape)}, found {found}")
+            variable.assign(store[name])
+
+    @property
+    def _table_variables(self) -> dict[str, tf.Variable]:
+        table = self.cumulative_attention
+        return {f"cumulative_attention_{v.name.split(':')[0].split('/')[-1]}": v for v in table.variables}
+
+    def fit(self, *args, callbacks=None, **kwargs):
+        """As `keras.Model.fit`."""
+        counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._epoch_of_fit[0].assign(epoch))
+        return super().fit(*args, callbacks=[counter, *(callbacks or ())], **kwargs)
+
+    def compute_loss_of(self, batch, training=True):
         """The classification loss (Sec. 3.1), the mean over images."""
-        score_maps = self.network(batch[keys.IMAGE], training=True)
-        scores = class_scores(score_maps, batch[keys.VALID])
+        score_maps = self.network(batch[keys.IMAGE], training=training)
+        scores = class_scores(score_maps, _valid(batch, score_maps))
         loss = classification_loss(scores, batch[keys.LABELS])
         return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
 
     def observe(self, batch, outputs):
         """Accumulates the attention of the step's own forward pass."""
         score_maps, scores, loss = outputs
-        labels, valid = batch[keys.LABELS], batch[keys.VALID]
+        labels, valid = batch[keys.LABELS], _valid(batch, score_maps)
         gate = open_gate(self.gate, scores, labels)
-        attention, seen = attention_to_frame(
-            class_activation_maps(score_maps, valid), valid, batch[keys.FRAME_VALID], batch[keys.VIEW]
-        )
-        warm = batch[keys.EPOCH] >= self.accumulate_from_epoch
+        attention, seen = class_activation_maps(score_maps, valid), valid
+        if keys.VIEW in batch:
+            attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
+        grid = self.cumulative_attention.grid
+        if attention.shape[1] not in (grid, None) or attention.shape[2] not in (grid, None):
+            raise ValueError(
+                f"the table has a grid of {grid} x {grid} cells, but the network's score maps have"
+                f" {attention.shape[1]} x {attention.shape[2]}: make the table for those, of square images of one size"
+            )
+        epoch = batch[keys.EPOCH] if keys.EPOCH in batch else tf.fill(tf.shape(labels)[:1], self._epoch_of_fit[0])
+        warm = epoch >= self.accumulate_from_epoch
         self.cumulative_attention.update(
             batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
         )
+        self.measure(batch, outputs)
+
+    def measure(self, batch, outputs):
+        """Measures how much the gate lets through, and how many images have all labels right."""
+        _, scores, _ = outputs
+        labels = batch[keys.LABELS]
+        gate = open_gate(self.gate, scores, labels)
         self.gated_share.update_state(gate, sample_weight=labels)
         self.exact_match.update_state(tf.reduce_all((scores > 0) == (labels > 0), axis=1))
+
+
+def _valid(batch, score_maps: tf.Tensor) -> tf.Tensor:
+    """The cells that show the image, bool `[batch, rows, columns]`; all unless the batch says otherwise."""
+    return batch[keys.VALID] if keys.VALID in batch else tf.ones(tf.shape(score_maps)[:3], tf.bool)

@@ -1,16 +1,24 @@
-"""From uint8 images of any size to maps of the same size: what is exported, with all processing in the graph."""
+"""From uint8 images of any size to maps of the same size: what is exported, with all processing in the graph.
+
+With `portable`, the graph has only operations that ONNX and LiteRT have too. It computes the same, but for the order of
+floating-point sums.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
 
 import keras
 import tensorflow as tf
 
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.image_files import decode_image
 from oaa_tf.data.views import MEAN_RGB, frame_content, frame_valid_cells
 
 IMAGES_SIGNATURE = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
 
-def attention_functions(network: keras.Model, image_size: int):
+def attention_functions(network: keras.Model, image_size: int, *, portable: bool = False):
     """The signature of a class-aware network.
 
     Args:
@@ -25,7 +33,7 @@ def attention_functions(network: keras.Model, image_size: int):
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
-        score_maps, valid, content = _run(network, images, image_size)
+        score_maps, valid, content = _run(network, images, image_size, portable)
         maps = class_activation_maps(score_maps, valid)
         return {
             "attention": to_image(maps, content, tf.shape(images)[1:3]),
@@ -35,7 +43,7 @@ def attention_functions(network: keras.Model, image_size: int):
     return {"attention": attention}
 
 
-def segmentation_functions(network: keras.Model, image_size: int):
+def segmentation_functions(network: keras.Model, image_size: int, *, portable: bool = False):
     """The signatures of a segmentation network.
 
     Args:
@@ -50,15 +58,62 @@ def segmentation_functions(network: keras.Model, image_size: int):
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        logits, _, content = _run(network, images, image_size)
-        return {"mask": _first_of_the_greatest(_interpolated(logits, content, tf.shape(images)[1:3]))}
+        logits, _, content = _run(network, images, image_size, portable)
+        logits = _interpolated(logits, content, tf.shape(images)[1:3])
+        if portable:
+            return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
+        return {"mask": _first_of_the_greatest(logits)}
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def probabilities(images):
-        logits, _, content = _run(network, images, image_size)
+        logits, _, content = _run(network, images, image_size, portable)
         return {"probabilities": tf.nn.softmax(to_image(logits, content, tf.shape(images)[1:3]))}
 
     return {"segment": segment, "probabilities": probabilities}
+
+
+def serving_function(functions: Mapping[str, Callable]) -> Callable:
+    """The signature for servers: encoded images of any sizes in, small answers out.
+
+    Args:
+        functions: From `attention_functions` or `segmentation_functions`.
+
+    Returns:
+        A `tf.function` from `image_bytes`, string `[batch]`, each a JPEG or PNG, to a dictionary. Of a segmentation
+        network: `mask_bytes`, string `[batch]`, 8-bit grey PNGs of the images' sizes (0 background, c + 1 class c), and
+        `shares`, float32 `[batch, C + 1]`, the share of the pixels that each has. Of a class-aware network:
+        `attention_bytes`, string `[batch, C]`, 8-bit grey PNGs, value / 255 being the attention, and `scores`, float32
+        `[batch, C]`. TensorFlow Serving writes what ends in `_bytes` as base64.
+    """
+
+    def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        mask = functions["segment"](image)["mask"][0]
+        num_channels = functions["probabilities"].get_concrete_function().structured_outputs["probabilities"].shape[-1]
+        counts = tf.math.bincount(tf.cast(mask, tf.int32), minlength=num_channels, maxlength=num_channels)
+        return {
+            "mask_bytes": tf.io.encode_png(mask[..., tf.newaxis]),
+            "shares": tf.cast(counts, tf.float32) / tf.cast(tf.size(mask), tf.float32),
+        }
+
+    def attention(image: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = functions["attention"](image)
+        levels = tf.cast(tf.round(outputs["attention"][0] * 255.0), tf.uint8)
+        pictures = tf.transpose(levels, [2, 0, 1])[..., tf.newaxis]
+        return {
+            "attention_bytes": tf.map_fn(tf.io.encode_png, pictures, fn_output_signature=tf.string),
+            "scores": outputs["scores"][0],
+        }
+
+    if "segment" in functions:
+        answer, outputs = segment, {"mask_bytes": tf.string, "shares": tf.float32}
+    else:
+        answer, outputs = attention, {"attention_bytes": tf.string, "scores": tf.float32}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    def serve(image_bytes):
+        return tf.map_fn(lambda data: answer(decode_image(data)[tf.newaxis]), image_bytes, fn_output_signature=outputs)
+
+    return serve
 
 
 def to_image(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
@@ -100,16 +155,34 @@ def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
     return tf.cast(num_channels, tf.uint8) - tf.reduce_max(is_greatest * tf.cast(descending, tf.uint8), axis=1)
 
 
-def _run(network: keras.Model, images: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _run(
+    network: keras.Model, images: tf.Tensor, image_size: int, portable: bool
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Scores of the network, the valid cells of its grid, and the size of the resized images."""
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     content = frame_content(height, width, image_size)
-    resized = tf.image.resize(images, content, antialias=True)
-    # Up to the next multiple of the stride, with the color that is zero after preprocessing.
-    margin = -content % STRIDE
+    resized = (_resized if portable else functools.partial(tf.image.resize, antialias=True))(images, content)
+    # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not `-content % STRIDE`,
+    # which tf2onnx turns into a remainder below zero.
+    margin = (STRIDE - content % STRIDE) % STRIDE
     mean = tf.constant(MEAN_RGB)
     padded = tf.pad(resized - mean, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]) + mean
     scores = network(padded, training=False)
     longest = tf.reduce_max(tf.shape(scores)[1:3])
     valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
     return scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content
+
+
+def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """`tf.image.resize(images, size, antialias=True)` as products of matrices."""
+    weights = []
+    for axis in (0, 1):
+        num_in, num_out = (tf.cast(shape[axis], tf.float32) for shape in (tf.shape(images)[1:3], size))
+        reach = tf.maximum(num_in / num_out, 1.0)
+        centers = (tf.range(num_out) + 0.5) * (num_in / num_out)
+        distance = tf.abs(tf.expand_dims(centers, 1) - tf.expand_dims(tf.range(num_in) + 0.5, 0))
+        tent = tf.nn.relu(1.0 - distance / reach)
+        weights.append(tent / tf.reduce_sum(tent, axis=1, keepdims=True))
+    rows, columns = weights
+    planes = tf.transpose(tf.cast(images, tf.float32), [0, 3, 1, 2])
+    return tf.transpose(rows @ tf.linalg.matmul(planes, columns, transpose_b=True), [0, 2, 3, 1])

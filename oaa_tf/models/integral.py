@@ -11,6 +11,7 @@ from oaa_tf.models.trained_network import TrainedNetwork
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
 
 
+@keras.saving.register_keras_serializable(package="oaa_tf")
 class IntegralAttentionModel(TrainedNetwork):
     """Learns cumulative attention maps as soft labels, without pooling and classification loss.
 
@@ -18,7 +19,7 @@ class IntegralAttentionModel(TrainedNetwork):
     grid, float32 `[batch, grid, grid, classes]` in [0, 1], 0 for classes that are not in the image.
 
         model = IntegralAttentionModel(class_aware_network(vgg16_backbone(), num_classes=20))
-        model.compile(optimizer, jit_compile=False)
+        model.compile(optimizer)
         model.fit(batches)
     """
 
@@ -34,10 +35,14 @@ class IntegralAttentionModel(TrainedNetwork):
             raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
         self.attention_loss = attention_loss
 
-    def compute_loss_of(self, batch):
+    def get_config(self):
+        """Returns the configuration."""
+        return super().get_config() | {"attention_loss": self.attention_loss}
+
+    def compute_loss_of(self, batch, training=True):
         """The loss against the cumulative attention as the view shows it, the mean over images."""
         valid = batch[keys.VALID]
         targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])
-        score_maps = self.network(batch[keys.IMAGE], training=True)
+        score_maps = self.network(batch[keys.IMAGE], training=training)
         loss = LOSSES[self.attention_loss](score_maps, targets, valid)
         return loss, tf.cast(tf.shape(score_maps)[0], tf.float32), None

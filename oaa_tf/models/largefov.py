@@ -54,13 +54,14 @@ def largefov_network(
     return keras.Model(images, logits, name="deeplab_largefov")
 
 
+@keras.saving.register_keras_serializable(package="oaa_tf")
 class DeepLabLargeFOV(TrainedNetwork):
     """Trains a segmentation network on label maps with ignored pixels.
 
     `fit` takes batches with `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]` with 255 to ignore.
 
         model = DeepLabLargeFOV(largefov_network(vgg16_backbone(), num_classes=20))
-        model.compile(optimizer, jit_compile=False)
+        model.compile(optimizer)
         model.fit(batches)
     """
 
@@ -69,15 +70,15 @@ class DeepLabLargeFOV(TrainedNetwork):
         super().__init__(network, **kwargs)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
-    def compute_loss_of(self, batch):
+    def compute_loss_of(self, batch, training=True):
         """The segmentation loss, the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
-        logits = self.network(batch[keys.IMAGE], training=True)
+        logits = self.network(batch[keys.IMAGE], training=training)
         logits = tf.image.resize(logits, tf.shape(labels)[1:3])
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
         return segmentation_loss(logits, labels), num_labelled, logits
 
-    def observe(self, batch, outputs):
+    def measure(self, batch, outputs):
         """Measures the accuracy on labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         correct = tf.argmax(outputs, axis=-1, output_type=tf.int32) == labels

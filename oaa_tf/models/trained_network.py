@@ -1,7 +1,7 @@
 """The common part of the models that train a network."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -24,7 +24,11 @@ class TrainedNetwork(keras.Model):
     def __init__(self, network: keras.Model, *, accumulate_steps: int = 1, **kwargs) -> None:
         """Wraps a network."""
         super().__init__(**kwargs)
+        # Keras would take XLA on one GPU, which does not get along with the table on the host.
+        self.supports_jit = False
         self.network = network
+        # The network makes all weights; so a loaded model's optimizer is ready for its state too.
+        self.built = network.built
         self.accumulate_steps = accumulate_steps
         self.loss_mean = keras.metrics.Mean(name="loss")
 
@@ -32,17 +36,25 @@ class TrainedNetwork(keras.Model):
         """Returns the network's scores."""
         return self.network(images, training=training)
 
-    def compute_loss_of(self, batch: Batch) -> tuple[tf.Tensor, tf.Tensor, Any]:
-        """Runs the network in training mode.
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """Runs the network.
+
+        Args:
+            batch: Images and what the loss needs.
+            training: Whether the network is in training mode.
 
         Returns:
             The loss, a mean; its weight, the number of what it is the mean over (both float32 scalars); and anything
-            for `observe`.
+            for `observe` and `measure`.
         """
         raise NotImplementedError
 
     def observe(self, batch: Batch, outputs: Any) -> None:
-        """Takes what it wants, such as metrics, from the forward pass of `compute_loss_of`; nothing by default."""
+        """Takes what it wants from the forward pass of a training step; metrics, by default."""
+        self.measure(batch, outputs)
+
+    def measure(self, batch: Batch, outputs: Any) -> None:
+        """Updates metrics from a forward pass, in training or evaluation; none by default."""
         # AutoGraph cannot convert a function without a statement.
         return
 
@@ -55,6 +67,13 @@ class TrainedNetwork(keras.Model):
             share = self._share_of_all_replicas(weight)
             gradients = [tf.math.divide_no_nan(share, weight) * gradient for gradient in sums]
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables, strict=True))
+        return self.metric_results()
+
+    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
+        """Loss and metrics, for `evaluate` and the validation data of `fit`."""
+        loss, weight, outputs = self.compute_loss_of(batch, training=False)
+        self.loss_mean.update_state(loss, sample_weight=weight)
+        self.measure(batch, outputs)
         return self.metric_results()
 
     def _gradients(
@@ -102,3 +121,14 @@ class TrainedNetwork(keras.Model):
     def metric_results(self) -> dict[str, tf.Tensor]:
         """Every metric's value since the metrics were reset."""
         return {metric.name: metric.result() for metric in self.metrics}
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the configuration, that of the network included."""
+        network = keras.saving.serialize_keras_object(self.network)
+        return {"name": self.name, "network": network, "accumulate_steps": self.accumulate_steps}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Makes the model from what `get_config` returned."""
+        nested = {name: keras.saving.deserialize_keras_object(v) for name, v in config.items() if isinstance(v, dict)}
+        return cls(**(config | nested))

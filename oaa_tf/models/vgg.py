@@ -47,6 +47,7 @@ def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
     return (_RecomputedBlocks if recompute else keras.Model)(images, x, name="vgg16")
 
 
+@keras.saving.register_keras_serializable(package="oaa_tf")
 class _RecomputedBlocks(keras.Model):
     """A chain of layers that keeps no more than the outputs of its blocks for the backward pass."""
 

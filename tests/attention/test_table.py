@@ -318,3 +318,15 @@ def test_two_replicas_fill_the_same_table_as_one() -> None:
         [sys.executable, "-c", textwrap.dedent(script), folder], capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr[-3000:]
+
+
+def test_a_table_for_labels_knows_the_slots_of_images() -> None:
+    table = CumulativeAttention.for_labels(multi_hot(range(len(LABELS))), GRID, fusions=("average",), dtype="float32")
+    assert [list(table.slots_of(position)) for position in range(4)] == [[0], [1, 2], [3], [4, 5, 6]]
+    for position in (-1, 4):
+        with pytest.raises(IndexError, match=f"position {position}: expected 0 to 3"):
+            table.slots_of(position)
+    again = CumulativeAttention.from_config(table.get_config())
+    assert again.get_config() == table.get_config()
+    assert [v.shape for v in again.variables] == [v.shape for v in table.variables]
+    assert again.fusions == ("average",) and again.maximum.dtype == tf.float32

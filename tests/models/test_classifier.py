@@ -14,6 +14,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, attention_to_frame
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.models.keras_files import load_model
 from oaa_tf.models.vgg import vgg16_backbone
 
 CANVAS = 32
@@ -101,7 +102,7 @@ def test_a_step_with_a_loss_that_is_not_finite_leaves_the_table_alone(records: R
     assert not any(variable.numpy().any() for variable in model.cumulative_attention.variables)
 
 
-def test_the_table_is_no_part_of_model_files_and_exports(records: RecordSet, tmp_path) -> None:
+def test_the_table_is_no_part_of_weights_and_exports(records: RecordSet, tmp_path) -> None:
     model = make_model(records)
     (batch,) = batches(records, 1)
     model(batch[keys.IMAGE])
@@ -116,3 +117,105 @@ def test_the_table_is_no_part_of_model_files_and_exports(records: RecordSet, tmp
 def test_unknown_gate_is_named(records: RecordSet) -> None:
     with pytest.raises(ValueError, match="gate='best': expected one of paper, topk, none"):
         make_model(records, gate="best")
+
+
+# --- any network, and batches of one's own ---
+
+LABELS = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 1], [1, 1, 0]], np.float32)
+
+
+def plain_model(**options) -> AttentionClassifier:
+    """A network of stride 16 that is none of this package's, with normalisation and dropout."""
+    keras.utils.set_random_seed(0)
+    network = keras.Sequential(
+        [
+            keras.Input((32, 32, 3)),
+            keras.layers.Conv2D(4, 3, strides=4, padding="same", activation="relu"),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(4, 3, strides=4, padding="same", activation="relu"),
+            keras.layers.Dropout(0.2),
+            keras.layers.Conv2D(3, 1),
+        ]
+    )
+    model = AttentionClassifier(network, CumulativeAttention.for_labels(LABELS, grid=2), gate="none", **options)
+    model.compile(keras.optimizers.Adam(0.01))
+    return model
+
+
+def plain_batches(batch_size: int = 2) -> tf.data.Dataset:
+    images = np.random.default_rng(0).uniform(0, 1, (4, 32, 32, 3)).astype(np.float32)
+    examples = {keys.IMAGE: images, keys.LABELS: LABELS, keys.POSITION: np.arange(4)}
+    return tf.data.Dataset.from_tensor_slices(examples).shuffle(4, seed=0).batch(batch_size)
+
+
+def test_three_keys_are_enough_for_fit_with_callbacks_and_validation() -> None:
+    model = plain_model(accumulate_from_epoch=2)
+    seen = []
+    watch = keras.callbacks.LambdaCallback(on_epoch_end=lambda epoch, logs: seen.append((epoch, set(logs))))
+    model.fit(plain_batches(), epochs=5, validation_data=plain_batches(), callbacks=[watch], verbose=0)
+    names = {"loss", "gated_share", "exact_match"}
+    assert seen == [(epoch, names | {f"val_{name}" for name in names}) for epoch in range(5)]
+    # Epochs 0 and 1 only warm up, and validation accumulates nothing.
+    assert model.cumulative_attention.num_updates.numpy().tolist() == [3] * 6
+    model.fit(plain_batches(), initial_epoch=5, epochs=6, verbose=0)
+    assert model.cumulative_attention.num_updates.numpy().tolist() == [4] * 6
+    assert model.predict(np.zeros((1, 32, 32, 3)), verbose=0).shape == (1, 2, 2, 3)
+
+
+def test_whole_images_are_accumulated_cell_by_cell() -> None:
+    model = plain_model(accumulate_from_epoch=0)
+    expected = np.zeros((6, 2, 2), np.float32)
+    for batch in plain_batches():
+        model.network.layers[-2].rate = 0.0
+        weights = model.network.get_weights()
+        score_maps = model.network(batch[keys.IMAGE], training=True).numpy()
+        model.network.set_weights(weights)
+        model.train_step(batch)
+        positive = np.maximum(score_maps, 0)
+        attention = positive / (positive.max(axis=(1, 2), keepdims=True) + 1e-8)
+        for index, position in enumerate(batch[keys.POSITION].numpy()):
+            for slot, label in zip(
+                model.cumulative_attention.slots_of(position), np.flatnonzero(LABELS[position]), strict=True
+            ):
+                expected[slot] = attention[index, ..., label]
+    assert expected.max() == pytest.approx(1)
+    np.testing.assert_allclose(model.cumulative_attention.read("max", range(6)), expected, atol=0.6 / 255)
+
+
+def test_a_table_of_another_grid_is_refused() -> None:
+    model = plain_model()
+    model = AttentionClassifier(model.network, CumulativeAttention.for_labels(LABELS, grid=3))
+    model.compile("sgd")
+    with pytest.raises(
+        ValueError, match="the table has a grid of 3 x 3 cells, but the network's score maps have 2 x 2"
+    ):
+        model.fit(plain_batches(), verbose=0)
+
+
+def test_keras_files_keep_weights_settings_and_table(tmp_path) -> None:
+    model = plain_model(accumulate_from_epoch=0)
+    model.fit(plain_batches(), epochs=2, verbose=0)
+    model.save(tmp_path / "model.keras")
+    model.save_weights(tmp_path / "model.weights.h5")
+    loaded = load_model(tmp_path / "model.keras")
+    fresh = plain_model()
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    assert (loaded.gate, loaded.accumulate_from_epoch) == ("none", 0)
+    images = np.random.default_rng(1).uniform(0, 1, (1, 32, 32, 3)).astype(np.float32)
+    for other in (loaded, fresh):
+        np.testing.assert_array_equal(other(images), model(images))
+        for variable, expected in zip(
+            other.cumulative_attention.variables, model.cumulative_attention.variables, strict=True
+        ):
+            assert expected.numpy().any()
+            np.testing.assert_array_equal(variable, expected)
+    loaded.fit(plain_batches(), verbose=0)
+    assert loaded.cumulative_attention.num_updates.numpy().tolist() == [3] * 6
+
+
+def test_weights_with_another_table_are_refused(tmp_path) -> None:
+    model = plain_model()
+    model.save_weights(tmp_path / "model.weights.h5")
+    other = AttentionClassifier(model.network, CumulativeAttention.for_labels(LABELS[:2], grid=2))
+    with pytest.raises(ValueError, match="cumulative_attention_maximum"):
+        other.load_weights(tmp_path / "model.weights.h5")
