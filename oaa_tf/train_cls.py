@@ -114,19 +114,16 @@ def _write_maps(
     )
     never_passed = table.num_updates.numpy() == 0
     folder = work_dir.path / "attention"
-    AttentionMaps.save(folder / "cam", cam, records, kind="cam", image_size=settings.image_size)
+    made_from = {"image_size": settings.image_size, "seed": settings.seed}
+    AttentionMaps.save(folder / "cam", cam, records, kind="cam", **made_from)
     for fusion in settings.fusions:
         maps = table.read(fusion, range(table.num_slots))
         # Pairs that the gate never let through have the last epoch's attention (the authors' code).
         maps[never_passed] = cam[never_passed]
         name = "oaa" if fusion == settings.fusions[0] else f"oaa_{fusion}"
+        num_fallbacks = int(never_passed.sum())
         AttentionMaps.save(
-            folder / name,
-            maps,
-            records,
-            kind=f"oaa_{fusion}",
-            image_size=settings.image_size,
-            fallback_slots=int(never_passed.sum()),
+            folder / name, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from
         )
     return {
         "num_pairs": table.num_slots,

@@ -162,7 +162,7 @@ def test_a_full_disk_leaves_the_earlier_export(stages, tmp_path: Path, monkeypat
     run(settings)
 
     def save(module, folder: str, *arguments) -> None:
-        Path(folder).mkdir()
+        (Path(folder) / "half").write_text("")
         raise tf.errors.ResourceExhaustedError(None, None, "No space left on device\nand more")
 
     monkeypatch.setattr(tf.saved_model, "save", save)
