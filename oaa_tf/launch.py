@@ -35,6 +35,7 @@ STAGES = (
     "pipeline",
     "make_records",
     "make_demo_data",
+    "make_report",
     "benchmark",
     "ablation",
     "accumulation_study",

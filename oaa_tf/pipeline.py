@@ -1,4 +1,4 @@
-"""All stages in a row: from a VOC-layout folder, or the demo data, to masks, a table and SavedModels.
+"""All stages in a row: from a VOC-layout folder, or the demo data, to masks, a table, a report and SavedModels.
 
     python -m oaa_tf.pipeline --flagfile=flags/demo.flags --work_dir=runs/demo
 
@@ -12,6 +12,8 @@ from typing import Any
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.launch import launch, setting
+from oaa_tf.make_report import MakeReportSettings
+from oaa_tf.make_report import run as make_report
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
 from oaa_tf.training.pictures import fixed_positions
@@ -32,7 +34,7 @@ class PipelineSettings(ExperimentSettings):
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
-    """Runs what is not done yet, prints the summary table and writes `metrics.json` and `pictures.png`.
+    """Runs what is not done yet, prints the summary table and writes `metrics.json`, `pictures.png` and `report.html`.
 
     Returns:
         The content of `metrics.json`: a list of rows, each with its measurement, split and supervision, and the labels
@@ -95,6 +97,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         }
         write_json(root / METRICS_FILE, metrics)
         print(table_text(rows) if rows else "no masks to compare with: no table")
+        make_report(MakeReportSettings(work_dir=str(root)))
         print(f"{'pictures:':<17} {pictures}")
         for name, folder in models.items():
             print(f"{f'{name} model:':<17} {folder}")

@@ -5,8 +5,10 @@ python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --fl
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from oaa_tf.attention.gates import GATES
@@ -17,6 +19,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.training.extraction import extract_attention
+from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.pictures import AttentionPictures
@@ -44,7 +47,9 @@ class TrainClsSettings(AttentionTrainingSettings):
         maximum=1,
     )
     table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
-    num_pictures: int = setting(6, help="Training images shown in TensorBoard.", minimum=0, may_change=True)
+    num_pictures: int = setting(
+        6, help="Training images shown in TensorBoard and replayed in the report.", minimum=0, may_change=True
+    )
     num_measured: int = setting(
         100,
         help="Training images, if they have masks, on which maps are measured for TensorBoard.",
@@ -83,18 +88,29 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
     summaries = [AttentionPictures(records, settings.image_size, settings.num_pictures, read, name)]
     if records.has_masks:
         summaries.append(MapQuality(records, settings.image_size, settings.num_measured, read, name))
-    return run_training(
-        "train_cls",
-        "attention",
-        settings,
-        records,
-        lambda network: AttentionClassifier(
+
+    def make_model(network: keras.Model) -> AttentionClassifier:
+        # A summary that needs the network, which is there from here on.
+        work_dir = Path(settings.work_dir)
+        summaries.append(
+            AttentionHistory(
+                work_dir, records, settings.image_size, settings.num_pictures, network, table, settings.fusions[0]
+            )
+        )
+        return AttentionClassifier(
             network,
             table,
             gate=settings.gate,
             accumulate_from_epoch=settings.accumulate_from_epoch,
             accumulate_steps=settings.accumulate_steps,
-        ),
+        )
+
+    return run_training(
+        "train_cls",
+        "attention",
+        settings,
+        records,
+        make_model,
         supervision="image labels",
         hooks=Hooks(
             extra_state={"attention": table.variables},

@@ -13,9 +13,10 @@ from oaa_tf.launch import Settings
 
 METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
-_INPUTS_FILE = "inputs.json"
+HISTORY_FOLDER = "attention_history"
+INPUTS_FILE = "inputs.json"
 _LOCK_FILE = ".lock"
-_NO_RESULTS = (FLAGS_FILE, _INPUTS_FILE, "tensorboard")
+_NO_RESULTS = (FLAGS_FILE, INPUTS_FILE, HISTORY_FOLDER, "tensorboard")
 
 
 class WorkDir:
@@ -67,7 +68,7 @@ class WorkDir:
                 remove_temporary_files(path)
             work_dir._write(FLAGS_FILE, settings.as_flags())
             if inputs is not None:
-                work_dir._write(_INPUTS_FILE, json.dumps(dict(inputs), indent=1))
+                work_dir._write(INPUTS_FILE, json.dumps(dict(inputs), indent=1))
         except BaseException:
             lock.close()
             raise
@@ -113,9 +114,9 @@ class WorkDir:
                 )
 
     def _check_inputs(self, inputs: Mapping[str, str]) -> None:
-        self._read(_INPUTS_FILE)
+        self._read(INPUTS_FILE)
         try:
-            before = read_json(self.path / _INPUTS_FILE)
+            before = read_json(self.path / INPUTS_FILE)
         except ValueError:
             before = {}
         for name, checksum in inputs.items():

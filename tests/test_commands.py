@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from report_page import ReportPage
 
 from oaa_tf.data.palette_png import read_indexed
 
@@ -96,6 +97,15 @@ def test_a_mask_is_predicted_for_every_image(work):
     for image in images:
         assert read_indexed(work / "masks" / f"{image.stem}.png").max() <= 6
     assert len(list((work / "masks").glob("*_overlay.jpg"))) == len(images)
+
+
+def test_a_report_of_stages_that_were_run_one_by_one(work):
+    command("tools.make_report", f"--work_dir={work}", "--num_images=2")
+    report = ReportPage.read(work / "report.html")
+    # Only the segmentation has been evaluated.
+    assert "Summary" in report.text and "Not in this report" not in report.text
+    assert sorted(len(pictures) for pictures in report.articles.values()) == [3, 3, 7, 7]
+    assert len(report.data["replay"]) >= 6
 
 
 def test_a_finished_stage_says_so_and_does_nothing(work):

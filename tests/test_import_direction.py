@@ -15,9 +15,10 @@ LEVELS = (
     ("attention",),
     ("models",),
     ("training", "picture_grid"),
+    ("report",),
     (
         *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg"),
-        *("evaluate", "export", "predict"),
+        *("evaluate", "export", "predict", "make_report"),
     ),
     ("experiment",),
     ("pipeline",),

@@ -5,6 +5,7 @@ import shutil
 
 import cv2
 import pytest
+from report_page import ReportPage
 
 from oaa_tf import experiment, pipeline
 from oaa_tf.errors import UserError
@@ -42,6 +43,10 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert rows["segmentation"]["labelled_share"] == 1
     picture = cv2.imread(str(tmp_path / "work/pictures.png"))
     assert picture.shape[0] > 100
+    report = ReportPage.read(tmp_path / "work/report.html")
+    assert "Not in this report" not in report.text
+    assert len(report.articles["tiny_000"]) == 7
+    assert [len(pair["steps"]) for pair in report.data["replay"]] == [2] * len(report.data["replay"]) != []
     table = capsys.readouterr().out
     assert f"{100 * rows['CAM']['mean_iou']:.1f}" in table
 
@@ -70,6 +75,8 @@ def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):
     metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", *arguments))
     assert "--backbone=resnet101\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
     assert metrics["rows"] == []
+    report = ReportPage.read(tmp_path / "work/report.html")
+    assert "the training images have no masks" in report.text and len(report.articles["tiny_000"]) == 6
     assert (tmp_path / "work/saved_models/segment/saved_model.pb").exists()
     assert not (tmp_path / "work/train_integral_mce").exists()
 

@@ -7,7 +7,7 @@ whatever the parallelism.
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -98,7 +98,13 @@ def training_batches(
 
 
 def frame_batches(
-    records: RecordSet, canvas: int, *, batch_size: int, scale: float = 1.0, mirrored: bool = False
+    records: RecordSet,
+    canvas: int,
+    *,
+    batch_size: int,
+    scale: float = 1.0,
+    mirrored: bool = False,
+    chosen: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
     """Every image once, as its canonical frame or as one view of all of it; features as in `training_batches`.
 
@@ -110,6 +116,7 @@ def frame_batches(
         batch_size: Images per batch.
         scale: Size of the image in the view over its size in the frame.
         mirrored: Whether the view is mirrored.
+        chosen: Positions of the images; all if None. An image's canvas is the same either way.
     """
     options = ViewOptions(canvas)
     canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
@@ -121,8 +128,9 @@ def frame_batches(
         return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
 
     dataset = None
-    for shape in np.unique(canvases, axis=0):
-        positions = np.flatnonzero((canvases == shape).all(axis=1))
+    chosen = np.arange(len(records)) if chosen is None else np.unique(chosen)
+    for shape in np.unique(canvases[chosen], axis=0):
+        positions = chosen[(canvases[chosen] == shape).all(axis=1)]
         numbers = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
         batches = _batched(numbers, frame_example, batch_size, options.grid)
         dataset = dataset.concatenate(batches) if dataset else batches

@@ -56,8 +56,8 @@ class Hooks:
     Attributes:
         extra_state: Further variables to save and restore, by name.
         scalars: Called at each log entry; gives further numbers to log.
-        summaries: Each is called with the number of steps done, at the start and every `summaries_every` steps, inside
-            the summary writer's context.
+        summaries: Each is called with the number of steps done, at the start, every `summaries_every` steps and at the
+            end, inside the summary writer's context.
         summaries_every: Steps between them.
     """
 
@@ -129,7 +129,7 @@ def train(
                 scalars["learning_rate"] = float(model.optimizer.learning_rate.numpy())
                 for name, value in scalars.items():
                     tf.summary.scalar(name, value, step=step)
-            if step % hooks.summaries_every == 0:
+            if step % hooks.summaries_every == 0 or step == settings.num_steps:
                 hooks.write_summaries(step)
             if stop.received is not None or step % settings.checkpoint_every == 0 or step == settings.num_steps:
                 if not checkpoint.is_finite():

@@ -1,0 +1,78 @@
+"""One page that shows what a run has found out: `report.html`, a single file that needs no network.
+
+    python -m tools.make_report --work_dir=runs/demo
+
+It has the table, the curves, the IoU by class, a replay of the accumulation and rows of pictures. What a run does not
+have (yet) is left out, and the page says so.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, setting
+from oaa_tf.report.gallery import Gallery
+from oaa_tf.report.page import report_page
+from oaa_tf.report.replay import replay_data
+from oaa_tf.report.run_folder import RunFolder
+
+REPORT_FILE = "report.html"
+
+_CHOICES = ("random", "worst")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeReportSettings(Settings):
+    """Which run to report, and which of its images to show."""
+
+    work_dir: str = setting(help="Folder of the run: the pipeline's work_dir, or one with the stages' folders in it.")
+    output: str = setting("", help=f"The file to write; <work_dir>/{REPORT_FILE} if empty.")
+    num_images: int = setting(24, help="Images to show of each split.", minimum=0)
+    choose: str = setting(
+        "random",
+        help="Which images: random ones, or those with the worst pseudo label or prediction.",
+        choices=_CHOICES,
+    )
+    images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")
+    picture_size: int = setting(240, help="Longest side of the pictures in pixels.", minimum=32, maximum=2048)
+    seed: int = setting(0, help="Seed of the random choice.", minimum=0)
+
+
+def run(settings: MakeReportSettings) -> dict[str, Any]:
+    """Writes the page.
+
+    Returns:
+        The "file", the number of "images", and what is "missing", a sentence each.
+
+    Raises:
+        UserError: There is no run in the folder, an image is not there, a file is damaged, or the page can't be
+            written.
+    """
+    root = Path(settings.work_dir)
+    found = RunFolder.open(root)
+    gallery = Gallery(found, settings.picture_size)
+    rows = gallery.rows(settings.num_images, settings.images, settings.choose, settings.seed)
+    replay = replay_data(found)
+    missing = [*_missing_scores(found), *gallery.missing]
+    if not replay:
+        missing.append("Replay of the accumulation: train_cls has kept no history (--num_pictures=0, or no steps yet).")
+    page = report_page(found, rows, replay, missing)
+    output = Path(settings.output) if settings.output else root / REPORT_FILE
+    try:
+        with atomic_write(output) as file:
+            file.write(page.encode())
+    except OSError as error:
+        raise UserError(f"--output={output}: cannot be written ({error.strerror}); choose another file") from None
+    print(f"{'report:':<17} {output}")
+    return {"file": str(output), "images": len(rows), "missing": missing}
+
+
+def _missing_scores(found: RunFolder) -> list[str]:
+    records = found.train_records
+    if found.evaluations:
+        return []
+    if records is not None and not records.has_masks:
+        return ["Scores: the training images have no masks to compare with."]
+    return ["Scores: nothing has been evaluated yet (oaa_tf.evaluate, which the pipeline runs last)."]

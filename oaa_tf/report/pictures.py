@@ -1,0 +1,123 @@
+"""Small pictures for the page: photographs, attention and label maps as layers over them.
+
+VOC's palette has several greens and reds that one man in twelve cannot tell apart. Here classes have the colors of
+Okabe and Ito, then the same again with stripes and with dots, and every object carries its name.
+"""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from oaa_tf.data.keys import IGNORE_LABEL
+from oaa_tf.report.markup import data_uri
+
+COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+"""Okabe and Ito's colors without black."""
+
+PATTERNS = ("plain", "striped", "dotted")
+
+_MASK_OPACITY, _BACKGROUND_OPACITY = 0.72, 0.45
+_LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
+
+
+def class_color(label: int) -> tuple[str, str]:
+    """Color, as "#RRGGBB", and pattern of a class index."""
+    return COLORS[label % len(COLORS)], PATTERNS[label // len(COLORS) % len(PATTERNS)]
+
+
+def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
+    """Height and width of an image made as large as `side` allows, never larger than it is."""
+    scale = min(1.0, side / max(height, width))
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
+def photo(image: np.ndarray, side: int) -> str:
+    """A photograph as a data URI.
+
+    Args:
+        image: uint8 RGB `[height, width, 3]`.
+        side: Longest side of the picture in pixels.
+    """
+    size = thumbnail_size(*image.shape[:2], side)
+    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
+    return _webp(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 78])
+
+
+def heat(attention: np.ndarray) -> str:
+    """Attention as a layer, dark blue for 0 and yellow for 1, as a data URI.
+
+    Args:
+        attention: float `[height, width]` in [0, 1]; maps are smooth, and a few pixels do.
+    """
+    levels = np.rint(np.clip(attention, 0, 1) * 255).astype(np.uint8)
+    return _webp(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), [cv2.IMWRITE_WEBP_QUALITY, 80])
+
+
+def mask(labels: np.ndarray, side: int) -> str:
+    """A label map as a layer: classes in color with an outline, background darkened, ignored pixels hatched in white.
+
+    Args:
+        labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
+        side: Longest side of the picture in pixels.
+    """
+    size = thumbnail_size(*labels.shape, side)
+    labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
+    rows, columns = np.indices(labels.shape)
+    marks = {"plain": np.zeros(labels.shape, bool), "striped": (rows + columns) % 8 < 2}
+    marks["dotted"] = ((rows % 6) < 2) & ((columns % 6) < 2)
+    layer = np.zeros((*labels.shape, 4), np.uint8)
+    layer[labels == 0, 3] = round(255 * _BACKGROUND_OPACITY)
+    for label in np.unique(labels[(labels > 0) & (labels != IGNORE_LABEL)]):
+        color, pattern = class_color(int(label) - 1)
+        inside = labels == label
+        layer[inside] = (*_bgr(color), round(255 * _MASK_OPACITY))
+        layer[inside & marks[pattern]] = (20, 20, 20, 220)
+    ignored = labels == IGNORE_LABEL
+    layer[ignored] = (255, 255, 255, 90)
+    layer[ignored & ((rows - columns) % 7 < 2)] = (255, 255, 255, 230)
+    kernel = np.ones((3, 3), np.uint8)
+    edge = (cv2.dilate(labels, kernel) != labels) | (cv2.erode(labels, kernel) != labels)
+    layer[edge & (labels > 0) & ~ignored] = (255, 255, 255, 255)
+    return _webp(layer, _LOSSLESS)
+
+
+def name_places(labels: np.ndarray) -> list[tuple[int, float, float]]:
+    """Where to write the classes' names: the point of each class that is farthest from its edges.
+
+    Args:
+        labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
+
+    Returns:
+        Class index, and x and y as shares of width and height.
+    """
+    places = []
+    for label in np.unique(labels[(labels > 0) & (labels != IGNORE_LABEL)]):
+        # With a border, so that the image's edge counts as one.
+        inside = np.pad((labels == label).astype(np.uint8), 1)
+        y, x = np.unravel_index(np.argmax(cv2.distanceTransform(inside, cv2.DIST_L2, 3)), inside.shape)
+        places.append((int(label) - 1, float(x - 0.5) / labels.shape[1], float(y - 0.5) / labels.shape[0]))
+    return places
+
+
+def thresholded(attention: np.ndarray, classes: Sequence[int], threshold: float) -> np.ndarray:
+    """The label map that `oaa_tf.metrics.ThresholdSweep` scores.
+
+    Args:
+        attention: float32 `[k, height, width]` in [0, 1].
+        classes: The k class indices.
+        threshold: What attention has to exceed.
+
+    Returns:
+        uint8 `[height, width]`.
+    """
+    winners = np.uint8([label + 1 for label in classes])[np.argmax(attention, axis=0)]
+    return np.where(attention.max(axis=0) > threshold, winners, 0).astype(np.uint8)
+
+
+def _bgr(color: str) -> tuple[int, ...]:
+    return tuple(bytes.fromhex(color[1:]))[::-1]
+
+
+def _webp(picture: np.ndarray, options: list[int]) -> str:
+    return data_uri("webp", cv2.imencode(".webp", picture, options)[1].tobytes())

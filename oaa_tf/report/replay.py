@@ -1,0 +1,64 @@
+"""Data for the slider that replays the attention of a few training images beside its accumulation."""
+
+from typing import Any
+
+import numpy as np
+
+from oaa_tf.data.frame import Frame
+from oaa_tf.report import pictures
+from oaa_tf.report.run_folder import RunFolder
+from oaa_tf.training.history import read_history
+
+_MAX_STEPS = 40
+_HEAT_SIDE = 64
+_PHOTO_SIDE = 320
+
+
+def replay_data(run: RunFolder) -> list[dict[str, Any]]:
+    """What the page's script replays, an entry per image and class; empty if the run kept no history.
+
+    Returns:
+        For each: "image", "name" of the class, "photo", "width" and "height"; and lists, an item a step: "steps",
+        "epochs", "attention" and "cumulative" (data URIs), "scores", "updates", and "waiting", whether accumulation has
+        not begun.
+
+    Raises:
+        UserError: A snapshot is damaged.
+    """
+    stage, records = run.stages.get("train_cls"), run.train_records
+    if stage is None or records is None or not (history := read_history(stage.path)):
+        return []
+    image_size, batch_size = int(stage.flags["image_size"]), int(stage.flags["batch_size"])
+    first_epoch = int(stage.flags["accumulate_from_epoch"])
+    steps = list(history)
+    if len(steps) > _MAX_STEPS:
+        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, _MAX_STEPS).round().astype(int)]
+    entries = []
+    # The images of the last step: the number of pictures may have been changed on the way.
+    for slot in history[steps[-1]].slots.tolist():
+        position = int(np.searchsorted(records.first_slots, slot, side="right")) - 1
+        record = records.record(position)
+        frame = Frame(*record.image.shape[:2], image_size)
+        size = pictures.thumbnail_size(*record.image.shape[:2], _HEAT_SIDE)
+        entry: dict[str, Any] = {
+            "image": record.image_id,
+            "name": records.classes[records.labels[position][slot - records.first_slots[position]]],
+            "photo": pictures.photo(record.image, _PHOTO_SIDE),
+            "height": record.image.shape[0],
+            "width": record.image.shape[1],
+        }
+        entry |= {key: [] for key in ("steps", "epochs", "attention", "cumulative", "scores", "updates", "waiting")}
+        for step in steps:
+            snapshot = history[step]
+            for row in np.flatnonzero(snapshot.slots == slot):
+                epoch = step * batch_size / len(records)
+                entry["steps"].append(step)
+                entry["epochs"].append(round(epoch, 1))
+                entry["scores"].append(round(float(snapshot.scores[row]), 3))
+                entry["updates"].append(int(snapshot.num_updates[row]))
+                entry["waiting"].append(epoch <= first_epoch)
+                for key in ("attention", "cumulative"):
+                    grid = getattr(snapshot, key)[row] / np.float32(255)
+                    entry[key].append(pictures.heat(frame.to_image(grid, *size)))
+        entries.append(entry)
+    return entries

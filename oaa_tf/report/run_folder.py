@@ -1,0 +1,201 @@
+"""What there is in the folder of a run: stages, finished or not, the records they were made from, evaluations."""
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
+
+STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg")
+
+_MAPS = {
+    "cam": "CAM",
+    "oaa_max": "OAA max",
+    "oaa_average": "OAA average",
+    "oaa_harmonic": "OAA harmonic",
+    "oaa_plus_mce": "OAA+ MCE",
+    "oaa_plus_hybrid": "OAA+ hybrid",
+}
+_OTHERS = {"masks": "pseudo labels", "model": "segmentation"}
+_ORDER = (*_MAPS.values(), *_OTHERS.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class StageFolder:
+    """A stage's work_dir.
+
+    Attributes:
+        path: The folder.
+        name: The stage's name, for example "train_cls".
+        flags: Its settings as in `flags.txt`, by name; "--flip" and "--noflip" as "true" and "false".
+        metrics: The content of `metrics.json`; None if the stage has not finished.
+    """
+
+    path: Path
+    name: str
+    flags: dict[str, str]
+    metrics: dict[str, Any] | None
+
+    @classmethod
+    def open(cls, path: Path) -> Self | None:
+        """The stage in a folder; None if there is none.
+
+        Raises:
+            UserError: Its `metrics.json` is damaged.
+        """
+        if not (path / FLAGS_FILE).is_file():
+            return None
+        metrics = _read_json(path / METRICS_FILE)
+        name = (metrics or {}).get("stage")
+        if metrics is None:
+            # Until a stage has finished, its folder's name is all that tells which one it is.
+            name = next((stage for stage in STAGES if path.name.startswith(stage)), None)
+        return cls(path, name, _read_flags(path / FLAGS_FILE), metrics) if name else None
+
+    @property
+    def records_checksum(self) -> str | None:
+        """Checksum of the records that the stage reads."""
+        return (_read_json(self.path / INPUTS_FILE) or {}).get("records")
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """What `oaa_tf.evaluate` found out about maps, masks or a model.
+
+    Attributes:
+        name: For example "OAA max", "pseudo labels" or "segmentation".
+        path: Its folder.
+        metrics: The content of `metrics.json`.
+    """
+
+    name: str
+    path: Path
+    metrics: dict[str, Any]
+
+    @property
+    def scores(self) -> dict[str, Any]:
+        """What it found, "mean_iou" and "iou_per_class" among it; of maps, at the best threshold."""
+        return self.metrics.get("best", self.metrics)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """A run's folder, as the pipeline writes it or as somebody has run the stages below it.
+
+    Attributes:
+        root: The folder.
+        stages: The first stage of each name, `train_integral` before `train_integral_mce`.
+        evaluations: Those that have scores, attention maps first.
+        train_records: What the stages were trained on; None if it is not there any more.
+        val_records: What the segmentation was evaluated on; None without such an evaluation.
+    """
+
+    root: Path
+    stages: dict[str, StageFolder]
+    evaluations: tuple[Evaluation, ...]
+    train_records: RecordSet | None
+    val_records: RecordSet | None
+
+    @classmethod
+    def open(cls, root: Path) -> Self:
+        """Looks through a folder and the two levels below it.
+
+        Raises:
+            UserError: There is no stage in it, or a file is damaged.
+        """
+        found = [stage for folder in _folders(root) if (stage := StageFolder.open(folder))]
+        stages: dict[str, StageFolder] = {}
+        for stage in found:
+            stages.setdefault(stage.name, stage)
+        evaluated = [stage for stage in found if stage.name == "evaluate" and stage.metrics]
+        stages.pop("evaluate", None)
+        if not stages and not evaluated:
+            raise UserError(f"--work_dir={root}: no stage has been run in it; give the work_dir of the pipeline")
+        of_models = [stage for stage in evaluated if stage.metrics.get("evaluated") == "model"]
+        return cls(
+            root,
+            stages,
+            tuple(_named(evaluated)),
+            _records(root, [stages[name] for name in STAGES if name in stages]),
+            _records(root, of_models),
+        )
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The classes' names."""
+        if self.train_records is not None:
+            return tuple(self.train_records.classes)
+        folders = (*self.stages.values(), *self.evaluations)
+        return next((tuple(one.metrics["classes"]) for one in folders if one.metrics), ())
+
+    def evaluation(self, kind: str) -> Evaluation | None:
+        """The first evaluation of a kind of maps ("cam"), or of "masks" or a "model"."""
+        for one in self.evaluations:
+            if kind in (one.metrics.get("maps_kind"), one.metrics["evaluated"]):
+                return one
+        return None
+
+
+def _folders(root: Path) -> Iterator[Path]:
+    yield root
+    for child in sorted(root.glob("*/")):
+        yield child
+        yield from sorted(child.glob("*/"))
+
+
+def _named(stages: list[StageFolder]) -> list[Evaluation]:
+    found: dict[str, Evaluation] = {}
+    for stage in stages:
+        metrics = stage.metrics
+        if "iou_per_class" not in metrics.get("best", metrics):
+            continue  # A submission without ground truth.
+        kind = metrics.get("maps_kind", "")
+        name = _MAPS.get(kind, kind) or _OTHERS[metrics["evaluated"]]
+        if metrics.get("crf"):
+            name += " + CRF"
+        if name in found:
+            name = f"{name} ({stage.path.name})"
+        found[name] = Evaluation(name, stage.path, metrics)
+
+    def rank(one: Evaluation) -> tuple[int, str]:
+        return next((i for i, name in enumerate(_ORDER) if one.name.startswith(name)), len(_ORDER)), one.name
+
+    return sorted(found.values(), key=rank)
+
+
+def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
+    """The records that stages were made from, found by their checksum: folders are moved, and named from elsewhere."""
+    for stage in stages:
+        candidates = [*sorted(root.glob("records/*.json")), Path(stage.flags.get("records", ""))]
+        for path in candidates:
+            content = _read_json(path) if path.is_file() else None
+            if content and content.get("checksum") == stage.records_checksum is not None:
+                return RecordSet.open(path, verify=False)
+    return None
+
+
+def _read_flags(path: Path) -> dict[str, str]:
+    flags = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        name, equals, value = line.removeprefix("--").partition("=")
+        if equals:
+            flags[name] = value
+        else:
+            flags[name.removeprefix("no")] = str(not name.startswith("no")).lower()
+    return flags
+
+
+def _read_json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError(value)
+        return value
+    except OSError:
+        return None
+    except ValueError:
+        raise UserError(f"{path}: damaged; delete it and run the stage again") from None

@@ -1,0 +1,326 @@
+"""The report page of runs that are finished, unfinished, or have no masks, by parsing it and in a browser."""
+
+import fnmatch
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from report_page import ReportPage
+from tiny_model import MODEL_CLASSES, make_trained_stage
+from tiny_voc import CLASSES, LABELS, attention_from_masks, make_tiny_records
+
+from oaa_tf import evaluate, make_pseudo_labels, make_report
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.errors import UserError
+from oaa_tf.make_report import MakeReportSettings
+from oaa_tf.report.gallery import Picture, Row
+from oaa_tf.report.page import report_page
+from oaa_tf.report.run_folder import Evaluation, RunFolder
+from oaa_tf.training.history import Snapshot
+
+ROOT = Path(__file__).parents[1]
+HOSTILE = """</script><img src=x onerror=alert(1)>&amp;"'{{style}}"""
+
+
+def write_stage(folder: Path, name: str, checksum: str, flags: str = "", finished: bool = True) -> None:
+    """What a training stage leaves that the report reads, without training."""
+    folder.mkdir(exist_ok=True)
+    (folder / "flags.txt").write_text(flags)
+    (folder / "inputs.json").write_text(json.dumps({"records": checksum}))
+    if finished:
+        metrics = {
+            "stage": name,
+            "classes": CLASSES,
+            "seed": 3,
+            "versions": {"tensorflow": "2.21.0", "keras": "3.15.1"},
+        }
+        (folder / "metrics.json").write_text(json.dumps(metrics))
+    with tf.summary.create_file_writer(str(folder / "tensorboard")).as_default():
+        for step in (10, 20, 30):
+            tf.summary.scalar("loss", 3 / step, step=step)
+
+
+@pytest.fixture(scope="module")
+def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of all stages but the integral attention model, whose maps are perfect and whose networks know nothing."""
+    assert MODEL_CLASSES == CLASSES
+    root = tmp_path_factory.mktemp("report") / "my run"
+    root.mkdir()
+    records = make_tiny_records(root)
+    make_tiny_records(root, split="val", saliency=False)
+    train, val = (str(root / f"records/{split}.json") for split in ("train", "val"))
+    cls = root / "train_cls"
+    write_stage(
+        cls, "train_cls", records.checksum, "--image_size=48\n--batch_size=2\n--accumulate_from_epoch=1\n--noflip\n"
+    )
+    maps = attention_from_masks(records, 48)
+    for folder, kind in (("cam", "cam"), ("oaa", "oaa_max")):
+        AttentionMaps.save(cls / "attention" / folder, maps, records, kind=kind, image_size=48)
+    (cls / "attention_history").mkdir()
+    slots = np.arange(2)
+    for step in (0, 2, 10):
+        so_far = maps[:2] * (step > 0)
+        snapshot = Snapshot(slots, maps[:2], so_far, np.float32([0.25, 0.5]), np.int32([step, 0]))
+        snapshot.write(cls / f"attention_history/step-{step:06d}.npz")
+    make_pseudo_labels.run(
+        make_pseudo_labels.MakePseudoLabelsSettings(
+            records=train, maps=str(cls / "attention/oaa"), work_dir=str(root / "labels"), use_saliency=True
+        )
+    )
+    make_trained_stage(root / "train_seg", "segmentation")
+    write_stage(root / "train_seg", "train_seg", records.checksum)
+    for name, inputs in {
+        "cam": {"maps": str(cls / "attention/cam")},
+        "oaa": {"maps": str(cls / "attention/oaa")},
+        "labels": {"masks": str(root / "labels/SegmentationClass")},
+    }.items():
+        evaluate.run(evaluate.EvaluateSettings(records=train, work_dir=str(root / "evaluate" / name), **inputs))
+    # A model's evaluation, from its masks.
+    model = root / "evaluate/model"
+    found = evaluate.run(
+        evaluate.EvaluateSettings(records=val, masks=str(root / "voc/SegmentationClass"), work_dir=str(model))
+    )
+    (model / "metrics.json").write_text(json.dumps(found | {"evaluated": "model"}))
+    shutil.copytree(root / "voc/SegmentationClass", model / "predictions")
+    return root
+
+
+@pytest.fixture(scope="module")
+def page_file(run_folder: Path) -> Path:
+    found = make_report.run(MakeReportSettings(work_dir=str(run_folder), picture_size=64))
+    assert found["file"] == str(run_folder / "report.html")
+    assert found["images"] == 2 * len(LABELS)
+    assert found["missing"] == ["Integral (OAA+): train_integral has not been run."]
+    return run_folder / "report.html"
+
+
+@pytest.fixture(scope="module")
+def page(page_file: Path) -> ReportPage:
+    return ReportPage.read(page_file)
+
+
+def test_the_page_needs_nothing_else(page: ReportPage) -> None:
+    assert len(page.urls) > 20
+    assert all(url.startswith(("data:", "#")) or url == "var(--photo" or "${" in url for url in page.urls), page.urls
+    assert "http:" not in page.text and "https:" not in page.text
+
+
+def test_all_sections_are_there(page: ReportPage) -> None:
+    assert page.text.count("Not in this report") == 1
+    for part in ("my run", "Summary", "Curves", "IoU by class", "Accumulation, epoch by epoch", "Images", "Settings"):
+        assert part in page.text, part
+    assert "3 classes · 4 training images · 4 validation images · seed 3 · TensorFlow 2.21.0, Keras 3.15.1" in page.text
+    for part in ("Classifier: loss", "Segmentation network: loss", "mIoU at every threshold", "precision and recall"):
+        assert part in page.text, part
+    assert "--flip=false" in page.text
+
+
+def test_the_tables_say_what_the_evaluations_found(page: ReportPage, run_folder: Path) -> None:
+    metrics = json.loads((run_folder / "evaluate/oaa/metrics.json").read_text())
+    assert 0.5 < metrics["best"]["mean_iou"] < 1
+    assert f"best threshold, {metrics['best']['threshold']:.2f}" in page.text
+    assert page.text.count(f"{100 * metrics['best']['mean_iou']:.1f}") >= 2
+    assert f"{100 * metrics['best']['iou_per_class']['cat']:.1f}" in page.text
+    assert "segmentation100.0all pixelsval, 4 images" in page.text
+
+
+def test_a_row_per_image_with_all_pictures(page_file: Path, page: ReportPage) -> None:
+    assert set(page.articles) == set(LABELS)
+    # The images of val have the same names.
+    rows = re.findall(r"<article.*?</article>", page_file.read_text(), flags=re.DOTALL)
+    assert len(rows) == 8
+    titles = [re.findall(r"<figcaption><span>(.*?)</span>", row) for row in rows]
+    assert titles[0] == ["Image", "CAM", "Cumulative (OAA)", "Pseudo label", "Prediction", "Ground truth"]
+    assert titles[-1] == ["Image", "Prediction", "Ground truth"]
+    assert rows[-1].count("<b>100.0</b>") == 1  # The prediction of val is the truth.
+    assert "Ground truth of c: cat, dog" in page.articles["c"]
+
+
+def test_the_replay_has_every_step(page: ReportPage) -> None:
+    first, second = page.data["replay"]
+    assert (first["image"], first["name"], second["name"]) == ("a", "cat", "dog")
+    assert first["steps"] == [0, 2, 10] and first["epochs"] == [0, 1, 5]
+    assert first["waiting"] == [True, True, False]
+    assert first["updates"] == [0, 2, 10] and second["scores"] == [0.5] * 3
+    assert len(set(first["cumulative"])) == 2 and len(set(first["attention"])) == 1
+
+
+def test_images_can_be_chosen(run_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "chosen.html"
+    chosen = MakeReportSettings(work_dir=str(run_folder), images=("d",), output=str(output))
+    assert make_report.run(chosen)["images"] == 2
+    assert set(ReportPage.read(output).articles) == {"d"}
+    with pytest.raises(UserError, match="--images=nobody: no such image among those of"):
+        make_report.run(MakeReportSettings(work_dir=str(run_folder), images=("d", "nobody")))
+
+
+def test_the_worst_come_first(run_folder: Path, tmp_path: Path) -> None:
+    copied = tmp_path / "run"
+    shutil.copytree(run_folder, copied)
+    shutil.copy(copied / "voc/SegmentationClass/b.png", copied / "evaluate/model/predictions/b.png")
+    wrong = copied / "evaluate/model/predictions/c.png"
+    wrong.write_bytes(tf.io.encode_png(np.full((48, 48, 1), 3, np.uint8)).numpy())
+    make_report.run(MakeReportSettings(work_dir=str(copied), num_images=1, choose="worst"))
+    rows = re.findall(r"<article.*?</article>", (copied / "report.html").read_text(), flags=re.DOTALL)
+    assert len(rows) == 2 and ">c</h3>" in rows[1]
+
+
+def test_a_run_that_has_just_begun(run_folder: Path, tmp_path: Path) -> None:
+    root = tmp_path / "begun"
+    shutil.copytree(run_folder / "records", root / "records")
+    checksum = json.loads((root / "records/train.json").read_text())["checksum"]
+    write_stage(root / "train_cls", "train_cls", checksum, finished=False)
+    events = next((root / "train_cls/tensorboard").iterdir())
+    events.write_bytes(events.read_bytes()[:-7])  # The last record is half written.
+    missing = "\n".join(make_report.run(MakeReportSettings(work_dir=str(root), num_images=2))["missing"])
+    for expected in (
+        *(
+            "Scores: nothing has been evaluated",
+            "CAM: train_cls has not finished",
+            "Integral (OAA+): train_integral has",
+        ),
+        *(
+            "Pseudo label: make_pseudo_labels has",
+            "Prediction: train_seg has not been run",
+            "Replay of the accumulation",
+        ),
+    ):
+        assert expected in missing
+    page = ReportPage.read(root / "report.html")
+    assert all(sentence in page.text for sentence in missing.split("\n"))
+    assert "Classifier: loss" in page.text and len(page.articles) == 2
+    assert "Summary" not in page.text and page.data == {"replay": []}
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=rf"--work_dir={tmp_path}: no stage has been run in it"):
+        make_report.run(MakeReportSettings(work_dir=str(tmp_path)))
+    with pytest.raises(UserError, match=r"no stage has been run"):
+        make_report.run(MakeReportSettings(work_dir=str(tmp_path / "missing")))
+
+
+def test_a_page_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None:
+    output = tmp_path / "no folder/report.html"
+    with pytest.raises(UserError, match=rf"--output={output}: cannot be written"):
+        make_report.run(MakeReportSettings(work_dir=str(run_folder), num_images=0, output=str(output)))
+
+
+def hostile_page() -> str:
+    """A page with the worst names that data could have."""
+    scores = {"mean_iou": 0.5, "iou_per_class": {"background": 0.5, HOSTILE: None}, "labelled_share": 1.0}
+    metrics = {"evaluated": "masks", "classes": [HOSTILE], "split": HOSTILE, "num_images": 1, "supervision": None}
+    run = RunFolder(Path(HOSTILE), {}, (Evaluation(HOSTILE, Path("x"), metrics | scores),), None, None)
+    shown = Picture("Prediction", "data:,", names=[(0, 0.5, 0.5)], classes=[0], iou=float("nan"))
+    row = Row(HOSTILE, HOSTILE, (0,), (30, 40), "data:,", (Picture("Image"), shown))
+    replay = [{"image": HOSTILE, "name": HOSTILE}]
+    return report_page(run, [row], replay, [HOSTILE])
+
+
+def test_names_are_escaped() -> None:
+    page = ReportPage(hostile_page())
+    assert page.tags.count("img") == 3  # The layer, and the two of the replay.
+    assert page.data["replay"] == [{"image": HOSTILE, "name": HOSTILE}]
+    assert page.text.count(HOSTILE) >= 8
+    assert page.articles == {HOSTILE: [f"Photograph {HOSTILE}", f"Prediction of {HOSTILE}: {HOSTILE}"]}
+
+
+def test_the_template_is_in_the_wheel() -> None:
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
+        "oaa_tf.report"
+    ]
+    files = [
+        path for path in (ROOT / "oaa_tf/report").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
+    ]
+    assert len(files) == 5
+    for path in files:
+        name = path.relative_to(ROOT / "oaa_tf/report").as_posix()
+        assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name
+
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+# Runs behind the page's own script and leaves what it finds in the document, which the browser prints.
+DRIVER = """
+const result = { errors: window.errors };
+const form = document.getElementById("controls");
+const visible = () => [...document.querySelectorAll("article")].filter((one) => !one.hidden)
+  .map((one) => one.querySelector("h3").textContent + "/" + one.dataset.split);
+const set = (name, value) => {
+  form.elements[name].value = value;
+  form.dispatchEvent(new Event("change"));
+};
+const press = (key, target = document.activeElement) =>
+  target.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+result.all = visible();
+set("class", "0"); result.cats = visible(); set("class", "");
+set("split", "val"); result.val = visible(); set("split", "");
+set("order", "Prediction"); result.worst = visible();
+result.ious = [...document.querySelectorAll("article")].map((one) => JSON.parse(one.dataset.ious).Prediction);
+set("order", "");
+press("j", document.body); press("j"); press("k");
+result.focused = document.activeElement.querySelector("h3").textContent;
+press("Enter");
+result.enlarged = document.getElementById("enlarged").open;
+document.getElementById("enlarged").close();
+const slider = document.querySelector(".transport input");
+result.last = document.querySelector(".moment").textContent;
+const end = document.querySelector("[data-panel=cumulative] img").src;
+slider.value = 0; slider.dispatchEvent(new Event("input"));
+result.first = document.querySelector(".moment").textContent;
+result.changed = end !== document.querySelector("[data-panel=cumulative] img").src;
+const chart = document.querySelector("svg[data-chart]");
+chart.focus(); press("ArrowLeft");
+result.readout = document.querySelector(".readout").textContent;
+result.overflow = document.documentElement.scrollWidth - window.innerWidth;
+const pre = document.body.appendChild(document.createElement("pre"));
+pre.id = "result";
+pre.textContent = JSON.stringify(result);
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> str:
+    found = os.environ.get("OAA_TF_BROWSER") or next(filter(None, map(shutil.which, BROWSERS)), None)
+    if not found:
+        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed, and OAA_TF_BROWSER is not set")
+    return found
+
+
+def driven(browser: str, page: str, folder: Path, width: int) -> dict:
+    """What `DRIVER` finds in a page."""
+    page = page.replace("<head>", "<head><script>window.errors = []; window.onerror = (e) => errors.push(e);</script>")
+    path = folder / "driven.html"
+    path.write_text(page.replace("</body>", f"<script>{DRIVER}</script></body>"), encoding="utf-8")
+    command = [
+        *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"),
+        *("--disable-component-update", "--disable-sync", f"--user-data-dir={folder / 'profile'}"),
+        *(f"--window-size={width},900", "--virtual-time-budget=2000", "--dump-dom", path.as_uri()),
+    ]
+    document = subprocess.run(command, capture_output=True, text=True, timeout=120).stdout
+    found = re.search(r'<pre id="result">(.*?)</pre>', document)
+    assert found, document[-1000:]
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.mark.parametrize("width", [1280, 500])
+def test_in_a_browser(browser: str, page_file: Path, tmp_path: Path, width: int) -> None:
+    found = driven(browser, page_file.read_text(), tmp_path, width)
+    assert found["errors"] == []
+    assert found["all"] == [f"{name}/{split}" for split in ("train", "val") for name in "abcd"]
+    assert found["cats"] == ["a/train", "c/train", "a/val", "c/val"]
+    assert found["val"] == ["a/val", "b/val", "c/val", "d/val"]
+    assert sorted(found["worst"]) == sorted(found["all"]) and found["worst"] != found["all"]
+    assert found["ious"] == sorted(found["ious"]) and found["ious"][-4:] == [1] * 4
+    assert found["focused"] == "a" and found["enlarged"]
+    assert found["last"] == "epoch 5.0, step 10 · score 0.25 · accumulated 10 times"
+    assert found["first"] == "epoch 0.0, step 0 · score 0.25 · accumulation has not begun"
+    assert found["changed"]
+    assert found["readout"] == "step 30: 0.100"
+    assert found["overflow"] <= 0
