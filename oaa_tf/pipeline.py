@@ -141,7 +141,8 @@ def table_text(rows: list[dict[str, Any]]) -> str:
         mean_iou = "-" if row["mean_iou"] is None else f"{100 * row['mean_iou']:.1f}"
         lines.append((row["name"], row["measurement"], row["split"], row["supervision"], mean_iou, note))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+    padded = (zip(line, widths, strict=True) for line in lines)
+    return "\n".join("  ".join(cell.ljust(width) for cell, width in cells).rstrip() for cells in padded)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,6 @@
 """The examples do what they say."""
 
 import importlib.util
-import json
 import os
 import socket
 import subprocess
@@ -85,20 +84,3 @@ def _when_it_is_up(call, server: subprocess.Popen):
             assert server.poll() is None, "the server has ended"
             time.sleep(0.5)
     raise AssertionError("the server did not come up")
-
-
-@pytest.mark.slow
-def test_the_cells_of_the_tutorial_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("matplotlib", reason="needs the extra plots")
-    import matplotlib
-
-    matplotlib.use("Agg")
-    monkeypatch.chdir(tmp_path)
-    notebook = json.loads((EXAMPLES / "tutorial.ipynb").read_text())
-    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
-    assert len(code) > 4
-    assert all(cell["execution_count"] for cell in code), "the notebook was saved without having been run"
-    namespace: dict = {"display": lambda *values: None}
-    for cell in code:
-        exec(compile("".join(cell["source"]), "tutorial.ipynb", "exec"), namespace)
-    assert namespace["maps"].max() > 0.9
