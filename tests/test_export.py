@@ -256,7 +256,7 @@ def test_other_runtimes_give_the_same_on_real_images(
     name, original = next(iter(FUNCTIONS[task](network, 48).items()))
     probabilities = FUNCTIONS[task](network, 48).get("probabilities")
     voc = real_data / "voc12_animals"
-    for image_id in (voc / "mini_val.txt").read_text().split()[:6]:
+    for image_id in (voc / "ImageSets/Segmentation/mini_val.txt").read_text().split()[:6]:
         image = read_image(voc / "JPEGImages" / f"{image_id}.jpg")
         for images in (image[np.newaxis], np.stack([image, image[::-1]])[:, :61, :, :]):
             result, expected = ported(images), original(tf.constant(images))
