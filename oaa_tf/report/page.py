@@ -34,7 +34,7 @@ def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, 
         ("summary", "Summary", _summary(run)),
         ("curves", "Curves", _curves(run)),
         ("classes", "IoU by class", _per_class(run)),
-        ("replay", "Accumulation, epoch by epoch", fill(_read("replay.html"), {}) if replay else ""),
+        ("replay", "Accumulation, epoch by epoch", _read("replay.html") if replay else ""),
         ("images", "Images", _gallery(rows, run) if rows else ""),
         ("settings", "Settings", _settings(run)),
     ]
@@ -224,7 +224,7 @@ def _gallery(rows: Sequence[Row], run: RunFolder) -> str:
     splits = list(dict.fromkeys(row.split for row in rows))
     titles = dict.fromkeys(picture.title for row in rows for picture in row.pictures if picture.iou is not None)
     options = "".join(element("option", text(run.classes[label]), value=label) for label in classes)
-    orders = "".join(element("option", f"worst {text(title)} first", value=title) for title in reversed(titles))
+    orders = "".join(element("option", f"worst first: {text(title)}", value=title) for title in reversed(titles))
     split_options = "".join(element("option", text(split), value=split) for split in splits)
     used = sorted({label for row in rows for picture in row.pictures for label in picture.classes} | set(classes))
     legend = "".join(element("li", _swatch(label), text(run.classes[label])) for label in used)
@@ -275,7 +275,7 @@ def _figure(picture: Picture, row: Row, classes: Sequence[str]) -> str:
         description = f"{picture.title} of {row.image_id}: {what}"
         layer = element("img", src=picture.layer, alt="", loading="lazy", decoding="async")
     names = "".join(
-        element("span", text(classes[label]), class_="name", style=f"left:{100 * x:.0f}%;top:{100 * y:.0f}%")
+        element("span", text(classes[label]), class_="name", style=f"--x:{100 * x:.0f};--y:{100 * y:.0f}")
         for label, x, y in picture.names
     )
     iou = "" if picture.iou is None else element("b", percent(picture.iou))

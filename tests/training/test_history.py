@@ -74,6 +74,17 @@ def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSe
             np.testing.assert_array_equal(getattr(snapshot, field.name), getattr(others[step], field.name), field.name)
 
 
+def test_the_training_is_the_same_with_and_without(stage: TinyStage, records: RecordSet, tmp_path: Path) -> None:
+    stage.train(summaries=[history_of(stage)], summaries_every=1)
+    without = TinyStage.make("cls", records, tmp_path / "without", accumulate_from_epoch=0)
+    without.train()
+    for one, other in zip(stage.model.network.weights, without.model.network.weights, strict=True):
+        np.testing.assert_array_equal(one.numpy(), other.numpy(), one.path)
+    np.testing.assert_array_equal(
+        stage.model.cumulative_attention.maximum.numpy(), without.model.cumulative_attention.maximum.numpy()
+    )
+
+
 def test_a_new_beginning_forgets_the_steps_of_the_last(stage: TinyStage) -> None:
     history = history_of(stage)
     history(0)
