@@ -1,11 +1,10 @@
 """The project's training loop: any stage, exact resume, progress, logs, and a clean stop at any moment."""
 
-import contextlib
 import dataclasses
 import math
 import signal
 import types
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ import tensorflow as tf
 from oaa_tf.data import keys
 from oaa_tf.data.input_pipeline import reading_errors
 from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError, first_line
+from oaa_tf.errors import UserError
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.progress import Progress
 from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.log import training_log
 from oaa_tf.training.settings import TrainingSettings
 
 
@@ -110,7 +110,7 @@ def train(
     total = settings.num_steps * settings.batch_size
     with (
         StopRequest() as stop,
-        _logs(work_dir / "tensorboard"),
+        training_log(work_dir / "tensorboard") as roll_log,
         Progress(total, label, done=first_step * settings.batch_size) as progress,
         reading_errors(),
     ):
@@ -135,6 +135,7 @@ def train(
                 if not checkpoint.is_finite():
                     raise UserError(_diverged("weights are", step, strategy, batch, records, checkpoint))
                 checkpoint.save()
+                roll_log()
             if stop.received is not None and step < settings.num_steps:
                 print(f"\n{label}: checkpoint of step {step} written")
                 break
@@ -142,24 +143,6 @@ def train(
         # Now with the usual handler in place.
         signal.raise_signal(stop.received)
     return _as_floats(model.metric_results())
-
-
-@contextlib.contextmanager
-def _logs(folder: Path) -> Iterator[None]:
-    """Summaries go to a file in this folder."""
-    try:
-        with tf.summary.create_file_writer(str(folder)).as_default():
-            yield
-    except tf.errors.OpError as error:
-        if isinstance(error.__context__, UserError):
-            # The disk that keeps the writer from closing its file has been reported already.
-            raise error.__context__ from None
-        if str(folder) not in str(error):
-            raise
-        raise UserError(
-            f"{folder}: cannot write the log ({first_line(error)}); free space and run the same command again to go on"
-            " from the last checkpoint"
-        ) from None
 
 
 def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dict[str, float]]:

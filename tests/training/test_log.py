@@ -1,0 +1,53 @@
+from pathlib import Path
+
+import pytest
+import tensorflow as tf
+from tensorboard.compat.proto.event_pb2 import Event
+
+from oaa_tf.errors import UserError
+from oaa_tf.training import log
+from oaa_tf.training.log import training_log
+
+
+def steps(folder: Path) -> list[int]:
+    found = []
+    for path in folder.iterdir():
+        for data in tf.data.TFRecordDataset(str(path)):
+            event = Event.FromString(data.numpy())
+            found += [event.step for value in event.summary.value if value.tag == "loss"]
+    return sorted(found)
+
+
+def size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())
+
+
+def test_a_log_that_fits_is_one_file_with_everything(tmp_path: Path) -> None:
+    with training_log(tmp_path) as roll:
+        for step in range(30):
+            tf.summary.scalar("loss", 1.0, step=step)
+            roll()
+    assert len(list(tmp_path.iterdir())) == 1 and steps(tmp_path) == list(range(30))
+
+
+def test_the_newest_entries_stay_and_the_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log, "FILE_BYTES", 500)
+    monkeypatch.setattr(log, "TOTAL_BYTES", 3000)
+    largest = 0
+    for first in (0, 40):
+        # Each start of a stage has a file of its own.
+        with training_log(tmp_path) as roll:
+            for step in range(first, first + 40):
+                tf.summary.scalar("loss", 1.0, step=step)
+                roll()
+                largest = max(largest, size(tmp_path))
+    assert 2000 < largest <= 3000
+    kept = steps(tmp_path)
+    assert 10 < len(kept) < 80 and kept == list(range(80 - len(kept), 80))
+
+
+def test_what_is_no_log_keeps_its_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="mine"), training_log(tmp_path):
+        raise UserError("mine")
+    with pytest.raises(tf.errors.InvalidArgumentError), training_log(tmp_path):
+        raise tf.errors.InvalidArgumentError(None, None, "another")
