@@ -107,7 +107,7 @@ class WorkDir:
             if before.get(name) != now.get(name):
                 old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
                 raise UserError(
-                    f"--work_dir={self.path} was begun with {old[:200]}, not {new[:200]}: use the same settings to"
+                    f"--work_dir={self.path} was begun with {old[:100]}, not {new[:100]}: use the same settings to"
                     " resume, or another --work_dir"
                 )
 
