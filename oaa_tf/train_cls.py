@@ -114,7 +114,8 @@ def _write_maps(
     )
     never_passed = table.num_updates.numpy() == 0
     folder = work_dir.path / "attention"
-    AttentionMaps.save(folder / "cam", cam, records, kind="cam", image_size=settings.image_size)
+    common = {"image_size": settings.image_size, "seed": settings.seed}
+    AttentionMaps.save(folder / "cam", cam, records, kind="cam", **common)
     for fusion in settings.fusions:
         maps = table.read(fusion, range(table.num_slots))
         # Pairs that the gate never let through have the last epoch's attention (the authors' code).
@@ -125,8 +126,8 @@ def _write_maps(
             maps,
             records,
             kind=f"oaa_{fusion}",
-            image_size=settings.image_size,
             fallback_slots=int(never_passed.sum()),
+            **common,
         )
     return {
         "num_pairs": table.num_slots,

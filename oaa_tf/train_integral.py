@@ -61,7 +61,7 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
         )
         folder = work_dir.path / "attention" / "oaa_plus"
         kind = f"oaa_plus_{settings.loss}"
-        AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size)
+        AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size, seed=settings.seed)
         return {}
 
     return run_training(
