@@ -259,7 +259,7 @@ MASKS_AND_IMAGES = ("JPEGImages/a.jpg", "SegmentationClass/a.png", "Saliency/a.p
 TARGETS = {
     "shard": Target("records/train-00000-of-00001.tfrecord", read_records),
     "manifest": Target("records/train.json", read_records, hostile=hostile_json),
-    "sealed manifest": Target("records/train.json", read_sealed_manifest, 150, is_json=True),
+    "sealed manifest": Target("records/train.json", read_sealed_manifest, 150, is_json=True, culprit="train"),
     "ids": Target("voc/ImageSets/Segmentation/train.txt", read_ids, hostile=hostile_texts),
     "cls list": Target("voc/ImageSets/Segmentation/train_cls.txt", read_listed_labels, hostile=hostile_texts),
     "class list": Target("voc/classes.txt", read_classes, hostile=hostile_texts),

@@ -62,7 +62,7 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
     masks = row | {"labelled_share": 1.0, "absent": []}
     nothing = row | {"labelled_share": 0.0, "absent": ["background"], "mean_iou": None}
     lines = pipeline.table_text([maps, masks, nothing]).splitlines()
-    assert "50.0" in lines[1] and lines[1].endswith("threshold 0.30; without cow, sheep, which never occur")
+    assert "50.0" in lines[1] and lines[1].rstrip().endswith("threshold 0.30; without cow, sheep, which never occur")
     assert lines[2].rstrip().endswith("100.0 % of the pixels")
     assert "  -  " in lines[3]
 

@@ -143,7 +143,7 @@ class AttentionMaps:
         try:
             # Unlike `np.load`, it reads arrays only, no archives and no pickles.
             maps = np.lib.format.open_memmap(maps_file, mode="r")
-        except (OSError, ValueError, TypeError, OverflowError) as error:
+        except Exception as error:  # A damaged header raises almost anything, tokenize.TokenError for one.
             reason = first_line(error)
             raise UserError(f"{maps_file}: not readable ({reason}); run the stage that wrote it again") from None
         expected = _expected_shape(records, image_size)

@@ -127,7 +127,7 @@ def _checked_origin(folder: Path) -> tuple[str | None, int | None]:
     found = file_checksums(folder)
     for name, checksum in expected.items():
         if found.get(name) != checksum:
-            raise ValueError(f"{name} has changed since; export it again")
+            raise ValueError(f"{name} has changed since {ORIGIN_FILE.name} was written; export it again")
     return supervision, seed
 
 
