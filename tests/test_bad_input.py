@@ -267,7 +267,7 @@ TARGETS = {
     "mask": Target("voc/SegmentationClass/a.png", read_mask, hostile=hostile_images),
     "image": Target("voc/JPEGImages/a.jpg", read_jpeg, 150, hostile=hostile_images),
     "saliency": Target("voc/Saliency/a.png", read_saliency, hostile=hostile_images),
-    "flagfile": Target("run.flags", read_flags, 150, hostile=hostile_texts, culprit="--"),
+    "flagfile": Target("run.flags", read_flags, 150, hostile=hostile_texts, culprit="-"),
     "maps.npy": Target("maps/maps.npy", read_maps, hostile=hostile_arrays, culprit="maps"),
     "maps.json": Target("maps/maps.json", read_maps, 150, hostile=hostile_json, is_json=True, culprit="maps"),
     "pseudo_labels.json": Target(
