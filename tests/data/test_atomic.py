@@ -95,7 +95,7 @@ ALLOWED = {
     "oaa_tf/work_dir.py": "the lock, which has no content",
     "oaa_tf/export.py": "inside the temporary folder",
     "oaa_tf/data/record_writer.py": "inside the temporary folder",
-    "oaa_tf/training/loop.py": "the log of TensorBoard, which grows",
+    "oaa_tf/training/log.py": "the log of TensorBoard, which grows",
     "oaa_tf/training/checkpoint.py": "inside the temporary folder",
     "tools/benchmark.py": "inside a temporary folder; --output is opened to see whether it can be written",
     "tools/benchmark_candidates.py": "inside a temporary folder",
