@@ -13,6 +13,7 @@ import collections
 import dataclasses
 import json
 import random
+import shutil
 import sys
 import time
 from pathlib import Path
@@ -131,8 +132,9 @@ def _test_stage(stage: str, folder: Path, arguments: tuple[str, ...], settings: 
         # at the next write.
         while True:
             found = _start_and_kill(StageProcess(stage, killed_dir, arguments), moment, step, seconds, rng)
-            kills[found] += 1
-            if moment != _WRITE or found == _WRITE:
+            if found is not None:
+                kills[found] += 1
+            if moment in (_BETWEEN, found):
                 break
     StageProcess(stage, killed_dir, arguments).finish()
     compared, differences = compare(stage, folder / stage, killed_dir)
@@ -157,8 +159,8 @@ def plan(stage: str, kills: int, rng: random.Random) -> list[tuple[str, int]]:
     return [*moments, (_MAPS, _num_steps(kills))] if has_maps else moments
 
 
-def _start_and_kill(stage: StageProcess, moment: str, step: int, seconds: float, rng: random.Random) -> str:
-    """Lets a stage run until a moment, kills it and returns which kind of moment it was.
+def _start_and_kill(stage: StageProcess, moment: str, step: int, seconds: float, rng: random.Random) -> str | None:
+    """Lets a stage run until a moment, kills it and returns which kind of moment it was; None if it was finished.
 
     Args:
         stage: The process.
@@ -180,8 +182,13 @@ def _start_and_kill(stage: StageProcess, moment: str, step: int, seconds: float,
         stage.wait_until(lambda: stage.is_writing_a_checkpoint, pause=0.0005)
         time.sleep(rng.uniform(0, _WRITE_SECONDS))
     else:
-        stage.wait_until(lambda: any(stage.work_dir.glob("attention/*")))
+        stage.wait_until(lambda: any(stage.work_dir.glob("attention/*")), pause=0.0005)
     stage.kill()
+    if moment == _MAPS and (stage.work_dir / METRICS_FILE).exists():
+        # Back to the moment before, for another try.
+        (stage.work_dir / METRICS_FILE).unlink()
+        shutil.rmtree(stage.work_dir / "attention")
+        return None
     if (stage.work_dir / METRICS_FILE).exists():
         raise UserError(f"{stage.work_dir} was finished before it could be killed {moment}; try another --seed")
     found = _MAPS if moment == _MAPS else _WRITE if stage.is_writing_a_checkpoint else _BETWEEN
