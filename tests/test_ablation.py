@@ -26,6 +26,7 @@ def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
     chosen = settings(tiny_voc, tmp_path / "work", "--tables=2,3", both, f"--output_dir={tmp_path / 'results'}")
     tables = run(chosen, command="the command")
     assert tables.keys() == {"2", "3"}
+    assert all(content["records_checksums"].keys() == {"train", "val"} for content in tables.values())
     for number, content in tables.items():
         assert json.loads((tmp_path / f"results/table{number}.json").read_text())["rows"] == content["rows"]
         for row in content["rows"]:

@@ -93,7 +93,8 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         root = work_dir.path
         manifests = make_all_records(settings, root, settings.seeds[0])
         records = RecordSet.open(manifests[0])
-        if not records.has_masks or not RecordSet.open(manifests[1]).has_masks:
+        val_records = RecordSet.open(manifests[1])
+        if not records.has_masks or not val_records.has_masks:
             raise UserError(f"--voc_dir={settings.voc_dir}: the tables need masks for both splits")
         found: dict[str, dict[tuple, dict[int, float]]] = {table: {} for table in settings.tables}
         tables = {}
@@ -102,7 +103,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
             for table, key, value in _measurements(experiment, settings):
                 found[table].setdefault(key, {})[seed] = value
                 # Written after every figure: what is measured is not lost.
-                tables[table] = _table(settings, records, table, found[table], command)
+                tables[table] = _table(settings, (records, val_records), table, found[table], command)
                 write_json(Path(settings.output_dir or root) / f"table{table}.json", tables[table])
         if "2" in tables:
             plot_map_curves(Path(settings.output_dir or root) / "map_curves.png", _sweeps(root, settings))
@@ -178,7 +179,11 @@ def _segmentation(experiment: Experiment, name: str, labels: Path, supervision: 
 
 
 def _table(
-    settings: AblationSettings, records: RecordSet, table: str, found: dict[tuple, dict[int, float]], command: str
+    settings: AblationSettings,
+    records: tuple[RecordSet, RecordSet],
+    table: str,
+    found: dict[tuple, dict[int, float]],
+    command: str,
 ) -> dict[str, Any]:
     """The content of a table's file."""
     rows = []
@@ -199,8 +204,9 @@ def _table(
         )
     return {
         "table": table,
-        "num_training_images": len(records),
-        "classes": records.classes,
+        "num_training_images": len(records[0]),
+        "classes": records[0].classes,
+        "records_checksums": {of_split.split: of_split.checksum for of_split in records},
         "rows": rows,
         "versions": versions(),
         "settings": settings.as_dict(),
