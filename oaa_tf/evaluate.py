@@ -8,9 +8,7 @@ What is written to `metrics.json` is described at `run`.
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -32,15 +30,14 @@ from oaa_tf.metrics import (
     scores_by_name,
 )
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
-from oaa_tf.progress import Progress
+from oaa_tf.progress import in_threads
 from oaa_tf.pseudo_labels import DESCRIPTION_FILE
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
+from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir
 
 if TYPE_CHECKING:
     from oaa_tf.models.segmenter import Segmenter
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
-PREDICTIONS_FOLDER = Path("predictions")
 
 _Result = TypeVar("_Result")
 
@@ -230,15 +227,7 @@ def _for_each_image(
     work: Callable[[int], _Result], settings: EvaluateSettings, records: RecordSet
 ) -> Iterator[_Result]:
     """Results of `work` by position, computed in threads."""
-    pool = ThreadPoolExecutor(settings.num_workers or os.cpu_count())
-    try:
-        with Progress(len(records), f"evaluate {records.split}") as progress:
-            for result in pool.map(work, range(len(records))):
-                progress.advance()
-                yield result
-    finally:
-        # Otherwise Ctrl-C would wait for all images.
-        pool.shutdown(cancel_futures=True)
+    return in_threads(work, range(len(records)), f"evaluate {records.split}", num_workers=settings.num_workers)
 
 
 def _confusion(truth: np.ndarray, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:
@@ -259,7 +248,7 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
     Raises:
         UserError: It is damaged, or says that the masks are of other classes or records.
     """
-    has_predictions = folder.name == PREDICTIONS_FOLDER.name
+    has_predictions = folder.name == PREDICTIONS_FOLDER
     path = folder.parent / (METRICS_FILE if has_predictions else DESCRIPTION_FILE)
     if not path.exists():
         return None, None

@@ -8,8 +8,6 @@ Writes `SegmentationClass/<id>.png` with the VOC palette (0 background, c + 1 cl
 """
 
 import dataclasses
-import os
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +21,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import origin, write_json, write_metrics
-from oaa_tf.progress import Progress
+from oaa_tf.progress import in_threads
 from oaa_tf.pseudo_labels import (
     DESCRIPTION_FILE,
     LABELS_FOLDER,
@@ -126,17 +124,7 @@ def _label_all(
         num_ignored = np.count_nonzero(labels == IGNORE_LABEL)
         return _Counts(labels.size, num_ignored, np.count_nonzero(labels) - num_ignored, confusion)
 
-    counts = []
-    pool = ThreadPoolExecutor(settings.num_workers or os.cpu_count())
-    try:
-        with Progress(len(records), "pseudo labels") as progress:
-            for one in pool.map(work, range(len(records))):
-                counts.append(one)
-                progress.advance()
-    finally:
-        # Otherwise Ctrl-C would wait for all images.
-        pool.shutdown(cancel_futures=True)
-    return counts
+    return list(in_threads(work, range(len(records)), "pseudo labels", num_workers=settings.num_workers))
 
 
 def _summary(counts: list[_Counts], records: RecordSet) -> dict[str, Any]:

@@ -1,10 +1,16 @@
 """Progress of a long loop on stderr: one updating line on a terminal, a line now and then in a log file."""
 
+import os
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0
@@ -90,6 +96,28 @@ class Progress:
             self._shown_width = len(line)
         else:
             print(line, file=sys.stderr, flush=True)
+
+
+def in_threads(
+    work: Callable[[_Item], _Result], items: Sequence[_Item], label: str, *, num_workers: int = 0
+) -> Iterator[_Result]:
+    """Results of `work` in the order of the items, computed in threads, with a progress line.
+
+    Args:
+        work: Is called once for every item.
+        items: What to work on, images by the progress line.
+        label: What is going on.
+        num_workers: Threads; 0 for one per core.
+    """
+    pool = ThreadPoolExecutor(num_workers or os.cpu_count())
+    try:
+        with Progress(len(items), label) as progress:
+            for result in pool.map(work, items):
+                progress.advance()
+                yield result
+    finally:
+        # Otherwise Ctrl-C would wait for all items.
+        pool.shutdown(cancel_futures=True)
 
 
 def _duration(seconds: float) -> str:

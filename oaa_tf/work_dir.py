@@ -15,6 +15,8 @@ METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
 HISTORY_FOLDER = "attention_history"
 INPUTS_FILE = "inputs.json"
+PREDICTIONS_FOLDER = "predictions"
+"""Where `oaa_tf.evaluate` leaves a model's masks."""
 _LOCK_FILE = ".lock"
 _NO_RESULTS = (FLAGS_FILE, INPUTS_FILE, HISTORY_FOLDER, "tensorboard")
 

@@ -17,13 +17,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.attention.cam import class_activation_maps
 from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data import keys
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import attention_to_frame
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import origin, write_json
@@ -69,18 +67,16 @@ class RecordedClassifier(AttentionClassifier):
     def __init__(self, network: keras.Model, table: CumulativeAttention, visits: Visits, **kwargs) -> None:
         """Wraps a network."""
         super().__init__(network, table, **kwargs)
-        self._untracked = (table, visits)
+        # In a tuple, for the reason that the table is.
+        self._visits = (visits,)
 
     def observe(self, batch, outputs):
         """Accumulates as usual, and keeps what was accumulated from."""
         super().observe(batch, outputs)
         score_maps, scores, _ = outputs
-        valid = batch[keys.VALID]
-        attention, seen = attention_to_frame(
-            class_activation_maps(score_maps, valid), valid, batch[keys.FRAME_VALID], batch[keys.VIEW]
-        )
+        attention, seen = self.attention_on_frame(batch, score_maps)
         visits = tf.stack([batch[keys.EPOCH], batch[keys.POSITION]], axis=1)
-        self._untracked[1].add(visits, attention, seen, scores)
+        self._visits[0].add(visits, attention, seen, scores)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

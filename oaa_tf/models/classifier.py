@@ -115,11 +115,9 @@ class AttentionClassifier(TrainedNetwork):
     def observe(self, batch, outputs):
         """Accumulates the attention of the step's own forward pass."""
         score_maps, scores, loss = outputs
-        labels, valid = batch[keys.LABELS], _valid(batch, score_maps)
+        labels = batch[keys.LABELS]
         gate = open_gate(self.gate, scores, labels)
-        attention, seen = class_activation_maps(score_maps, valid), valid
-        if keys.VIEW in batch:
-            attention, seen = attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
+        attention, seen = self.attention_on_frame(batch, score_maps)
         grid = self.cumulative_attention.grid
         if attention.shape[1] not in (grid, None) or attention.shape[2] not in (grid, None):
             raise ValueError(
@@ -132,6 +130,14 @@ class AttentionClassifier(TrainedNetwork):
             batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
         )
         self.measure(batch, outputs)
+
+    def attention_on_frame(self, batch, score_maps):
+        """The class activation maps of a forward pass on the frame's grid, and the cells that the view shows."""
+        valid = _valid(batch, score_maps)
+        attention = class_activation_maps(score_maps, valid)
+        if keys.VIEW not in batch:
+            return attention, valid
+        return attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
 
     def measure(self, batch, outputs):
         """Measures how much the gate lets through, and how many images have all labels right."""

@@ -16,9 +16,7 @@ from oaa_tf.models.networks import load_network
 from oaa_tf.pseudo_labels import LABELS_FOLDER
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
-
-PREDICTIONS_FOLDER = "predictions"
-"""Where `oaa_tf.evaluate` leaves a model's masks, inside its work_dir."""
+from oaa_tf.work_dir import PREDICTIONS_FOLDER
 
 _HEAT_SIDE = 96
 

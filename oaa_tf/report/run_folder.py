@@ -1,11 +1,11 @@
 """What there is in the folder of a run: stages, finished or not, the records they were made from, evaluations."""
 
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
+from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
@@ -49,7 +49,7 @@ class StageFolder:
         """
         if not (path / FLAGS_FILE).is_file():
             return None
-        metrics = _read_json(path / METRICS_FILE)
+        metrics = _json_if_there(path / METRICS_FILE)
         name = (metrics or {}).get("stage")
         if metrics is None:
             # Until a stage has finished, its folder's name is all that tells which one it is.
@@ -59,7 +59,7 @@ class StageFolder:
     @property
     def records_checksum(self) -> str | None:
         """Checksum of the records that the stage reads."""
-        return (_read_json(self.path / INPUTS_FILE) or {}).get("records")
+        return (_json_if_there(self.path / INPUTS_FILE) or {}).get("records")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -172,7 +172,7 @@ def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
     for stage in stages:
         candidates = [*sorted(root.glob("records/*.json")), Path(stage.flags.get("records", ""))]
         for path in candidates:
-            content = _read_json(path) if path.is_file() else None
+            content = _json_if_there(path) if path.is_file() else None
             if content and content.get("checksum") == stage.records_checksum is not None:
                 return RecordSet.open(path, verify=False)
     return None
@@ -189,12 +189,9 @@ def _read_flags(path: Path) -> dict[str, str]:
     return flags
 
 
-def _read_json(path: Path) -> dict[str, Any] | None:
+def _json_if_there(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError(value)
-        return value
+        return read_json(path)
     except OSError:
         return None
     except ValueError:
