@@ -63,6 +63,34 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     return np.divide(right, union, out=np.full(right.shape, np.nan), where=union > 0)
 
 
+def precision_and_recall(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Precision and recall of each label.
+
+    Args:
+        confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
+
+    Returns:
+        Two float64 `[C + 1]`. Precision is the share of the pixels with the label that have it rightly; recall, the
+        share of the label's true pixels that have it: a pixel that the prediction leaves without a label is missed.
+        NaN where there are no such pixels.
+    """
+    square = confusion[:, :-1]
+    right = np.diagonal(square).astype(np.float64)
+    counts = square.sum(axis=0), confusion.sum(axis=1)
+    return tuple(np.divide(right, n, out=np.full(right.shape, np.nan), where=n > 0) for n in counts)
+
+
+def foreground_precision_and_recall(confusion: np.ndarray) -> tuple[float, float]:
+    """Precision and recall over all classes, as in `SweepCurves`; NaN where there are no such pixels.
+
+    Args:
+        confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
+    """
+    right = np.diagonal(confusion)[1:].sum()
+    counts = confusion[:, 1:-1].sum(), confusion[1:].sum()
+    return tuple(float(right / count) if count else float("nan") for count in counts)
+
+
 def mean_iou(confusion: np.ndarray) -> np.ndarray:
     """Mean of `iou_per_class` over the labels that occur in the truth or in the prediction.
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
+import tensorflow as tf
 
 from oaa_tf.attention.gates import GATES
 from oaa_tf.attention.map_files import AttentionMaps
@@ -22,7 +22,8 @@ from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
-from oaa_tf.training.pictures import AttentionPictures
+from oaa_tf.training.observed_attention import ObservedAttention
+from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
@@ -47,16 +48,6 @@ class TrainClsSettings(AttentionTrainingSettings):
         maximum=1,
     )
     table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
-    num_pictures: int = setting(
-        6, help="Training images shown in TensorBoard and replayed in the report.", minimum=0, may_change=True
-    )
-    num_measured: int = setting(
-        100,
-        help="Training images, if they have masks, on which maps are measured for TensorBoard.",
-        minimum=1,
-        may_change=True,
-    )
-    pictures_every: int = setting(500, help="Steps between pictures and measurements.", minimum=1, may_change=True)
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -81,45 +72,68 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
         records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
     )
 
-    def read(slots: Sequence[int]) -> np.ndarray:
-        return table.read(settings.fusions[0], slots)
-
-    name = "cumulative_attention"
-    summaries = [AttentionPictures(records, settings.image_size, settings.num_pictures, read, name)]
-    if records.has_masks:
-        summaries.append(MapQuality(records, settings.image_size, settings.num_measured, read, name))
-
-    def make_model(network: keras.Model) -> AttentionClassifier:
-        # A summary that needs the network, which is there from here on.
-        work_dir = Path(settings.work_dir)
-        summaries.append(
-            AttentionHistory(
-                work_dir, records, settings.image_size, settings.num_pictures, network, table, settings.fusions[0]
-            )
-        )
-        return AttentionClassifier(
-            network,
-            table,
-            gate=settings.gate,
-            accumulate_from_epoch=settings.accumulate_from_epoch,
-            accumulate_steps=settings.accumulate_steps,
-        )
-
     return run_training(
         "train_cls",
         "attention",
         settings,
         records,
-        make_model,
-        supervision="image labels",
-        hooks=Hooks(
-            extra_state={"attention": table.variables},
-            scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},
-            summaries=summaries,
-            summaries_every=settings.pictures_every,
+        lambda network: AttentionClassifier(
+            network,
+            table,
+            gate=settings.gate,
+            accumulate_from_epoch=settings.accumulate_from_epoch,
+            accumulate_steps=settings.accumulate_steps,
         ),
+        supervision="image labels",
+        make_hooks=lambda model: _hooks(settings, model, records),
         finish=lambda network, work_dir: _write_maps(settings, network, table, records, work_dir),
     )
+
+
+def _hooks(settings: TrainClsSettings, model: AttentionClassifier, records: RecordSet) -> Hooks:
+    table, fusion = model.cumulative_attention, settings.fusions[0]
+    shown = shown_positions(records, settings.num_pictures)
+    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+    observed = ObservedAttention(model.network, records, settings.image_size, [*shown, *measured])
+
+    def accumulated(slots: Sequence[int]) -> np.ndarray:
+        return table.read(fusion, slots)
+
+    def score(slot: int) -> str:
+        return f"{observed.scores([slot])[0]:.2f}"
+
+    def num_updates(slot: int) -> str:
+        return f"{table.num_updates.numpy()[slot]} x"
+
+    summaries = [
+        observed,
+        AttentionPictures(
+            records,
+            settings.image_size,
+            shown,
+            {"attention now": observed.read, "cumulative attention": accumulated},
+            notes={"attention now": score, "cumulative attention": num_updates},
+        ),
+        AttentionHistory(Path(settings.work_dir), records, shown, observed, table, fusion),
+        lambda step: _write_gated_shares(model, records.classes, step),
+    ]
+    if measured:
+        for name, read in {"cam": observed.read, "cumulative_attention": accumulated}.items():
+            summaries.append(MapQuality(records, settings.image_size, len(measured), read, name))
+    return Hooks(
+        extra_state={"attention": table.variables},
+        scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},
+        summaries=summaries,
+        summaries_every=settings.pictures_every,
+    )
+
+
+def _write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step: int) -> None:
+    """Writes the share of the pairs since the last summary that the gate let through, a scalar a class."""
+    for name, share in zip(classes, model.gated_share_by_class.take(), strict=True):
+        # Not a number for a class that has not been seen since then.
+        if np.isfinite(share):
+            tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
 
 
 def _write_maps(

@@ -4,6 +4,7 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 """
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -18,6 +19,10 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.models.integral import LOSSES, IntegralAttentionModel
 from oaa_tf.training.extraction import extract_attention
+from oaa_tf.training.loop import Hooks
+from oaa_tf.training.map_quality import MapQuality
+from oaa_tf.training.observed_attention import ObservedAttention
+from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
@@ -73,8 +78,29 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
         supervision="image labels",
         inputs={"maps": maps.checksum},
         targets=attention_targets(maps, len(records.classes)),
+        make_hooks=lambda model: _hooks(settings, model, records, maps),
         finish=write_maps,
     )
+
+
+def _hooks(
+    settings: TrainIntegralSettings, model: IntegralAttentionModel, records: RecordSet, maps: AttentionMaps
+) -> Hooks:
+    shown = shown_positions(records, settings.num_pictures)
+    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+    observed = ObservedAttention(
+        model.network, records, settings.image_size, [*shown, *measured], readout=settings.readout
+    )
+
+    def taught(slots: Sequence[int]) -> np.ndarray:
+        return maps.maps[list(slots)] / np.float32(255)
+
+    columns = {"cumulative attention": taught, "integral attention": observed.read}
+    summaries = [observed, AttentionPictures(records, settings.image_size, shown, columns)]
+    if measured:
+        for name, read in {"cumulative_attention": taught, "integral_attention": observed.read}.items():
+            summaries.append(MapQuality(records, settings.image_size, len(measured), read, name))
+    return Hooks(summaries=summaries, summaries_every=settings.pictures_every)
 
 
 def attention_targets(maps: AttentionMaps, num_classes: int):

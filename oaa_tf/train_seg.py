@@ -17,13 +17,16 @@ from oaa_tf.data.batch_plan import permutation
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
+from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
+from oaa_tf.training.loop import Hooks
+from oaa_tf.training.pictures import fixed_positions, shown_positions
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import run_training
 
@@ -115,6 +118,37 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
         inputs={"labels": labels_checksum},
         chosen=chosen_positions(len(records), settings.share, settings.seed),
         targets=segmentation_targets(label_files),
+        make_hooks=lambda model: _hooks(settings, model, records, label_files),
+    )
+
+
+def _hooks(
+    settings: TrainSegSettings, model: DeepLabLargeFOV, records: RecordSet, label_files: list[bytes] | None
+) -> Hooks:
+    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+
+    def pseudo_label(position: int, record: Record) -> np.ndarray:
+        return read_indexed(label_files[position])
+
+    def write_quality(step: int) -> None:
+        # The labels stay what they are.
+        if step == 0:
+            write_label_quality(records, measured, pseudo_label, step)
+
+    columns: dict[str, Labels] = {"pseudo label": pseudo_label}
+    if label_files is None:
+        columns = {"mask": lambda position, record: record.mask}
+    predictions = PredictionSummaries(
+        model.network,
+        records,
+        settings.inference_size,
+        shown=shown_positions(records, settings.num_pictures),
+        measured=measured,
+        columns=columns,
+    )
+    has_quality = measured and label_files is not None
+    return Hooks(
+        summaries=[predictions, *([write_quality] if has_quality else [])], summaries_every=settings.pictures_every
     )
 
 

@@ -2,12 +2,13 @@
 
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from oaa_tf.class_colors import label_layer
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import voc_palette
@@ -16,7 +17,10 @@ IGNORE_COLOR = (240, 236, 226)
 """Pixels without a label. VOC's own color for 255 is close to white too, and hard to tell from class 11 at a glance."""
 
 _TITLE_COLOR, _PAGE_COLOR, _EMPTY_COLOR = (40, 40, 40), (255, 255, 255), (245, 245, 245)
+_CAPTION_COLOR, _CAPTION_SHADE = (255, 255, 255), 0.35
 _TEXT_WEIGHT = 550  # Between regular and semibold.
+_CELL_WIDTH = 240
+_MAX_ASPECT = 1.25  # Of a column's cells, height over width.
 
 
 def colorize(labels: np.ndarray) -> np.ndarray:
@@ -80,12 +84,88 @@ def overlay_mask(image: np.ndarray, labels: np.ndarray, opacity: float = 0.6) ->
     return picture
 
 
+def overlay_labels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Lays a label map over its image in the colors and patterns of `oaa_tf.class_colors`, which `legend` explains.
+
+    Args:
+        image: uint8 `[height, width, 3]`.
+        labels: uint8 `[height, width]`, 0 background, `c + 1` class `c`, 255 ignore.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+
+    Raises:
+        ValueError: The sizes differ.
+    """
+    _check_sizes(image, labels, "labels")
+    layer = label_layer(labels)
+    opacity = layer[..., 3:] / np.float32(255)
+    return np.rint(opacity * layer[..., :3] + (1 - opacity) * image).astype(np.uint8)
+
+
+def legend(names: Mapping[int, str], width: int, text_size: int = 18) -> np.ndarray:
+    """What the colors of `overlay_labels` mean: a swatch and a name for each label, in as many lines as it takes.
+
+    Args:
+        names: By label, `c + 1` for class `c` or 255; at least one.
+        width: Of the picture, in pixels. A name that is longer is cut off.
+        text_size: Height of the text in pixels.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    gap, line_height = text_size // 2, 2 * text_size
+    lines, left = [[]], gap
+    for label, name in names.items():
+        needed = line_height + _text_width(name, text_size) + 2 * gap
+        if left + needed > width and lines[-1]:
+            lines.append([])
+            left = gap
+        lines[-1].append((label, name, left))
+        left += needed
+    picture = np.empty((line_height * len(lines), width, 3), np.uint8)
+    picture[:] = _PAGE_COLOR
+    for number, line in enumerate(lines):
+        top = number * line_height + gap
+        for label, name, left in line:
+            swatch = picture[top : top + text_size, left : left + line_height - gap]
+            swatch[:] = overlay_labels(np.full_like(swatch, 128), np.full(swatch.shape[:2], label, np.uint8))
+            _write(picture, name, left + line_height, top + text_size // 2, text_size)
+    return picture
+
+
+def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
+    """A picture with a line of text at its lower edge, which is darkened there; text that is too long gets smaller.
+
+    Args:
+        picture: uint8 `[height, width, 3]`.
+        caption: The text.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    height, width = picture.shape[:2]
+    size = max(10, min(height, width) // 12)
+    size = max(4, min(size, int(size * 0.94 * width / max(1, _text_width(caption, size)))))
+    picture = picture.copy()
+    strip = picture[-round(1.6 * size) :]
+    strip[:] = strip * _CAPTION_SHADE
+    _write(picture, caption, round(0.03 * width), height - round(0.8 * size), size, _CAPTION_COLOR)
+    return picture
+
+
+def cell_size(height: int, width: int, cell_width: int = _CELL_WIDTH) -> tuple[int, int]:
+    """Height and width in which `grid` shows a picture that is alone in its row: as large as fits into a column."""
+    scale = min(cell_width / width, round(_MAX_ASPECT * cell_width) / height)
+    return max(1, round(scale * height)), max(1, round(scale * width))
+
+
 def grid(
     rows: Sequence[Sequence[np.ndarray]],
     column_titles: Sequence[str] = (),
     row_titles: Sequence[str] = (),
     *,
-    cell_width: int = 240,
+    cell_width: int = _CELL_WIDTH,
 ) -> np.ndarray:
     """Puts pictures into a table with titles above the columns and before the rows.
 
@@ -111,13 +191,11 @@ def grid(
             f"{len(column_titles)} column titles and {len(row_titles)} row titles for {len(rows)} rows of {num_columns}"
         )
     gap, text_size = max(2, cell_width // 40), max(10, cell_width // 13)
-    max_cell_height = round(1.25 * cell_width)
     left = 2 * gap + max((_text_width(title, text_size) for title in row_titles), default=-gap)
     left = max(left, gap)
     header = 2 * text_size if any(column_titles) else gap
     heights = [
-        max((round(_fit(picture, cell_width, max_cell_height) * len(picture)) for picture in row), default=text_size)
-        for row in rows
+        max((cell_size(*picture.shape[:2], cell_width)[0] for picture in row), default=text_size) for row in rows
     ]
     page = np.empty((header + sum(heights) + gap * len(rows), left + (cell_width + gap) * num_columns, 3), np.uint8)
     page[:] = _PAGE_COLOR
@@ -184,6 +262,8 @@ def _text_width(text: str, size: int) -> int:
     return width
 
 
-def _write(page: np.ndarray, text: str, left: int, middle: int, size: int) -> None:
+def _write(
+    page: np.ndarray, text: str, left: int, middle: int, size: int, color: tuple[int, int, int] = _TITLE_COLOR
+) -> None:
     """Writes a line of text, vertically centred on `middle`."""
-    cv2.putText(page, text, (left, middle + round(0.36 * size)), _TITLE_COLOR, _font(), size, weight=_TEXT_WEIGHT)
+    cv2.putText(page, text, (left, middle + round(0.36 * size)), color, _font(), size, weight=_TEXT_WEIGHT)

@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     ("errors", "progress"),
     ("launch", "data"),
-    ("losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "visualization", "work_dir"),
-    ("attention",),
+    ("class_colors", "losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "work_dir"),
+    ("attention", "visualization"),
     ("models",),
     ("training", "picture_grid"),
     ("report",),

@@ -10,9 +10,11 @@ from oaa_tf.metrics import (
     IGNORE_LABEL,
     ThresholdSweep,
     confusion_matrix,
+    foreground_precision_and_recall,
     iou_per_class,
     labelled_share,
     mean_iou,
+    precision_and_recall,
     scores_by_name,
 )
 
@@ -30,6 +32,11 @@ def test_confusion_and_iou_by_hand():
     np.testing.assert_allclose(iou_per_class(confusion), [2 / 3, 2 / 4, 0, np.nan])
     assert mean_iou(confusion) == pytest.approx((2 / 3 + 1 / 2 + 0) / 3)
     assert labelled_share(confusion) == pytest.approx(6 / 7)
+    precision, recall = precision_and_recall(confusion)
+    np.testing.assert_allclose(precision, [2 / 2, 2 / 4, np.nan, np.nan])
+    np.testing.assert_allclose(recall, [2 / 3, 2 / 3, 0, np.nan])
+    # Of four pixels in the foreground two are right, and there are four.
+    assert foreground_precision_and_recall(confusion) == (2 / 4, 2 / 4)
 
 
 def test_empty_confusion_is_nan():
@@ -37,6 +44,8 @@ def test_empty_confusion_is_nan():
     assert confusion.sum() == 0
     assert np.isnan(mean_iou(confusion)) and np.isnan(labelled_share(confusion))
     assert np.isnan(iou_per_class(confusion)).all()
+    assert np.isnan(precision_and_recall(confusion)).all()
+    assert np.isnan(foreground_precision_and_recall(confusion)).all()
 
 
 @pytest.mark.parametrize(

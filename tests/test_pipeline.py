@@ -5,11 +5,13 @@ import shutil
 
 import cv2
 import pytest
+from event_summaries import read_pictures, read_texts
 from report_page import ReportPage
 
 from oaa_tf import experiment, pipeline
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
+from oaa_tf.report.event_files import read_scalars
 
 TINY = {
     "train_cls": ("--train_cls.fusions=max,average", "--train_cls.gate=none"),
@@ -47,6 +49,7 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert "Not in this report" not in report.text
     assert len(report.articles["tiny_000"]) == 7
     assert [len(pair["steps"]) for pair in report.data["replay"]] == [2] * len(report.data["replay"]) != []
+    check_what_tensorboard_shows(tmp_path / "work")
     table = capsys.readouterr().out
     assert f"{100 * rows['CAM']['mean_iou']:.1f}" in table
 
@@ -54,6 +57,27 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert pipeline.run(chosen)["rows"] == metrics["rows"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
     assert json.loads((tmp_path / "work/metrics.json").read_text())["rows"] == metrics["rows"]
+
+
+def check_what_tensorboard_shows(work):
+    """Every stage has pictures, always of the same images, measurements, its settings and its command."""
+    at_both_ends = {0, 4}
+    for stage, measured in {
+        "train_cls": ("cam/recall_at_0.3", "cumulative_attention/precision_at_0.3"),
+        "train_integral": ("cumulative_attention/recall_at_0.3", "integral_attention/precision_at_0.3"),
+        "train_seg": ("prediction/precision", "prediction/recall"),
+    }.items():
+        log = work / stage / "tensorboard"
+        kind = "segmentation" if stage == "train_seg" else "attention"
+        images = {f"{kind}/tiny_{number:03d}" for number in range(6)}
+        assert set(read_pictures(log)) == {(tag, step) for tag in images for step in at_both_ends}
+        scalars = read_scalars(log)
+        assert all(set(scalars[tag]) == at_both_ends for tag in measured), scalars.keys()
+        texts = read_texts(log)
+        assert f"python -m oaa_tf.{stage} " in texts["command", 0] and "| width | **`2`** |" in texts["flags", 0]
+        assert (("pseudo_labels", 0) in texts) == (stage == "train_seg")
+    shares = [tag for tag in read_scalars(work / "train_cls/tensorboard") if tag.startswith("gated_share_by_class/")]
+    assert {tag.partition("/")[2] for tag in shares} <= {"circle", "square", "cross"} and len(shares) >= 2
 
 
 def test_the_table_says_which_labels_are_not_in_a_mean():
@@ -72,9 +96,12 @@ def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):
     shutil.rmtree(tiny_voc / "saliency")
     # The segmentation network on ResNet-101: the pipeline does not mind.
     arguments = ("--nouse_saliency", "--nocompare_losses", "--train_seg.backbone=resnet101")
+    arguments += ("--train_seg.num_pictures=0",)
     metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", *arguments))
     assert "--backbone=resnet101\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
     assert metrics["rows"] == []
+    log = tmp_path / "work/train_integral/tensorboard"
+    assert read_pictures(log) and not any("attention/" in tag for tag in read_scalars(log))
     report = ReportPage.read(tmp_path / "work/report.html")
     assert "the training images have no masks" in report.text and len(report.articles["tiny_000"]) == 6
     assert (tmp_path / "work/saved_models/segment/saved_model.pb").exists()

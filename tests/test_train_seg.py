@@ -28,6 +28,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
 def settings_for(records: RecordSet, work_dir: Path, **options) -> TrainSegSettings:
     common = {"labels": "masks", "image_size": 32, "frame_size": 40, "batch_size": 2, "num_steps": 3, "width": 2}
     common |= {"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 3.0, "clip_norm": 10.0}
+    common |= {"num_pictures": 0, "num_measured": 0}
     paths = {"records": str(records.manifest_path), "work_dir": str(work_dir)}
     return TrainSegSettings(**paths, **common | {"backbone": "resnet101"} | options)
 

@@ -5,7 +5,17 @@ import numpy as np
 import pytest
 
 from oaa_tf.data.palette_png import voc_palette
-from oaa_tf.visualization import colorize, grid, overlay_attention, overlay_mask, write_png
+from oaa_tf.visualization import (
+    captioned,
+    cell_size,
+    colorize,
+    grid,
+    legend,
+    overlay_attention,
+    overlay_labels,
+    overlay_mask,
+    write_png,
+)
 
 
 @pytest.fixture
@@ -52,6 +62,55 @@ def test_overlay_mask(image):
     np.testing.assert_allclose(picture[10, 10], 0.6 * np.array([128, 0, 0]) + 0.4 * image[10, 10], atol=1)
     np.testing.assert_allclose(picture[2, 30], 0.6 * image[2, 30], atol=1)  # background, darker
     assert picture[25, 10].min() > 120  # ignored, whitish
+
+
+def test_labels_have_colors_patterns_and_white_edges(image):
+    image[:] = 128
+    labels = np.zeros((30, 40), np.uint8)
+    labels[5:15, 5:15], labels[5:15, 20:35], labels[20:28, 5:30] = 1, 8, 255
+    picture = overlay_labels(image, labels).astype(int)
+    np.testing.assert_allclose(picture[2, 2], 128 * 0.55, atol=1)  # background, darker
+    np.testing.assert_array_equal(picture[5, 5:15], 255)  # edge
+    plain, striped, ignored = picture[6:14, 6:14], picture[6:14, 21:34], picture[22:27, 7:28]
+    np.testing.assert_allclose(plain - 0.72 * np.array([0xE6, 0x9F, 0x00]), 0.28 * 128, atol=1)
+    # The eighth class has the first one's color, with dark stripes.
+    is_dark = striped.max(axis=-1) < 60
+    assert 0.15 < is_dark.mean() < 0.35 and is_dark.any(axis=0).all()
+    np.testing.assert_array_equal(striped[~is_dark], np.broadcast_to(plain[0, 0], striped[~is_dark].shape))
+    assert ignored.min() > 160 and np.ptp(ignored) > 40  # hatched
+    with pytest.raises(ValueError, match=r"labels is \[40, 30\], expected \[30, 40\]"):
+        overlay_labels(image, np.zeros((40, 30), np.uint8))
+
+
+def test_a_legend_takes_as_many_lines_as_it_needs():
+    names = {label + 1: f"class number {label}" for label in range(5)}
+    wide, narrow = legend(names, 1200), legend(names, 260)
+    assert wide.shape == (36, 1200, 3) and narrow.shape == (5 * 36, 260, 3)
+    for line in range(5):
+        assert has_ink(narrow[36 * line : 36 * (line + 1), 40:])
+    assert not has_ink(wide[:, -100:])
+    assert legend({1: "a name that is far too long to fit"}, 60).shape == (36, 60, 3)
+
+
+@pytest.mark.parametrize("size", [(240, 180), (90, 240), (3, 240), (240, 4)])
+def test_a_caption_stays_in_its_picture(size):
+    white = np.full((*size, 3), 255, np.uint8)
+    short, long = captioned(white, "dog"), captioned(white, "a class with a name of many words  0.97")
+    assert short.shape == long.shape == white.shape and (white == 255).all()
+    for picture in (short, long):
+        assert (picture[-6:] < 100).mean() > 0.3  # darkened
+        assert (picture[: size[0] // 2 - 8] == 255).all()
+    if min(size) > 60:
+        for picture in (short, long):
+            letters = picture[-24:].min(axis=-1) > 200
+            assert letters[:, : size[1] // 2].any() and not letters[-10:, -3:].any()
+
+
+@pytest.mark.parametrize(("size", "expected"), [((30, 40), (180, 240)), ((400, 200), (300, 150)), ((1, 900), (1, 240))])
+def test_the_size_in_the_grid(size, expected):
+    assert cell_size(*size) == expected
+    page = grid([[np.zeros((*size, 3), np.uint8)]])
+    assert (page == 0).all(axis=-1).sum() == expected[0] * expected[1]
 
 
 def test_sizes_must_agree(image):

@@ -9,6 +9,7 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data import keys
 from oaa_tf.data.views import attention_to_frame
 from oaa_tf.losses import classification_loss
+from oaa_tf.models.gated_share import GatedShareByClass
 from oaa_tf.models.trained_network import TrainedNetwork
 
 
@@ -60,7 +61,7 @@ class AttentionClassifier(TrainedNetwork):
         self.gate = gate
         self.accumulate_from_epoch = accumulate_from_epoch
         # In tuples, Keras does not see them: they would be weights of the model otherwise.
-        self._untracked = (cumulative_attention,)
+        self._untracked = (cumulative_attention, GatedShareByClass(network.output_shape[-1]))
         self._epoch_of_fit = (tf.Variable(0, trainable=False, dtype=tf.int64),)
         self.gated_share = keras.metrics.Mean(name="gated_share")
         self.exact_match = keras.metrics.Mean(name="exact_match")
@@ -69,6 +70,11 @@ class AttentionClassifier(TrainedNetwork):
     def cumulative_attention(self) -> CumulativeAttention:
         """The table."""
         return self._untracked[0]
+
+    @property
+    def gated_share_by_class(self) -> GatedShareByClass:
+        """What the gate let through in training steps since somebody looked."""
+        return self._untracked[1]
 
     def get_config(self):
         """Returns the configuration; that of the table does not hold what it has accumulated."""
@@ -129,6 +135,7 @@ class AttentionClassifier(TrainedNetwork):
         self.cumulative_attention.update(
             batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
         )
+        self.gated_share_by_class.update(gate, labels)
         self.measure(batch, outputs)
 
     def attention_on_frame(self, batch, score_maps):

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.class_colors import class_color
 from oaa_tf.metrics_file import json_ready
-from oaa_tf.report import pictures
 from oaa_tf.report.charts import Line, line_chart
 from oaa_tf.report.event_files import read_scalars
 from oaa_tf.report.gallery import Picture, Row
@@ -154,7 +154,7 @@ def _per_class(run: RunFolder) -> str:
 
 
 def _swatch(label: int) -> str:
-    color, pattern = pictures.class_color(label)
+    color, pattern = class_color(label)
     return element("i", class_=f"swatch {pattern}", style=f"--color:{color}")
 
 

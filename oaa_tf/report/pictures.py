@@ -1,29 +1,15 @@
-"""Small pictures for the page: photographs, attention and label maps as layers over them.
-
-VOC's palette has several greens and reds that one man in twelve cannot tell apart. Here classes have the colors of
-Okabe and Ito, then the same again with stripes and with dots, and every object carries its name.
-"""
+"""Small pictures for the page: photographs, attention and label maps as layers over them."""
 
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 
+from oaa_tf.class_colors import label_layer
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.report.markup import data_uri
 
-COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-"""Okabe and Ito's colors without black."""
-
-PATTERNS = ("plain", "striped", "dotted")
-
-_MASK_OPACITY, _BACKGROUND_OPACITY = 0.72, 0.45
 _LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
-
-
-def class_color(label: int) -> tuple[str, str]:
-    """Color, as "#RRGGBB", and pattern of a class index."""
-    return COLORS[label % len(COLORS)], PATTERNS[label // len(COLORS) % len(PATTERNS)]
 
 
 def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -55,7 +41,7 @@ def heat(attention: np.ndarray) -> str:
 
 
 def mask(labels: np.ndarray, side: int) -> str:
-    """A label map as a layer: classes in color with an outline, background darkened, ignored pixels hatched in white.
+    """A label map as a layer, `oaa_tf.class_colors.label_layer`, as a data URI.
 
     Args:
         labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
@@ -63,23 +49,7 @@ def mask(labels: np.ndarray, side: int) -> str:
     """
     size = thumbnail_size(*labels.shape, side)
     labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
-    rows, columns = np.indices(labels.shape)
-    marks = {"plain": np.zeros(labels.shape, bool), "striped": (rows + columns) % 8 < 2}
-    marks["dotted"] = ((rows % 6) < 2) & ((columns % 6) < 2)
-    layer = np.zeros((*labels.shape, 4), np.uint8)
-    layer[labels == 0, 3] = round(255 * _BACKGROUND_OPACITY)
-    for label in np.unique(labels[(labels > 0) & (labels != IGNORE_LABEL)]):
-        color, pattern = class_color(int(label) - 1)
-        inside = labels == label
-        layer[inside] = (*_bgr(color), round(255 * _MASK_OPACITY))
-        layer[inside & marks[pattern]] = (20, 20, 20, 220)
-    ignored = labels == IGNORE_LABEL
-    layer[ignored] = (255, 255, 255, 90)
-    layer[ignored & ((rows - columns) % 7 < 2)] = (255, 255, 255, 230)
-    kernel = np.ones((3, 3), np.uint8)
-    edge = (cv2.dilate(labels, kernel) != labels) | (cv2.erode(labels, kernel) != labels)
-    layer[edge & (labels > 0) & ~ignored] = (255, 255, 255, 255)
-    return _webp(layer, _LOSSLESS)
+    return _webp(cv2.cvtColor(label_layer(labels), cv2.COLOR_RGBA2BGRA), _LOSSLESS)
 
 
 def name_places(labels: np.ndarray) -> list[tuple[int, float, float]]:
@@ -113,10 +83,6 @@ def thresholded(attention: np.ndarray, classes: Sequence[int], threshold: float)
     """
     winners = np.uint8([label + 1 for label in classes])[np.argmax(attention, axis=0)]
     return np.where(attention.max(axis=0) > threshold, winners, 0).astype(np.uint8)
-
-
-def _bgr(color: str) -> tuple[int, ...]:
-    return tuple(bytes.fromhex(color[1:]))[::-1]
 
 
 def _webp(picture: np.ndarray, options: list[int]) -> str:

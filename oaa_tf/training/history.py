@@ -2,23 +2,18 @@
 
 import dataclasses
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
 
-import keras
 import numpy as np
-import tensorflow as tf
 
-from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.map_files import to_uint8
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
 from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.input_pipeline import frame_batches
 from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import attention_to_frame
 from oaa_tf.errors import UserError
-from oaa_tf.training.pictures import fixed_positions
+from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.work_dir import HISTORY_FOLDER
 
 
@@ -69,9 +64,8 @@ class AttentionHistory:
         self,
         work_dir: Path,
         records: RecordSet,
-        image_size: int,
-        count: int,
-        network: keras.Model,
+        positions: Sequence[int],
+        observed: ObservedAttention,
         table: CumulativeAttention,
         fusion: str,
     ) -> None:
@@ -80,52 +74,34 @@ class AttentionHistory:
         Args:
             work_dir: The stage's folder.
             records: The record set.
-            image_size: Side of the canonical frame in pixels.
-            count: How many images to show, evenly spread as in `AttentionPictures`.
-            network: The class-aware network that is being trained.
+            positions: The images to keep.
+            observed: What the network attends to in them; looks at them before this is called.
             table: Where its attention is accumulated.
             fusion: The fusion to read from the table.
         """
         self._folder = work_dir / HISTORY_FOLDER
+        self._observed = observed
         self._table = table
         self._fusion = fusion
-        self._network = network
-        positions = fixed_positions(len(records), count)
-        self._slots = np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions] or [[]]).astype(
-            int
-        )
-        # One image a batch: the maps of a step need no more memory than that. Decoded once.
-        datasets = [frame_batches(records, image_size, batch_size=1, chosen=[position]) for position in positions]
-        self._batches = [batch for dataset in datasets for batch in dataset]
-        # With the datasets' own signature, canvases of different shapes share one graph.
-        signature = [datasets[0].element_spec] if datasets else None
-        self._observe = tf.function(self._attention_of_labels, input_signature=signature)
+        slots = [np.arange(*records.first_slots[p : p + 2]) for p in positions]
+        self._slots = np.concatenate([[], *slots]).astype(int)
 
     def __call__(self, step: int) -> None:
         """Writes the snapshot of a step."""
         if step == 0:
             # Left by a run that was stopped before its first checkpoint and may have had other settings.
             shutil.rmtree(self._folder, ignore_errors=True)
-        if not self._batches:
+        if not self._slots.size:
             return
         self._folder.mkdir(exist_ok=True)
-        maps, scores = zip(*map(self._observe, self._batches), strict=True)
         snapshot = Snapshot(
             slots=self._slots,
-            attention=to_uint8(np.concatenate(maps)),
+            attention=to_uint8(self._observed.read(self._slots)),
             cumulative=to_uint8(self._table.read(self._fusion, self._slots)),
-            scores=np.concatenate(scores),
+            scores=self._observed.scores(self._slots),
             num_updates=self._table.num_updates.numpy()[self._slots],
         )
         snapshot.write(self._folder / f"step-{step:06d}.npz")
-
-    def _attention_of_labels(self, batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        score_maps, valid = self._network(batch[keys.IMAGE], training=False), batch[keys.VALID]
-        maps = class_activation_maps(score_maps, valid)
-        maps, _ = attention_to_frame(maps, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
-        is_label = batch[keys.LABELS] > 0
-        scores = tf.sigmoid(class_scores(score_maps, valid))
-        return tf.boolean_mask(tf.transpose(maps, [0, 3, 1, 2]), is_label), tf.boolean_mask(scores, is_label)
 
 
 def read_history(work_dir: Path) -> dict[int, Snapshot]:

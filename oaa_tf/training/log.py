@@ -1,12 +1,15 @@
 """The log for TensorBoard: a folder of event files that does not grow without bound."""
 
 import contextlib
+import dataclasses
+import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.launch import Settings
 
 FILE_BYTES = 64 * 2**20
 """Size from which a new file is begun."""
@@ -61,3 +64,46 @@ def training_log(folder: Path) -> Iterator[Callable[[], None]]:
             f"{folder}: cannot write the log ({first_line(error)}); free space and run the same command again to go on"
             " from the last checkpoint"
         ) from None
+
+
+def write_settings(stage: str, settings: Settings, step: int) -> None:
+    """Writes a stage's settings and its command as texts, with the current default writer.
+
+    Args:
+        stage: The stage's name.
+        settings: Its settings.
+        step: The step at which it begins.
+    """
+    tf.summary.text("flags", settings_table(settings), step=step)
+    tf.summary.text("command", f"```\n{command(stage, settings)}\n```", step=step)
+
+
+def settings_table(settings: Settings) -> str:
+    """The settings as a Markdown table; values that are not the default are bold."""
+    defaults = {
+        field.name: _code(field.default)
+        for field in dataclasses.fields(settings)
+        if field.default is not dataclasses.MISSING
+    }
+    lines = ["| flag | value | default |", "|---|---|---|"]
+    for name, value in settings.as_dict().items():
+        shown, default = _code(value), defaults.get(name, "")
+        lines.append(f"| {name} | {shown if shown == default else f'**{shown}**'} | {default} |")
+    return "\n".join(lines)
+
+
+def command(stage: str, settings: Settings) -> str:
+    """A shell command that runs the stage with these settings, without those that have their default."""
+    defaults = set(settings.defaults_as_flags().splitlines())
+    flags = [shlex.quote(line) for line in settings.as_flags().splitlines() if line not in defaults]
+    return " \\\n    ".join([f"python -m oaa_tf.{stage}", *flags])
+
+
+def _code(value: object) -> str:
+    """A setting's value as inline code."""
+    if isinstance(value, bool):
+        text = str(value).lower()
+    else:
+        text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+    # With two of them around, there may be one inside.
+    return f"`` {text} ``" if "`" in text else f"`{text or ' '}`"

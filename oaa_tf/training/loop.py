@@ -17,7 +17,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.progress import Progress
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.log import training_log
+from oaa_tf.training.log import training_log, write_settings
 from oaa_tf.training.settings import TrainingSettings
 
 
@@ -90,7 +90,7 @@ def train(
         settings: The stage's settings.
         work_dir: The stage's folder.
         hooks: What the stage adds.
-        label: The stage's name for the progress line.
+        label: The stage's name.
 
     Returns:
         The metrics of the last log entry.
@@ -114,8 +114,9 @@ def train(
         Progress(total, label, done=first_step * settings.batch_size) as progress,
         reading_errors(),
     ):
+        # At every start: some settings may change, and a long log loses its oldest files.
+        write_settings(label, settings, first_step)
         if first_step == 0:
-            tf.summary.text("flags", f"```\n{settings.as_flags()}```", step=0)
             hooks.write_summaries(0)
         for step, batch in enumerate(dataset, first_step + 1):
             if (step - 1) % settings.log_every == 0:

@@ -1,14 +1,18 @@
 """Pictures for TensorBoard: the same few training images at every summary."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import cv2
 import numpy as np
 import tensorflow as tf
+from tensorboard.plugins.image.metadata import create_summary_metadata
 
 from oaa_tf.data.frame import Frame
+from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.records import RecordSet
-from oaa_tf.visualization import overlay_attention
+from oaa_tf.visualization import captioned, cell_size, grid, legend, overlay_attention, overlay_labels
+
+_JPEG_QUALITY = 90
 
 
 def fixed_positions(num_images: int, count: int) -> list[int]:
@@ -16,38 +20,119 @@ def fixed_positions(num_images: int, count: int) -> list[int]:
     return [int(p) for p in np.unique(np.linspace(0, num_images - 1, min(count, num_images)).astype(int))]
 
 
-class AttentionPictures:
-    """Writes image summaries of attention maps, one tag per image and class.
+def shown_positions(records: RecordSet, count: int) -> list[int]:
+    """Positions of `count` images, ascending, that show as many classes as a few images can.
 
-    Attributes:
-        positions: The images that are shown.
+    One after the other, the image is taken with the most classes that none before it has; of equals, the one with the
+    fewest classes in all, then the first. When all classes have been shown, it begins anew.
     """
+    left = dict(enumerate(map(set, records.labels)))
+    missing: set[int] = set()
+    chosen = []
+    for _ in range(min(count, len(records))):
+        if not any(missing & labels for labels in left.values()):
+            missing = set().union(*left.values())
+        best = max(left, key=lambda position: (len(missing & left[position]), -len(left[position]), -position))
+        missing -= left.pop(best)
+        chosen.append(best)
+    return sorted(chosen)
+
+
+def write_picture(tag: str, picture: np.ndarray, step: int) -> None:
+    """Writes an image summary with the current default writer.
+
+    As a JPEG: `tf.summary.image` makes a PNG, which takes five times the space.
+
+    Args:
+        tag: The summary's name.
+        picture: uint8 RGB `[height, width, 3]`.
+        step: The step.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    encoded = cv2.imencode(".jpg", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR), options)[1].tobytes()
+    height, width = picture.shape[:2]
+    metadata = create_summary_metadata(display_name=None, description=None)
+    tf.summary.write(tag, tf.stack([str(width), str(height), encoded]), step=step, metadata=metadata)
+
+
+class AttentionPictures:
+    """Writes a picture of each image: a row for each of its classes, the image and its attention maps side by side."""
 
     def __init__(
-        self, records: RecordSet, image_size: int, count: int, read: Callable[[Sequence[int]], np.ndarray], name: str
+        self,
+        records: RecordSet,
+        image_size: int,
+        positions: Sequence[int],
+        columns: Mapping[str, Callable[[Sequence[int]], np.ndarray]],
+        *,
+        notes: Mapping[str, Callable[[int], str]] | None = None,
     ) -> None:
         """Prepares the images.
 
         Args:
             records: The record set.
             image_size: Side of the canonical frame in pixels.
-            count: How many images to show.
-            read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
-            name: First part of the tags.
+            positions: The images.
+            columns: By title, from slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
+            notes: By title, from a slot to what is written beside the class's name.
         """
-        self._read = read
+        self._records = records
+        self._columns = columns
+        self._notes = notes or {}
         self._shown = []
-        for position in fixed_positions(len(records), count):
+        for position in positions:
             image = records.record(position).image
             frame = Frame(*image.shape[:2], image_size)
-            image = cv2.resize(image, frame.content[::-1], interpolation=cv2.INTER_AREA)
-            first = records.first_slots[position]
-            for rank, label in enumerate(records.labels[position]):
-                tag = f"{name}/{records.image_ids[position]}_{records.classes[label]}"
-                self._shown.append((tag, int(first) + rank, image, Frame(*image.shape[:2], image_size)))
+            self._shown.append((position, _shown_size(image), frame))
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
-        maps = self._read([slot for _, slot, _, _ in self._shown])
-        for (tag, _, image, frame), attention in zip(self._shown, maps, strict=True):
-            tf.summary.image(tag, overlay_attention(image, frame.to_image(attention))[np.newaxis], step=step)
+        records = self._records
+        for position, image, frame in self._shown:
+            slots = range(*records.first_slots[position : position + 2])
+            maps = {title: frame.to_image(read(slots), *image.shape[:2]) for title, read in self._columns.items()}
+            rows = []
+            for rank, (slot, label) in enumerate(zip(slots, records.labels[position], strict=True)):
+                row = [image]
+                for title, of_classes in maps.items():
+                    note = self._notes[title](slot) if title in self._notes else ""
+                    overlay = overlay_attention(image, of_classes[rank])
+                    row.append(captioned(overlay, f"{records.classes[label]}  {note}".rstrip()))
+                rows.append(row)
+            write_picture(f"attention/{records.image_ids[position]}", grid(rows, ["image", *maps]), step)
+
+
+def write_label_picture(
+    tag: str,
+    image: np.ndarray,
+    columns: Mapping[str, np.ndarray],
+    classes: Sequence[str],
+    labels: Sequence[int],
+    step: int,
+) -> None:
+    """Writes a picture of an image beside label maps of it, with a legend of its classes and of what is in the maps.
+
+    Args:
+        tag: The summary's name.
+        image: uint8 RGB `[height, width, 3]`.
+        columns: Label maps by title, uint8 `[height, width]`.
+        classes: The classes' names.
+        labels: Indices of the image's classes.
+        step: The step.
+    """
+    image = _shown_size(image)
+    small = {
+        title: cv2.resize(label_map, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
+        for title, label_map in columns.items()
+    }
+    page = grid([[image, *(overlay_labels(image, label_map) for label_map in small.values())]], ["image", *small])
+    found = {label + 1 for label in labels}.union(*(np.unique(label_map).tolist() for label_map in small.values()))
+    names = {label: "not labelled" if label == IGNORE_LABEL else classes[label - 1] for label in sorted(found - {0})}
+    write_picture(tag, np.concatenate([page, legend(names, page.shape[1])]), step)
+
+
+def _shown_size(image: np.ndarray) -> np.ndarray:
+    """An image in the size that it has in the grid, so that what is written on it stays sharp."""
+    size = cell_size(*image.shape[:2])
+    is_smaller = size[0] < image.shape[0]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC)

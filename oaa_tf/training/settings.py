@@ -52,6 +52,19 @@ class TrainingSettings(Settings):
     seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)
+    num_pictures: int = setting(
+        6,
+        help="Training images shown in TensorBoard; those of the classifier are also replayed in the report.",
+        minimum=0,
+        may_change=True,
+    )
+    num_measured: int = setting(
+        50,
+        help="Training images, if they have masks, on which results are measured for TensorBoard; 0: none.",
+        minimum=0,
+        may_change=True,
+    )
+    pictures_every: int = setting(500, help="Steps between pictures and measurements.", minimum=1, may_change=True)
 
     def __post_init__(self) -> None:
         """Checks the combination."""

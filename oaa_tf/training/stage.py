@@ -16,8 +16,6 @@ from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.start import choose_strategy, prepare_network
 from oaa_tf.work_dir import WorkDir
 
-NO_HOOKS = Hooks()
-
 
 def run_training(
     stage: str,
@@ -30,7 +28,7 @@ def run_training(
     inputs: Mapping[str, str] | None = None,
     chosen: np.ndarray | None = None,
     targets: Targets | None = None,
-    hooks: Hooks = NO_HOOKS,
+    make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks(),
     finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {},
 ) -> dict[str, Any]:
     """Trains in `settings.work_dir`, from where an earlier run stopped, unless it is done there already.
@@ -45,7 +43,7 @@ def run_training(
         inputs: Checksums of what the stage reads besides the records, by name.
         chosen: Positions of the images to train on; all if None.
         targets: Adds the stage's own features to the input pipeline.
-        hooks: What the stage adds to the loop.
+        make_hooks: What the stage adds to the loop, from the compiled model.
         finish: Called after the training; writes further results and returns further metrics.
 
     Returns:
@@ -75,6 +73,6 @@ def run_training(
                 targets=targets,
             )
 
-        results = train(model, batches, records, settings, work_dir.path, hooks, stage)
+        results = train(model, batches, records, settings, work_dir.path, make_hooks(model), stage)
         results |= finish(network, work_dir)
         return write_metrics(work_dir.path, origin(stage, settings, records, supervision=supervision) | results)

@@ -1,6 +1,7 @@
 """Snapshots of a few images' attention, which the report replays."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.history import AttentionHistory, read_history
-from oaa_tf.training.pictures import fixed_positions
+from oaa_tf.training.observed_attention import ObservedAttention
 
 
 @pytest.fixture
@@ -22,9 +23,10 @@ def stage(records: RecordSet, tmp_path: Path) -> TinyStage:
     return TinyStage.make("cls", records, tmp_path / "cls", accumulate_from_epoch=0)
 
 
-def history_of(stage: TinyStage, count: int = 3) -> AttentionHistory:
+def summaries_of(stage: TinyStage, positions: Sequence[int] = (0, 1, 3)) -> list[Callable[[int], None]]:
+    observed = ObservedAttention(stage.model.network, stage.records, 32, positions)
     table = stage.model.cumulative_attention
-    return AttentionHistory(stage.work_dir, stage.records, 32, count, stage.model.network, table, "max")
+    return [observed, AttentionHistory(stage.work_dir, stage.records, positions, observed, table, "max")]
 
 
 def contents(work_dir: Path) -> dict[str, bytes]:
@@ -32,11 +34,11 @@ def contents(work_dir: Path) -> dict[str, bytes]:
 
 
 def test_a_snapshot_has_what_network_and_table_say(stage: TinyStage) -> None:
-    stage.train(summaries=[history_of(stage)], summaries_every=4)
+    stage.train(summaries=summaries_of(stage), summaries_every=4)
     found = read_history(stage.work_dir)
     assert list(found) == [0, 4, 6]  # the end, too
     last, records = found[6], stage.records
-    positions = fixed_positions(len(records), 3)
+    positions = (0, 1, 3)
     np.testing.assert_array_equal(
         last.slots, np.concatenate([np.arange(*records.first_slots[p : p + 2]) for p in positions])
     )
@@ -53,7 +55,7 @@ def test_a_snapshot_has_what_network_and_table_say(stage: TinyStage) -> None:
 
 
 def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSet, tmp_path: Path) -> None:
-    stage.train(summaries=[history_of(stage)], summaries_every=1)
+    stage.train(summaries=summaries_of(stage), summaries_every=1)
     resumed = TinyStage.make("cls", records, tmp_path / "resumed", accumulate_from_epoch=0)
 
     def stop_at_3(step: int) -> None:
@@ -62,11 +64,11 @@ def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSe
 
     # The checkpoint is of step 2: step 3 is written, lost and written again.
     with pytest.raises(KeyboardInterrupt):
-        resumed.train(summaries=[history_of(resumed), stop_at_3], summaries_every=1)
+        resumed.train(summaries=[*summaries_of(resumed), stop_at_3], summaries_every=1)
     before = contents(resumed.work_dir)
     assert max(before) == "step-000003.npz"
     again = TinyStage.make("cls", records, resumed.work_dir, accumulate_from_epoch=0)
-    again.train(summaries=[history_of(again)], summaries_every=1)
+    again.train(summaries=summaries_of(again), summaries_every=1)
     snapshots, others = read_history(stage.work_dir), read_history(resumed.work_dir)
     assert list(snapshots) == list(others) == list(range(7))
     for step, snapshot in snapshots.items():
@@ -75,7 +77,7 @@ def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSe
 
 
 def test_the_training_is_the_same_with_and_without(stage: TinyStage, records: RecordSet, tmp_path: Path) -> None:
-    stage.train(summaries=[history_of(stage)], summaries_every=1)
+    stage.train(summaries=summaries_of(stage), summaries_every=1)
     without = TinyStage.make("cls", records, tmp_path / "without", accumulate_from_epoch=0)
     without.train()
     for one, other in zip(stage.model.network.weights, without.model.network.weights, strict=True):
@@ -86,7 +88,7 @@ def test_the_training_is_the_same_with_and_without(stage: TinyStage, records: Re
 
 
 def test_a_new_beginning_forgets_the_steps_of_the_last(stage: TinyStage) -> None:
-    history = history_of(stage)
+    _, history = summaries_of(stage)
     history(0)
     history(700)
     history(0)
@@ -94,7 +96,8 @@ def test_a_new_beginning_forgets_the_steps_of_the_last(stage: TinyStage) -> None
 
 
 def test_without_images_there_is_no_history(stage: TinyStage) -> None:
-    history_of(stage, count=0)(5)
+    for summary in summaries_of(stage, []):
+        summary(5)
     assert read_history(stage.work_dir) == {}
 
 

@@ -393,7 +393,8 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
     results = stage.train(scalars=lambda: {"coverage": 0.25}, summaries=(draw,), summaries_every=2)
     found = events(tmp_path)
     assert found.keys() == {
-        *("loss", "gated_share", "exact_match", "coverage", "images_per_second", "learning_rate", "flags", "drawn")
+        *("loss", "gated_share", "exact_match", "coverage", "images_per_second", "learning_rate"),
+        *("flags", "command", "drawn"),
     }
     # Every second step, and the last one; the last window is step 5 alone.
     assert list(found["loss"]) == [2, 4, 5]
@@ -402,7 +403,7 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
     assert [round(rate, 6) for rate in found["learning_rate"].values()] == [0.01, 0.001, 0.001]
     assert all(rate > 0 for rate in found["images_per_second"].values())
     assert pictures == [0, 2, 4, 5] == list(found["drawn"])
-    assert list(found["flags"]) == [0]
+    assert list(found["flags"]) == list(found["command"]) == [0]
 
 
 def test_two_replicas_train_as_one(tmp_path: Path) -> None:
@@ -441,6 +442,13 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         table, other = one.model.cumulative_attention, two.model.cumulative_attention
         np.testing.assert_array_equal(other.num_updates, table.num_updates)
         assert np.abs(np.int32(other.maximum.numpy()) - table.maximum.numpy()).max() <= 1
+        counters = [stage.model.gated_share_by_class.variables for stage in (one, two)]
+        # Three epochs, and three of the four images, one of which has two labels.
+        assert sum(counters[0][1].numpy()) in (18, 19), counters[0][1]
+        for counter, other in zip(*counters):
+            np.testing.assert_array_equal(other.numpy(), counter.numpy())
+        assert np.isfinite(two.model.gated_share_by_class.take()).any()
+        assert not any(counter.numpy().any() for counter in counters[1])
 
         # The second replica's part of the batch counts as much as the first one's.
         def poisoned(first_step):

@@ -1,12 +1,19 @@
+"""Pictures for TensorBoard: which images, and what is to be seen in them."""
+
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
+from event_summaries import read_pictures
 
+from oaa_tf.class_colors import class_color
 from oaa_tf.data.records import RecordSet
-from oaa_tf.training.pictures import AttentionPictures, fixed_positions
+from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions, write_label_picture
+from oaa_tf.visualization import cell_size
+
+GAP, HEADER, CELL = 6, 36, 240
 
 
 @pytest.mark.parametrize(
@@ -17,51 +24,86 @@ def test_fixed_positions(num_images: int, count: int, expected: list[int]) -> No
     assert fixed_positions(num_images, count) == expected
 
 
-def pictures(folder: Path) -> dict[tuple[str, int], np.ndarray]:
-    found = {}
-    for path in folder.glob("events*"):
-        for data in tf.data.TFRecordDataset(str(path)):
-            event = Event.FromString(data.numpy())
-            for value in event.summary.value:
-                # An image summary holds its width, its height and PNG files.
-                encoded = tf.make_ndarray(value.tensor)[2]
-                found[value.tag, event.step] = tf.io.decode_png(encoded).numpy()
-    return found
+class Labels(SimpleNamespace):
+    """A record set as far as its labels go."""
+
+    def __len__(self) -> int:
+        return len(self.labels)
 
 
-def test_one_picture_per_image_and_class_and_step(records: RecordSet, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("labels", "count", "expected"),
+    [
+        pytest.param([(0,), (0, 1), (2,), (0, 1, 3)], 1, [3], id="the most classes"),
+        pytest.param([(0,), (0, 1), (2,), (0, 1, 3)], 2, [2, 3], id="what is missing"),
+        pytest.param([(0,), (0, 1), (2,), (0, 1, 3)], 3, [1, 2, 3], id="a second round"),
+        pytest.param([(0,), (0, 1), (2,), (0, 1, 3)], 9, [0, 1, 2, 3], id="all"),
+        pytest.param([(0,)] * 5 + [(1,)], 2, [0, 5], id="a rare class"),
+        pytest.param([(0, 1, 2), (0, 3), (1, 2, 3), (3,)], 2, [0, 3], id="of equals the first, or the simplest"),
+        pytest.param([(0, 1), (0,), (0,), (1,)], 3, [0, 1, 3], id="a second round shows all again"),
+        pytest.param([(0,)], 0, [], id="none"),
+    ],
+)
+def test_shown_positions(labels: list[tuple[int, ...]], count: int, expected: list[int]) -> None:
+    assert shown_positions(Labels(labels=labels), count) == expected
+
+
+def test_a_picture_has_a_row_a_class_and_its_attention_where_it_is(records: RecordSet, tmp_path: Path) -> None:
     maps = np.zeros((records.first_slots[-1], 6, 6), np.float32)
-    requested = []
+    (position,) = (p for p, labels in enumerate(records.labels) if len(labels) == 2)
+    slot = int(records.first_slots[position])
 
     def read(slots) -> np.ndarray:
-        requested.append(list(slots))
         return maps[list(slots)]
 
-    draw = AttentionPictures(records, 48, 2, read, "attention")
+    columns = {"now": read, "then": lambda slots: np.zeros((len(slots), 6, 6), np.float32)}
+    draw = AttentionPictures(records, 48, [position], columns, notes={"now": lambda slot: f"{maps[slot].sum():.0f}"})
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
         draw(0)
-        maps[:, :2] = 1
+        # The second class, in the upper two of six rows of cells.
+        maps[slot + 1, :2] = 1
         draw(100)
-    found = pictures(tmp_path)
+    found = read_pictures(tmp_path)
+    tag = f"attention/{records.image_ids[position]}"
+    assert set(found) == {(tag, 0), (tag, 100)}
+    height, width = cell_size(*records.sizes[position])
+    assert found[tag, 0].shape == (HEADER + 2 * (height + GAP), GAP + 3 * (CELL + GAP), 3)
+    changed = np.abs(found[tag, 100].astype(int) - found[tag, 0]).sum(axis=-1) > 60
+    top, left = HEADER + height + GAP, GAP + CELL + GAP + (CELL - width) // 2
+    assert changed[top + 2 : top + height // 4, left + 2 : left + width - 2].mean() > 0.9
+    # Not the image, not the other class, not the other column, and below only the number that is written there.
+    changed[top : top + height // 2, left : left + width] = False
+    caption = changed[top + 3 * height // 4 : top + height, left : left + width]
+    assert 0 < caption.sum() < 400
+    caption[:] = False
+    assert not changed.any()
 
-    expected, slots = {}, []
-    for position in fixed_positions(len(records), 2):
-        height, width = records.sizes[position]
-        content = tuple(np.rint(np.array([height, width]) * 48 / max(height, width)).astype(int))
-        for rank, label in enumerate(records.labels[position]):
-            expected[f"attention/{records.image_ids[position]}_{records.classes[label]}"] = content
-            slots.append(int(records.first_slots[position]) + rank)
-    assert requested == [slots, slots]
-    assert {tag for tag, _ in found} == set(expected) and {step for _, step in found} == {0, 100}
-    for tag, content in expected.items():
-        assert found[tag, 0].shape == (*content, 3)
-        change = np.abs(found[tag, 100].astype(int) - found[tag, 0]).sum(axis=-1)
-        # The attention lies on the upper two rows of cells.
-        assert change[:12].min() > 0 and change[24:].max() == 0
+
+def test_a_legend_names_the_colors_of_a_label_map(records: RecordSet, tmp_path: Path) -> None:
+    image = np.full((60, 60, 3), 128, np.uint8)
+    labels = np.zeros((60, 60), np.uint8)
+    with tf.summary.create_file_writer(str(tmp_path)).as_default():
+        for step, label in enumerate((0, 1, 2)):
+            labels[20:40, 20:40] = label
+            write_label_picture("one", image, {"label": labels}, records.classes, [0], step)
+    nothing, own, foreign = (read_pictures(tmp_path)["one", step].astype(int) for step in (0, 1, 2))
+
+    def num_pixels_of(label: int, picture: np.ndarray, part: slice) -> int:
+        color = np.array([*bytes.fromhex(class_color(label)[0][1:])])
+        expected = 0.72 * color + 0.28 * 128
+        return int((np.abs(picture[part] - expected).max(axis=-1) < 12).sum())
+
+    # One row of pictures, as high as they are wide, and the legend below.
+    pictures, legend = slice(0, HEADER + CELL + GAP), slice(HEADER + CELL + GAP, None)
+    assert nothing.shape == own.shape and nothing.shape[0] > HEADER + CELL + GAP
+    assert num_pixels_of(0, nothing, pictures) == 0 < num_pixels_of(0, nothing, legend)
+    assert num_pixels_of(0, own, pictures) > 70 * 70
+    assert num_pixels_of(1, foreign, pictures) > 70 * 70 and num_pixels_of(1, foreign, legend) > 100
+    assert num_pixels_of(1, own, legend) == 0
 
 
 def test_without_pictures_nothing_is_drawn(records: RecordSet, tmp_path: Path) -> None:
-    draw = AttentionPictures(records, 48, 0, lambda slots: np.zeros((len(slots), 6, 6), np.float32), "attention")
+    draw = AttentionPictures(records, 48, [], {"now": lambda slots: np.zeros((len(slots), 6, 6), np.float32)})
     with tf.summary.create_file_writer(str(tmp_path)).as_default():
         draw(0)
-    assert pictures(tmp_path) == {}
+    assert read_pictures(tmp_path) == {}

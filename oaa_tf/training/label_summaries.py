@@ -1,0 +1,109 @@
+"""What TensorBoard shows of a segmentation network: labels beside predictions, and both compared with masks."""
+
+from collections.abc import Callable, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.data.records import Record, RecordSet
+from oaa_tf.metrics import (
+    confusion_matrix,
+    foreground_precision_and_recall,
+    iou_per_class,
+    mean_iou,
+    precision_and_recall,
+)
+from oaa_tf.models.inference import segmentation_functions
+from oaa_tf.training.pictures import write_label_picture
+
+Labels = Callable[[int, Record], np.ndarray]
+"""From a position and its record to a label map, uint8 `[height, width]`."""
+
+
+class PredictionSummaries:
+    """Writes pictures of some images, and mIoU, precision and recall of the predictions for others."""
+
+    def __init__(
+        self,
+        network: keras.Model,
+        records: RecordSet,
+        image_size: int,
+        *,
+        shown: Sequence[int],
+        measured: Sequence[int],
+        columns: dict[str, Labels],
+    ) -> None:
+        """Prepares the network.
+
+        Args:
+            network: The segmentation network that is being trained.
+            records: The record set.
+            image_size: Long side in pixels to which whole images are resized.
+            shown: Positions of the images to show.
+            measured: Positions of the images to measure on, which have masks.
+            columns: What to show beside the predictions, by title.
+        """
+        self._segment = segmentation_functions(network, image_size)["segment"]
+        self._records = records
+        self._shown, self._measured = frozenset(shown), frozenset(measured)
+        self._columns = columns
+
+    def __call__(self, step: int) -> None:
+        """Writes the summaries of a step with the current default writer."""
+        records = self._records
+        num_classes = len(records.classes)
+        confusion = np.zeros((num_classes + 1, num_classes + 2), np.int64)
+        for position in sorted(self._shown | self._measured):
+            record = records.record(position)
+            predicted = self._segment(record.image[np.newaxis])["mask"][0].numpy()
+            if position in self._measured:
+                confusion += confusion_matrix(record.mask, predicted, num_classes)
+            if position in self._shown:
+                columns = {title: labels(position, record) for title, labels in self._columns.items()}
+                columns["prediction"] = predicted
+                if record.mask is not None and "mask" not in columns:
+                    columns["mask"] = record.mask
+                tag = f"segmentation/{records.image_ids[position]}"
+                tags = records.labels[position]
+                write_label_picture(tag, record.image, columns, records.classes, tags, step)
+        if self._measured:
+            precision, recall = foreground_precision_and_recall(confusion)
+            values = {"mean_iou": float(mean_iou(confusion)), "precision": precision, "recall": recall}
+            for name, value in values.items():
+                tf.summary.scalar(f"prediction/{name}", value, step=step)
+
+
+def write_label_quality(records: RecordSet, positions: Sequence[int], labels: Labels, step: int) -> None:
+    """Writes a Markdown table of IoU, precision and recall by class of pseudo labels.
+
+    Args:
+        records: The record set, with masks.
+        positions: The images to measure on.
+        labels: The pseudo labels.
+        step: The step.
+    """
+    confusion = np.zeros((len(records.classes) + 1, len(records.classes) + 2), np.int64)
+    for position in positions:
+        record = records.record(position)
+        confusion += confusion_matrix(record.mask, labels(position, record), len(records.classes))
+    num_pixels = confusion.sum(axis=1)
+    unlabelled = np.divide(confusion[:, -1], num_pixels, out=np.full(num_pixels.shape, np.nan), where=num_pixels > 0)
+    columns = np.stack([iou_per_class(confusion), *precision_and_recall(confusion), unlabelled], axis=1)
+    rows = dict(zip(["background", *records.classes], columns, strict=True))
+    rows["all classes"] = (
+        *(float(mean_iou(confusion)), *foreground_precision_and_recall(confusion)),
+        confusion[1:, -1].sum() / max(1, num_pixels[1:].sum()),
+    )
+    lines = [
+        f"Pseudo labels against the masks of {len(positions)} of the {len(records)} training images, in percent of"
+        " pixels. IoU: over the pixels that have a pseudo label; its mean, background included. Not labelled: of the"
+        " class's true pixels; they count as missed in the recall.",
+        "",
+        "| class | IoU | precision | recall | not labelled |",
+        "|---|---:|---:|---:|---:|",
+    ]
+    for name, values in rows.items():
+        cells = ["-" if np.isnan(value) else f"{100 * value:.1f}" for value in values]
+        lines.append(f"| {' | '.join([name.replace('|', '/'), *cells])} |")
+    tf.summary.text("pseudo_labels", "\n".join(lines), step=step)
