@@ -169,6 +169,11 @@ def inside(folder: Path, name: str) -> Path:
     return folder / name
 
 
+def image_id_of(file: str) -> str:
+    """The id of an image, from its path: without suffix, with `_` for `/`."""
+    return _stem(file).replace("/", "_")
+
+
 def _stem(file: str) -> str:
     path = PurePosixPath(file)
     return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
@@ -178,7 +183,7 @@ def _image_id(tagged: TaggedFile, folder: Path) -> str:
     path = PurePosixPath(tagged.file)
     if "\\" in tagged.file or path.is_absolute() or ".." in path.parts:
         raise UserError(f"{tagged.where}: {quoted(tagged.file)} is no path below {folder}, with / between folders")
-    image_id = _stem(tagged.file).replace("/", "_")
+    image_id = image_id_of(tagged.file)
     if not is_plain_name(image_id):
         raise UserError(f"{tagged.where}: {quoted(tagged.file)} makes no image id; rename the file")
     return image_id
