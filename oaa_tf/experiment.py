@@ -6,6 +6,7 @@ from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
 from oaa_tf.data.demo import write_demo_data
+from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 
@@ -17,13 +18,32 @@ class ExperimentSettings(Settings):
     """What is common to all commands that run several stages, and the stages' own settings as `--<stage>.<setting>`."""
 
     work_dir: str = setting(help="Folder for everything; run again in it to resume.")
-    voc_dir: str = setting("", help="Folder in VOC layout; the demo data are made if empty.")
+    voc_dir: str = setting("", help="Folder in VOC layout; without it and image_dir, the demo data are made.")
+    image_dir: str = setting(
+        "", help="Folder of images, one folder for each class unless tags says more; {split} becomes the split's name."
+    )
+    tags: str = setting(
+        "",
+        help="Tags of the images in image_dir: a .csv with the columns file and tags, or COCO's .json; as image_dir.",
+    )
+    val_share: float = setting(
+        0.2,
+        help="With image_dir: share of the images for validation; 0 for none. Not with {split}.",
+        minimum=0,
+        maximum=1,
+    )
     train_split: str = setting("train", help="Training split.")
-    val_split: str = setting("val", help="Validation split, with masks.")
+    val_split: str = setting("val", help="Validation split, which is measured if it has masks.")
     classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
-    mask_dir: str = setting("SegmentationClass", help="Folder of the masks inside voc_dir; empty for no masks.")
-    labels_from: str = setting("list", help="Where image labels come from.", choices=("list", "annotations", "masks"))
-    use_saliency: bool = setting(True, help="Use the saliency maps in <voc_dir>/saliency for the pseudo labels.")
+    mask_dir: str = setting(
+        "SegmentationClass", help="Folder of the masks inside voc_dir or image_dir; empty for no masks."
+    )
+    labels_from: str = setting(
+        "list", help="Where image labels come from in voc_dir.", choices=("list", "annotations", "masks")
+    )
+    use_saliency: bool = setting(
+        True, help="Use the saliency maps in <voc_dir or image_dir>/saliency for the pseudo labels."
+    )
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     seg_backbone_weights: str = setting(
         "", help="As backbone_weights, for the segmentation network alone; the same if empty."
@@ -68,14 +88,14 @@ class Experiment:
         settings: The settings.
         root: Folder of the stages' folders.
         train_records: Manifest of the training images.
-        val_records: Manifest of the validation images.
+        val_records: Manifest of the validation images; None without.
         seed: Seed of all stages.
     """
 
     settings: ExperimentSettings
     root: Path
     train_records: str
-    val_records: str
+    val_records: str | None
     seed: int
 
     def train_classifier(self) -> dict[str, Any]:
@@ -144,8 +164,10 @@ def check_weights_files(settings: ExperimentSettings) -> None:
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
 
 
-def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str]:
+def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str | None]:
     """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
+
+    There is no validation split, and None for its manifest, if `val_share` is 0.
 
     Args:
         settings: The settings.
@@ -153,20 +175,30 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
         seed: Seed of the demo data.
     """
     voc_dir = settings.voc_dir
-    if not voc_dir:
+    if not voc_dir and not settings.image_dir:
         voc_dir = str(root / "demo_data")
         write_demo_data(voc_dir, seed=seed)
-    for split in (settings.train_split, settings.val_split):
-        is_train = split == settings.train_split
-        make_records.run(
+    has_own_place = "{split}" in settings.image_dir + settings.tags
+    splits = [settings.train_split, settings.val_split]
+    if settings.image_dir and not settings.val_share and not has_own_place:
+        splits.pop()
+    manifests: list[str | None] = [None, None]
+    for rank, split in enumerate(splits):
+        image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
+        with_saliency = settings.use_saliency and split == settings.train_split
+        summary = make_records.run(
             make_records.MakeRecordsSettings(
                 voc_dir=voc_dir,
+                image_dir=image_dir,
+                tags=tags,
+                val_share=0.0 if has_own_place else settings.val_share,
                 split=split,
                 output_dir=str(root / "records"),
                 labels_from=settings.labels_from,
                 classes=settings.classes,
                 mask_dir=settings.mask_dir,
-                saliency_dir=str(Path(voc_dir) / "saliency") if settings.use_saliency and is_train else "",
+                saliency_dir=str(Path(voc_dir or image_dir) / SALIENCY_DIR) if with_saliency else "",
             )
         )
-    return tuple(str(root / "records" / f"{split}.json") for split in (settings.train_split, settings.val_split))
+        manifests[rank] = summary["manifest"]
+    return tuple(manifests)

@@ -32,6 +32,7 @@ STAGES = (
     "evaluate",
     "export",
     "predict",
+    "convert",
     "pipeline",
     "make_records",
     "make_demo_data",

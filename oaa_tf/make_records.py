@@ -1,9 +1,10 @@
-"""Turns a folder in VOC layout into records.
+"""Turns a folder of images with labels into records.
 
     python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
+    python -m oaa_tf.make_records --image_dir=photos --tags=tags.csv --split=train --output_dir=records
 
-Every image is decoded once, so that no training run meets a damaged file later. See `oaa_tf.data.voc` for the layout
-and `oaa_tf.data.records` for reading the result.
+Every image is decoded once, so that no training run meets a damaged file later. The formats are those of
+`oaa_tf.data.voc`, `class_folders`, `tag_list` and `coco`, all there; see `oaa_tf.data.records` for reading the result.
 """
 
 import collections
@@ -15,17 +16,23 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from oaa_tf.data.image_files import read_for_record, read_grey
+from oaa_tf.data.class_folders import read_class_folders
+from oaa_tf.data.class_list import CLASSES_FILE
+from oaa_tf.data.coco import read_coco
+from oaa_tf.data.image_files import read_for_record
 from oaa_tf.data.manifest import ImageEntry, Manifest
 from oaa_tf.data.palette_png import encode_grey
 from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
-from oaa_tf.data.voc import VocFolder, labels_of_mask
+from oaa_tf.data.saliency_files import read_saliency
+from oaa_tf.data.source import MASK_DIR, Source, SourceImage
+from oaa_tf.data.tag_list import read_tag_list
+from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, inside, list_images
+from oaa_tf.data.voc_source import VocSource
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.progress import Progress
 
-_DEFAULT_MASK_DIR = "SegmentationClass"
 _NO_CLASS = "none of the kept classes"
 
 _Result = TypeVar("_Result")
@@ -35,18 +42,30 @@ _Result = TypeVar("_Result")
 class MakeRecordsSettings(Settings):
     """Settings of `make_records`."""
 
-    voc_dir: str = setting(help="Folder in VOC layout: JPEGImages/, ImageSets/Segmentation/<split>.txt and so on.")
+    voc_dir: str = setting(
+        "", help="Folder in VOC layout: JPEGImages/, ImageSets/Segmentation/<split>.txt and so on; or give image_dir."
+    )
+    image_dir: str = setting("", help="Folder of images, one folder for each class unless tags says more.")
+    tags: str = setting(
+        "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or COCO's .json."
+    )
     output_dir: str = setting(help="Folder for <split>.json and the shards.")
-    split: str = setting("train", help="Name of the list of image ids.")
+    split: str = setting("train", help="Name of voc_dir's list of image ids; with image_dir train, or val.")
+    val_share: float = setting(
+        0.2,
+        help="With image_dir: share of the images that --split=val has, and train has not; 0: the split has all.",
+        minimum=0,
+        maximum=1,
+    )
     labels_from: str = setting(
         "list",
-        help="Image labels: list is <split>_cls.txt, annotations is Annotations/*.xml.",
+        help="Image labels in voc_dir: list is <split>_cls.txt, annotations is Annotations/*.xml.",
         choices=("list", "annotations", "masks"),
     )
     skip_difficult: bool = setting(False, help="Leave out objects that annotations mark as difficult.")
     classes: tuple[str, ...] = setting((), help="Classes to keep, in this order; the others become 255 in masks.")
-    mask_dir: str = setting(_DEFAULT_MASK_DIR, help="Folder of the masks inside voc_dir; empty for no masks.")
-    saliency_dir: str = setting("", help="Folder of saliency maps, <id>.png; empty for none.")
+    mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
+    saliency_dir: str = setting("", help="Folder of saliency maps, named as the images; empty for none.")
     images_per_shard: int = setting(512, help="Records per shard.", minimum=1)
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
@@ -54,57 +73,51 @@ class MakeRecordsSettings(Settings):
         super().__post_init__()
         if not self.split or "/" in self.split or "\\" in self.split or self.split.startswith("."):
             raise UserError(f"--split={self.split}: expected the plain name of a list, such as train")
+        if bool(self.voc_dir) == bool(self.image_dir):
+            raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
+        if self.voc_dir and self.tags:
+            raise UserError(f"--tags={self.tags}: is for --image_dir; the labels of --voc_dir are in the folder")
+        if self.image_dir and self.labels_from != "list":
+            raise UserError(f"--labels_from={self.labels_from}: is for --voc_dir; leave it out")
+        if self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json"):
+            raise UserError(f"--tags={self.tags}: expected a .csv or .json file")
+        if self.image_dir and self.val_share and self.split not in ("train", "val"):
+            raise UserError(
+                f"--split={self.split}: expected train or val, or --val_share=0 for all images in one split"
+            )
         if self.skip_difficult and self.labels_from != "annotations":
             raise UserError("--skip_difficult: only annotations know difficult objects; add --labels_from=annotations")
-
-
-@dataclasses.dataclass(frozen=True)
-class _Source:
-    """The files of one image, and its labels unless they come from the mask."""
-
-    image_id: str
-    image: Path
-    mask: Path | None
-    saliency: Path | None
-    annotation: Path | None
-    listed: tuple[int, ...] | None
 
 
 def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """Makes the records of one split, or does nothing if they are there and neither settings nor inputs have changed.
 
     Returns:
-        manifest (path), split, num_images, num_skipped, num_shards, checksum, and up_to_date (whether nothing was to
-        be done).
+        manifest (path), split, num_images, num_skipped, images_per_class (by name), num_shards, checksum, and
+        up_to_date (whether nothing was to be done).
 
     Raises:
         UserError: Anything wrong with the folder or its files, or no image has a kept class.
     """
-    folder = VocFolder(
-        settings.voc_dir,
-        classes=settings.classes,
-        mask_dir=settings.mask_dir,
-        saliency_dir=settings.saliency_dir,
-    )
-    sources = _find_sources(folder, settings)
+    source = _open_source(settings)
     recorded = {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
-    inputs = _fingerprint(folder, settings, sources)
+    inputs = _fingerprint(source)
     manifest_path = Path(settings.output_dir) / f"{settings.split}.json"
     if _is_up_to_date(manifest_path, recorded, inputs):
         print(f"{manifest_path}: up to date, nothing to do")
         return _summary(manifest_path, up_to_date=True)
 
-    def convert(source: _Source) -> tuple[ImageEntry, bytes] | str:
-        return _convert(folder, source, settings)
+    def convert(image: SourceImage) -> tuple[ImageEntry, bytes] | str:
+        return _convert(source, image)
 
     num_workers = settings.num_workers or _num_cores()
     num_written = 0
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
-        Progress(len(sources), f"records {settings.split}") as progress,
+        Progress(len(source.images), f"records {settings.split}") as progress,
     ):
-        for outcome in _map_in_order(pool, convert, sources, max_ahead=4 * num_workers):
+        for outcome in _map_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
             if isinstance(outcome, str):
                 writer.skip(outcome, _NO_CLASS)
             else:
@@ -113,105 +126,86 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
             progress.advance()
         if not num_written:
             raise UserError(
-                f"{folder.split_file(settings.split)}: all {len(sources)} images were skipped: they have "
-                f"{_NO_CLASS} ({', '.join(folder.classes)}); check --classes and --labels_from"
+                f"{source.name}: all {len(source.images)} images were skipped: they have "
+                f"{_NO_CLASS} ({', '.join(source.classes)}); check --classes and where the labels come from"
             )
         writer.commit(
-            classes=folder.classes,
-            labels_from=settings.labels_from,
-            has_masks=sources[0].mask is not None,
-            has_saliency=sources[0].saliency is not None,
+            classes=source.classes,
+            labels_from=source.labels_from,
+            has_masks=source.has_masks,
+            has_saliency=bool(settings.saliency_dir),
             settings=recorded,
             inputs=inputs,
         )
     summary = _summary(manifest_path, up_to_date=False)
     skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
     print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
+    counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
+    print(f"images of each class: {', '.join(counts)}")
     return summary
 
 
-def _find_sources(folder: VocFolder, settings: MakeRecordsSettings) -> list[_Source]:
-    """The files of every image of the split, in the order of the list.
+def _open_source(settings: MakeRecordsSettings) -> Source:
+    """The images of the split, in the format that the settings say.
 
     Raises:
-        UserError: An image has not all of the files that the settings ask for.
+        UserError: An image has not all of the files that the settings ask for, or anything is wrong with the format.
     """
-    list_path = folder.split_file(settings.split)
-    ids = folder.image_ids(settings.split)
-    images = {image_id: folder.image(image_id) for image_id in ids}
-    _check_complete(images, list_path, f"image in {folder.root / 'JPEGImages'}", "add them or shorten the list")
-    masks = {image_id: folder.mask(image_id) for image_id in ids}
-    if any(masks.values()):
-        _check_complete(masks, list_path, f"mask in {folder.mask_folder}", "set --mask_dir, or --mask_dir= for none")
-    elif settings.labels_from == "masks":
-        raise UserError(f"--labels_from=masks: {folder.mask_folder} has no mask of {list_path}; check --mask_dir")
-    elif settings.mask_dir not in ("", _DEFAULT_MASK_DIR):
-        raise UserError(f"--mask_dir={settings.mask_dir}: no mask of {list_path} in {folder.mask_folder}")
-    elif settings.mask_dir:
-        # Labels without masks are what weak supervision is for, but a user who has masks should hear of it.
-        print(f"{list_path}: no masks in {folder.mask_folder}, the records are made without")
-    saliency = {image_id: folder.saliency(image_id) for image_id in ids}
-    if settings.saliency_dir:
-        _check_complete(saliency, list_path, f"map in --saliency_dir={settings.saliency_dir}", "add them")
-    listed = {}
-    if settings.labels_from == "list":
-        listed = _listed_labels(folder, settings.split, ids)
-    return [
-        _Source(
-            image_id=image_id,
-            image=images[image_id],
-            mask=masks[image_id],
-            saliency=saliency[image_id],
-            annotation=folder.annotation_file(image_id) if settings.labels_from == "annotations" else None,
-            listed=listed.get(image_id),
+    common = {"mask_dir": settings.mask_dir, "saliency_dir": settings.saliency_dir}
+    if settings.voc_dir:
+        return VocSource(
+            settings.voc_dir,
+            settings.split,
+            labels_from=settings.labels_from,
+            skip_difficult=settings.skip_difficult,
+            classes=settings.classes,
+            **common,
         )
-        for image_id in ids
-    ]
+    image_dir = Path(settings.image_dir)
+    apart = [image_dir / SALIENCY_DIR, *([settings.saliency_dir] if settings.saliency_dir else [])]
+    listing = list_images(image_dir, skip=[*apart, inside(image_dir, settings.mask_dir or MASK_DIR)])
+    tags = Path(settings.tags)
+    if not settings.tags:
+        tagged, classes = read_class_folders(listing, settings.classes)
+        labels_from = "folders"
+    elif tags.suffix.lower() == ".csv":
+        tagged, classes = read_tag_list(tags, image_dir, settings.classes)
+        labels_from = "csv"
+    else:
+        tagged, classes = read_coco(tags, settings.classes)
+        labels_from = "coco"
+    return TaggedImages(
+        listing,
+        tagged,
+        name=tags if settings.tags else image_dir,
+        labels_from=labels_from,
+        classes=classes,
+        split=settings.split,
+        val_share=settings.val_share,
+        files=(image_dir / CLASSES_FILE, *([tags] if settings.tags else [])),
+        **common,
+    )
 
 
-def _check_complete(files: dict[str, Path | None], list_path: Path, what: str, advice: str) -> None:
-    missing = [image_id for image_id, path in files.items() if path is None]
-    if missing:
-        raise UserError(f"{list_path}: {len(missing)} of {len(files)} ids have no {what}, first {missing[0]}; {advice}")
-
-
-def _listed_labels(folder: VocFolder, split: str, ids: tuple[str, ...]) -> dict[str, tuple[int, ...]]:
-    path = folder.split_file(split, "_cls")
-    if not path.is_file():
-        raise UserError(f"{path}: no such list of labels; write it, or use --labels_from=annotations or masks")
-    labels = folder.listed_labels(split)
-    missing = [image_id for image_id in ids if image_id not in labels]
-    if missing:
-        raise UserError(f"{path}: no line for {len(missing)} of {len(ids)} ids, first {missing[0]}; add them")
-    return labels
-
-
-def _convert(folder: VocFolder, source: _Source, settings: MakeRecordsSettings) -> tuple[ImageEntry, bytes] | str:
+def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | str:
     """The record of one image, or its id when it is to be skipped."""
-    labels = source.listed
-    if source.annotation is not None:
-        labels = folder.annotated_labels(source.image_id, skip_difficult=settings.skip_difficult)
-    mask = folder.read_mask(source.mask) if source.mask else None
-    if settings.labels_from == "masks":
-        labels = labels_of_mask(mask)
+    labels, mask = source.labels_and_mask(image)
     if not labels:
-        return source.image_id
-    image_data, height, width = read_for_record(source.image)
-    saliency = read_grey(source.saliency) if source.saliency else None
-    data = []
-    for path, values in ((source.mask, mask), (source.saliency, saliency)):
-        if values is not None and values.shape != (height, width):
-            raise UserError(
-                f"{path}: {values.shape[1]}x{values.shape[0]} pixels, but {source.image} has {width}x{height}; "
-                f"both must have the same size"
-            )
-        data.append(b"" if values is None else encode_grey(values))
-    entry = ImageEntry(source.image_id, labels, height, width)
+        return image.image_id
+    image_data, height, width = read_for_record(image.image)
+    if mask is not None and mask.shape != (height, width):
+        raise UserError(
+            f"{image.mask or source.name}: {mask.shape[1]}x{mask.shape[0]} pixels, but {image.image} has"
+            f" {width}x{height}; both must have the same size"
+        )
+    saliency = read_saliency(image.saliency, height, width) if image.saliency else None
+    entry = ImageEntry(image.image_id, labels, height, width)
+    data = [b"" if values is None else encode_grey(values) for values in (mask, saliency)]
     return entry, serialize(entry, image_data, *data)
 
 
 def _map_in_order(
-    pool: ThreadPoolExecutor, function: Callable[[_Source], _Result], items: Iterable[_Source], max_ahead: int
+    pool: ThreadPoolExecutor, function: Callable[[SourceImage], _Result], items: Iterable[SourceImage], max_ahead: int
 ) -> Iterator[_Result]:
     """`pool.map` that holds at most `max_ahead` results in memory."""
     pending: collections.deque[Future[_Result]] = collections.deque()
@@ -228,11 +222,11 @@ def _num_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _fingerprint(folder: VocFolder, settings: MakeRecordsSettings, sources: list[_Source]) -> str:
+def _fingerprint(source: Source) -> str:
     """SHA-256 over name, size and time of change of every input file."""
-    paths = [folder.root / "classes.txt", *(folder.split_file(settings.split, suffix) for suffix in ("", "_cls"))]
-    for source in sources:
-        paths += [path for path in (source.image, source.mask, source.saliency, source.annotation) if path]
+    paths = [*source.files]
+    for image in source.images:
+        paths += [path for path in (image.image, image.mask, image.saliency, image.annotation) if path]
     digest = hashlib.sha256()
     for path in paths:
         try:
@@ -265,6 +259,9 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
         "split": manifest.split,
         "num_images": len(manifest.images),
         "num_skipped": len(manifest.skipped),
+        "images_per_class": {
+            name: sum(index in image.labels for image in manifest.images) for index, name in enumerate(manifest.classes)
+        },
         "num_shards": len(manifest.shards),
         "checksum": manifest.checksum,
         "up_to_date": up_to_date,
@@ -272,4 +269,4 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", "turns a VOC-layout folder into TFRecords")
+    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords")

@@ -1,4 +1,4 @@
-"""All stages in a row: from a VOC-layout folder, or the demo data, to masks, a table, a report and SavedModels.
+"""All stages in a row: from images with labels, or the demo data, to masks, a table, a report and SavedModels.
 
     python -m oaa_tf.pipeline --flagfile=flags/demo.flags --work_dir=runs/demo
 
@@ -62,7 +62,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         }
 
         label_folder = labels / "SegmentationClass"
-        records, val_records = RecordSet.open(stages.train_records), RecordSet.open(stages.val_records)
+        records = RecordSet.open(stages.train_records)
+        val_records = RecordSet.open(stages.val_records) if stages.val_records else None
         rows = []
         # Own photos with tags have no masks to compare with: the pipeline works all the same.
         if records.has_masks:
@@ -70,7 +71,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
                 folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
                 rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
             rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
-        if val_records.has_masks:
+        if val_records and val_records.has_masks:
             metrics = stages.evaluate(
                 "segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"]
             )
@@ -91,7 +92,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             "fallback_pairs": cls["fallback_pairs"],
             "num_pairs": cls["num_pairs"],
             "seed": settings.seed,
-            "records_checksums": {settings.train_split: records.checksum, settings.val_split: val_records.checksum},
+            "records_checksums": {each.split: each.checksum for each in (records, val_records) if each},
             "versions": versions(),
             "settings": settings.as_dict(),
         }

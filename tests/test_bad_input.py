@@ -31,6 +31,7 @@ from corpus import (
     spoiled_json,
 )
 from hypothesis import HealthCheck, given, settings
+from own_data import write_own_data
 from test_evaluate import save_model
 from tiny_voc import attention_from_masks, make_tiny_records
 
@@ -42,9 +43,11 @@ from oaa_tf.attention.foreign_maps import (
     write_irn_dictionaries,
 )
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.coco import read_coco
 from oaa_tf.data.image_files import decode_image, read_for_record, read_grey
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
+from oaa_tf.data.tag_list import read_tag_list
 from oaa_tf.data.voc import VocFolder
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
@@ -126,6 +129,20 @@ def read_classes(root: Path) -> Any:
 
 def read_annotation(root: Path) -> Any:
     assert set(VocFolder(root / "voc").annotated_labels("a", skip_difficult=True)) <= {0, 1, 2}
+    return None
+
+
+def read_tags(root: Path) -> Any:
+    tagged, classes = read_tag_list(root / "csv/tags.csv", root / "csv/photos", ())
+    assert all(index in range(len(classes.known)) for one in tagged for index in one.tags)
+    return None
+
+
+def read_coco_objects(root: Path) -> Any:
+    tagged, classes = read_coco(root / "coco/instances.json", ())
+    for one in tagged:
+        if one.draw_mask:
+            assert set(np.unique(one.draw_mask())) <= {0, *range(len(classes.known) + 1), 255}
     return None
 
 
@@ -264,6 +281,8 @@ TARGETS = {
     "cls list": Target("voc/ImageSets/Segmentation/train_cls.txt", read_listed_labels, hostile=hostile_texts),
     "class list": Target("voc/classes.txt", read_classes, hostile=hostile_texts),
     "annotation": Target("voc/Annotations/a.xml", read_annotation, hostile=hostile_annotations),
+    "tags": Target("csv/tags.csv", read_tags, hostile=hostile_texts),
+    "COCO": Target("coco/instances.json", read_coco_objects, hostile=hostile_json, is_json=True),
     "mask": Target("voc/SegmentationClass/a.png", read_mask, hostile=hostile_images),
     "image": Target("voc/JPEGImages/a.jpg", read_jpeg, 150, hostile=hostile_images),
     "saliency": Target("voc/Saliency/a.png", read_saliency, hostile=hostile_images),
@@ -303,6 +322,8 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "voc/Annotations").mkdir()
     objects = "<object><name>cat</name><difficult>0</difficult><bndbox><xmin>1</xmin></bndbox></object>"
     (root / "voc/Annotations/a.xml").write_text(f"<annotation><filename>a.jpg</filename>{objects}</annotation>")
+    for form in ("csv", "coco"):
+        write_own_data(root / "voc", root / form, form)
     maps = attention_from_masks(records, IMAGE_SIZE)
     AttentionMaps.save(root / "maps", maps, records, kind="oaa", image_size=IMAGE_SIZE, seed=3)
     opened = AttentionMaps.open(root / "maps", records)

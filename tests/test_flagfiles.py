@@ -13,6 +13,7 @@ from oaa_tf.launch import STAGES, Settings, parse
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "flags").glob("*.flags"))
+ONE_OF = {"evaluate": ("maps",), "make_records": ("voc_dir",)}
 TRAINING_STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg")
 
 
@@ -37,10 +38,10 @@ def settings_class(stage: str) -> type[Settings]:
 
 
 def required(stage: str) -> list[str]:
-    """Flags for what has to be given; `evaluate` wants one of three things to evaluate."""
+    """Flags for what has to be given; `evaluate` wants one of three things to evaluate, `make_records` one of two."""
     fields = [field for field in dataclasses.fields(settings_class(stage)) if "help" in field.metadata]
     names = [field.name for field in fields if field.default is dataclasses.MISSING]
-    return [f"--{name}=x" for name in [*names, *(["maps"] if stage == "evaluate" else [])]]
+    return [f"--{name}=x" for name in [*names, *ONE_OF.get(stage, ())]]
 
 
 def lines_of(preset: Path) -> list[str]:

@@ -20,7 +20,7 @@ LEVELS = (
         *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg"),
         *("evaluate", "export", "predict", "make_report"),
     ),
-    ("experiment",),
+    ("experiment", "convert"),
     ("pipeline",),
     ("tools",),
     ("console",),

@@ -6,6 +6,7 @@ import shutil
 import cv2
 import pytest
 from event_summaries import read_pictures, read_texts
+from own_data import write_own_data
 from report_page import ReportPage
 
 from oaa_tf import experiment, pipeline
@@ -91,13 +92,15 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
     assert "  -  " in lines[3]
 
 
-def test_data_without_masks_and_saliency_run_through(tiny_voc, tmp_path):
+def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path):
     shutil.rmtree(tiny_voc / "SegmentationClass")
     shutil.rmtree(tiny_voc / "saliency")
+    data = [f"--{name}={value}" for name, value in write_own_data(tiny_voc, tmp_path, "csv").items()]
     # The segmentation network on ResNet-101: the pipeline does not mind.
-    arguments = ("--nouse_saliency", "--nocompare_losses", "--train_seg.backbone=resnet101")
+    arguments = ("--val_share=0", "--nouse_saliency", "--nocompare_losses", "--train_seg.backbone=resnet101")
     arguments += ("--train_seg.num_pictures=0",)
-    metrics = pipeline.run(settings(tiny_voc, tmp_path / "work", *arguments))
+    metrics = pipeline.run(settings("", tmp_path / "work", *data, *arguments))
+    assert metrics["records_checksums"].keys() == {"train"}
     assert "--backbone=resnet101\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
     assert metrics["rows"] == []
     log = tmp_path / "work/train_integral/tensorboard"

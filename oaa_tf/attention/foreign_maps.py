@@ -53,8 +53,7 @@ def read_class_pngs(folder: str | os.PathLike, records: RecordSet, image_size: i
         image_size: Side of the canonical frame in pixels.
 
     Returns:
-        uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`. A cell is the mean over the pixels that it
-        covers.
+        uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`; see `to_grid`.
 
     Raises:
         UserError: A file is missing, not an 8-bit grey PNG, or not of its image's size.
@@ -101,8 +100,7 @@ def read_irn_dictionaries(folder: str | os.PathLike, records: RecordSet, image_s
         image_size: Side of the canonical frame in pixels.
 
     Returns:
-        uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`. A cell is the mean over the pixels that it
-        covers.
+        uint8 `[num_slots, grid, grid]`, ready for `AttentionMaps.save`; see `to_grid`.
 
     Raises:
         UserError: A file is missing or something else, a label has no map, a map is not of its image's size or leaves
@@ -135,40 +133,55 @@ def read_irn_dictionaries(folder: str | os.PathLike, records: RecordSet, image_s
 
 
 def to_grid(maps: np.ndarray, frame: Frame) -> np.ndarray:
-    """Resamples maps of an image's pixels to the grid of its frame, by averaging over the area of each cell.
+    """Resamples maps of an image's pixels to the grid of its frame.
+
+    Resampled back to pixels (`Frame.to_image`), the result has the maps' mean over the area of every cell. So maps that
+    were written from a grid come back as they were; the means themselves would be blurred a little more each time.
 
     Args:
-        maps: float32 `[k, height, width]`.
+        maps: float32 `[k, height, width]` in [0, 1].
         frame: The image's frame.
 
     Returns:
-        float32 `[k, grid, grid]`; cells of the padding are 0.
+        float32 `[k, grid, grid]` in [0, 1]; cells of the padding are 0.
     """
-    rows, columns = (
-        _area_matrix(frame.grid, valid, size, size * STRIDE / content)
-        for valid, size, content in zip(frame.valid_cells, (frame.height, frame.width), frame.content, strict=True)
-    )
+    rows, columns = _grid_matrix(frame, 0), _grid_matrix(frame, 1)
     # OpenCV's product, since numpy's is slow when other threads keep the cores busy (see `Frame.to_image`).
-    return np.stack(
-        [cv2.gemm(cv2.gemm(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps]
-    )
+    cells = [cv2.gemm(cv2.gemm(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps]
+    # Beside a sharp edge, cells can overshoot.
+    return np.clip(np.stack(cells), 0, 1)
 
 
 @functools.lru_cache(maxsize=256)
-def _area_matrix(num_cells: int, num_valid: int, num_pixels: int, pixels_per_cell: float) -> np.ndarray:
-    """Area averaging along one axis as a matrix, float32 `[num_cells, num_pixels]`.
+def _grid_matrix(frame: Frame, axis: int) -> np.ndarray:
+    """`to_grid` along one axis, before clipping, as a matrix, float32 `[grid, num_pixels]`."""
+    num_pixels, num_valid = (frame.height, frame.width)[axis], frame.valid_cells[axis]
+    means = _area_matrix(num_valid, num_pixels, num_pixels * STRIDE / frame.content[axis])
+    # The pixels of a map that is 1 in one cell, or one row or column of cells, and 0 elsewhere.
+    units = np.eye(num_valid, frame.grid, dtype=np.float32)
+    units = np.broadcast_to(units[:, :, np.newaxis], (num_valid, frame.grid, frame.grid))
+    if axis == 0:
+        pixels = frame.to_image(units, width=1)[:, :, 0].T
+    else:
+        pixels = frame.to_image(units.swapaxes(1, 2), height=1)[:, 0].T
+    blur = means @ pixels.astype(np.float64)
+    matrix = np.zeros((frame.grid, num_pixels), np.float32)
+    # As a correction to the means, and with a pseudo-inverse: images with fewer pixels than cells leave cells open.
+    matrix[:num_valid] = means + np.linalg.pinv(blur, rcond=1e-3) @ (means - blur @ means)
+    matrix.setflags(write=False)
+    return matrix
 
-    Rows sum to 1, or to 0 in the padding. The last valid cell may reach beyond the image: it is the mean over the part
-    that it covers.
+
+def _area_matrix(num_valid: int, num_pixels: int, pixels_per_cell: float) -> np.ndarray:
+    """Area averaging along one axis as a matrix, float64 `[num_valid, num_pixels]`.
+
+    Rows sum to 1. The last valid cell may reach beyond the image: it is the mean over the part that it covers.
     """
     starts = np.arange(num_valid)[:, None] * pixels_per_cell
     pixels = np.arange(num_pixels)
     overlap = np.minimum(starts + pixels_per_cell, pixels + 1) - np.maximum(starts, pixels)
     overlap = np.maximum(overlap, 0)
-    matrix = np.zeros((num_cells, num_pixels), np.float32)
-    matrix[:num_valid] = overlap / overlap.sum(axis=1, keepdims=True)
-    matrix.setflags(write=False)
-    return matrix
+    return overlap / overlap.sum(axis=1, keepdims=True)
 
 
 def _check_size(path: Path, maps: np.ndarray, records: RecordSet, position: int) -> None:
@@ -186,8 +199,7 @@ def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size:
         height, width = records.sizes[position].tolist()
         cells = to_grid(read(position), Frame(height=height, width=width, side=image_size))
         first, end = records.first_slots[position : position + 2]
-        # Rounding can take a mean of ones above 1.
-        table[first:end] = to_uint8(np.minimum(cells, 1))
+        table[first:end] = to_uint8(cells)
 
     _for_each_image(read_into_table, records, label)
     return table

@@ -51,7 +51,8 @@ class Manifest:
     Attributes:
         split: Name of the split.
         classes: Class names by index.
-        labels_from: Where the image labels came from: "list", "annotations" or "masks".
+        labels_from: Where the image labels came from: "list", "annotations" or "masks" of a VOC folder; "folders",
+            "csv" or "coco".
         has_masks: Whether every record has a mask.
         has_saliency: Whether every record has a saliency map.
         settings: The settings of `make_records`.

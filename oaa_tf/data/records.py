@@ -53,7 +53,7 @@ class RecordSet:
         labels: Class indices by position, ascending, never empty.
         sizes: int32 `[num_images, 2]`, height and width in pixels.
         first_slots: int64 `[num_images + 1]`, the cumulative number of labels.
-        labels_from: Where the labels came from: "list", "annotations" or "masks".
+        labels_from: Where the labels came from, see `Manifest`.
         has_masks: Whether the records have masks.
         has_saliency: Whether the records have saliency maps.
         checksum: SHA-256 (hex) over the shards' checksums and the classes; the name of the data set.

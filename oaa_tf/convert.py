@@ -1,0 +1,143 @@
+"""Takes attention maps and pseudo labels to the formats of other code, and from there.
+
+    python -m oaa_tf.convert --direction=export --format=irn_npy --records=records/train.json \
+        --source=runs/cls/attention/oaa --target=maps_for_irn
+    python -m oaa_tf.convert --direction=import --format=oaa_png --records=records/train.json \
+        --source=maps_of_oaa --target=runs/imported/oaa --image_size=224
+
+Imported maps are as good as those of `train_cls`: train_integral, make_pseudo_labels and evaluate take the folder.
+Imported labels are as good as those of `make_pseudo_labels`.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.attention.foreign_maps import (
+    read_class_pngs,
+    read_irn_dictionaries,
+    write_class_pngs,
+    write_irn_dictionaries,
+)
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.coco_labels import read_coco_labels, write_coco_labels
+from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.palette_png import write_indexed
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.metrics_file import SUPERVISIONS, origin, write_json
+from oaa_tf.pseudo_labels import DESCRIPTION_FILE, LABELS_FOLDER
+from oaa_tf.train_seg import read_pseudo_labels
+
+_MAPS = {
+    "oaa_png": (read_class_pngs, write_class_pngs),
+    "irn_npy": (read_irn_dictionaries, write_irn_dictionaries),
+}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConvertSettings(Settings):
+    """What to convert, to which format."""
+
+    direction: str = setting(help="From here to other code, or from there.", choices=("export", "import"))
+    format: str = setting(
+        help="Of the other code: maps as <id>_<class>.png (OAA-PyTorch) or <id>.npy dictionaries (the IRN family), or "
+        "pseudo labels as COCO's .json with run lengths.",
+        choices=(*_MAPS, "coco_json"),
+    )
+    records: str = setting(help="Manifest of the records that maps or labels are of, from make_records (<split>.json).")
+    source: str = setting(
+        help="What to convert: a folder of maps, or of make_pseudo_labels, or what the other code has written."
+    )
+    target: str = setting(help="What to write: a folder; the file when exporting to coco_json.")
+    image_size: int = setting(
+        304, help="When importing maps: --image_size of the stages that will use them.", minimum=STRIDE
+    )
+    supervision: str = setting(
+        "image labels", help="When importing: what the other code knew about the images.", choices=SUPERVISIONS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size % STRIDE:
+            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+
+
+def run(settings: ConvertSettings) -> dict[str, Any]:
+    """Converts the maps or labels of all images of the records; files of the same names are replaced.
+
+    Returns:
+        num_images and target.
+
+    Raises:
+        UserError: The source is missing, damaged, or of other records, or the target cannot be written.
+    """
+    records = RecordSet.open(settings.records)
+    source, target = Path(settings.source), Path(settings.target)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f"--target={target}: is what to convert; choose another")
+    writes_file = (settings.direction, settings.format) == ("export", "coco_json")
+    if writes_file and (target.suffix.lower() != ".json" or target.is_dir()):
+        raise UserError(f"--target={target}: expected a .json file")
+    try:
+        (target.parent if writes_file else target).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--target={target}: cannot write there: {error.strerror}; choose another") from None
+    _converter(settings)(settings, records, source, target)
+    print(f"{target}: {settings.format} of {len(records)} images, {settings.direction}ed from {source}")
+    return {"num_images": len(records), "target": str(target)}
+
+
+def _converter(settings: ConvertSettings) -> Callable[[ConvertSettings, RecordSet, Path, Path], None]:
+    what = "maps" if settings.format in _MAPS else "labels"
+    return {
+        ("export", "maps"): _export_maps,
+        ("import", "maps"): _import_maps,
+        ("export", "labels"): _export_labels,
+        ("import", "labels"): _import_labels,
+    }[settings.direction, what]
+
+
+def _export_maps(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
+    _, write = _MAPS[settings.format]
+    write(AttentionMaps.open(source, records), target)
+
+
+def _import_maps(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
+    read, _ = _MAPS[settings.format]
+    if not source.is_dir():
+        raise UserError(f"--source={source}: is not a folder")
+    maps = read(source, records, settings.image_size)
+    AttentionMaps.save(
+        target,
+        maps,
+        records,
+        kind=f"imported_{settings.format}",
+        image_size=settings.image_size,
+        supervision=settings.supervision,
+    )
+
+
+def _export_labels(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
+    try:
+        files, _ = read_pseudo_labels(source, records)
+    except UserError as error:
+        # The flag of train_seg.
+        raise UserError(str(error).replace("--labels=", "--source=", 1)) from None
+    write_coco_labels(target, files, records)
+
+
+def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
+    folder = target / LABELS_FOLDER
+    folder.mkdir(exist_ok=True)
+    # Without it, an interrupted import is incomplete.
+    (target / DESCRIPTION_FILE).unlink(missing_ok=True)
+    for image_id, labels in zip(records.image_ids, read_coco_labels(source, records), strict=True):
+        write_indexed(folder / f"{image_id}.png", labels)
+    write_json(target / DESCRIPTION_FILE, origin("convert", settings, records, supervision=settings.supervision))
+
+
+if __name__ == "__main__":
+    launch(ConvertSettings, run, "convert", "takes maps and pseudo labels to the formats of other code, and back")

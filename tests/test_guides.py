@@ -1,0 +1,37 @@
+"""The commands in guides: each is one that its program takes."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from test_flagfiles import ROOT, settings_class
+
+from oaa_tf.launch import parse
+
+GUIDES = ("YOUR_DATA.md",)
+
+
+def commands(guide: str) -> list[str]:
+    """The lines of a guide's code blocks that run a program, with lines that go on joined."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "docs" / guide).read_text(), re.MULTILINE | re.DOTALL)
+    lines = "".join(blocks).replace("\\\n", " ").splitlines()
+    return [line for line in lines if line.startswith("python ")]
+
+
+@pytest.mark.parametrize(("guide", "command"), [(guide, line) for guide in GUIDES for line in commands(guide)])
+def test_commands_parse(guide: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    python, flag, module, *arguments = shlex.split(command)
+    assert (python, flag) == ("python", "-m")
+    folder, stage = module.split(".")
+    assert (ROOT / folder / f"{stage}.py").exists()
+    parse(settings_class(stage), stage, arguments)
+
+
+def test_guides_have_commands_and_name_files_that_are_there() -> None:
+    for guide in GUIDES:
+        assert len(commands(guide)) > 5
+        text = (ROOT / "docs" / guide).read_text()
+        for link in re.findall(r"\]\(([^)#]+)", text):
+            assert (ROOT / "docs" / Path(link)).exists(), link

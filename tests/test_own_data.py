@@ -1,0 +1,378 @@
+"""Records from photos with tags: folders of classes, CSV, COCO."""
+
+import json
+import re
+import shutil
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from own_data import FORMATS, write_own_data
+
+from oaa_tf import experiment, make_records
+from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
+from oaa_tf.launch import guarded, parse
+from oaa_tf.make_records import MakeRecordsSettings
+from oaa_tf.pipeline import PipelineSettings
+
+
+def records_of(folder: Path, **settings) -> RecordSet:
+    split = settings.get("split", "train")
+    made = {"output_dir": str(folder / "records"), "val_share": 0.0, "num_workers": 1} | settings
+    make_records.run(MakeRecordsSettings(**made))
+    return RecordSet.open(folder / "records" / f"{split}.json")
+
+
+def assert_same(records: RecordSet, expected: RecordSet, *, with_masks: bool = True) -> None:
+    assert records.classes == expected.classes
+    by_id = {image_id: position for position, image_id in enumerate(expected.image_ids)}
+    assert sorted(records.image_ids) == sorted(by_id)
+    for position, image_id in enumerate(records.image_ids):
+        record, other = records.record(position), expected.record(by_id[image_id])
+        assert records.labels[position] == expected.labels[by_id[image_id]]
+        np.testing.assert_array_equal(record.image, other.image)
+        np.testing.assert_array_equal(record.saliency, other.saliency)
+        if with_masks:
+            np.testing.assert_array_equal(record.mask, other.mask)
+
+
+@pytest.mark.parametrize("form", ["csv", "coco"])
+@pytest.mark.parametrize("classes", [(), ("cross", "circle")])
+def test_formats_with_several_tags_agree_with_voc(tiny_voc, tmp_path, form, classes):
+    (tiny_voc / "classes.txt").write_text("circle\ncross\nsquare\n")  # In alphabetical order, as CSV has them.
+    saliency = str(tiny_voc / "saliency")
+    expected = records_of(tmp_path / "voc_records", voc_dir=str(tiny_voc), saliency_dir=saliency, classes=classes)
+    data = write_own_data(tiny_voc, tmp_path / "own", form)
+    records = records_of(tmp_path, **data, saliency_dir=f"{data['image_dir']}/saliency", classes=classes)
+    assert_same(records, expected)
+    assert records.has_masks and records.has_saliency and records.labels_from == form
+
+
+def test_folders_of_classes(tiny_voc, tiny_images, tmp_path, capsys):
+    data = write_own_data(tiny_voc, tmp_path, "folders")
+    photos = Path(data["image_dir"])
+    (photos / "cross/old").mkdir()
+    for name in ("", "SegmentationClass", "saliency"):
+        suffix = ".png" if name else ".jpg"
+        (photos / name / "cross/old").mkdir(exist_ok=True)
+        (photos / name / f"cross/tiny_002{suffix}").rename(photos / name / f"cross/old/tiny_002{suffix}")
+    records = records_of(tmp_path, **data, saliency_dir=str(photos / "saliency"))
+    assert records.classes == ("circle", "cross", "square") and records.labels_from == "folders"
+    assert records.image_ids == (
+        *("circle_tiny_000", "circle_tiny_003", "circle_tiny_005", "cross_old_tiny_002"),
+        *("square_tiny_001", "square_tiny_004"),
+    )
+    assert records.labels == ((0,), (0,), (0,), (1,), (2,), (2,))
+    assert "images of each class: circle 3, cross 1, square 2" in capsys.readouterr().out
+    np.testing.assert_array_equal(records.record(3).saliency, tiny_images[2].saliency)
+    # Masks number the classes as the folders are.
+    np.testing.assert_array_equal(records.record(3).mask == 3, tiny_images[2].mask == 3)
+    (photos / "classes.txt").write_text("square\ncircle\ncross\n")
+    assert records_of(tmp_path, **data).classes == ("square", "circle", "cross")
+
+
+def test_photos_of_one_name_in_two_folders_are_two(tiny_voc, tmp_path):
+    photos = tmp_path / "photos"
+    for number, name in enumerate(("cat", "dog")):
+        (photos / name).mkdir(parents=True)
+        shutil.copy(tiny_voc / f"JPEGImages/tiny_00{number}.jpg", photos / name / "1.jpg")
+    records = records_of(tmp_path, image_dir=str(photos))
+    assert records.image_ids == ("cat_1", "dog_1") and records.labels == ((0,), (1,))
+    shutil.copy(photos / "cat/1.jpg", photos / "dog/7.jpg")
+    with pytest.raises(UserError, match=r"dog/7.jpg: the same photo as .*cat/1.jpg; photos with several tags"):
+        records_of(tmp_path, image_dir=str(photos))
+
+
+def test_names_in_either_spelling_of_unicode_and_without_suffix(tiny_voc, tmp_path):
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    names = "Käse", "Café"
+    for number, name in enumerate(names):
+        shutil.copy(tiny_voc / f"JPEGImages/tiny_00{number}.jpg", photos / f"{unicodedata.normalize('NFD', name)}.jpg")
+    (photos / "._Käse.jpg").write_bytes(b"what macOS leaves beside files")
+    tags = tmp_path / "tags.csv"
+    tags.write_text("\ufeffFile, Tags\nKäse.jpg,food\n\nCafé, place ;food;\n", encoding="utf-8")
+    records = records_of(tmp_path, image_dir=str(photos), tags=str(tags))
+    assert records.image_ids == names and records.labels == ((0,), (0, 1))
+
+
+def test_images_without_tags_are_skipped_and_named(tiny_voc, tmp_path):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    tags = Path(data["tags"])
+    tags.write_text(tags.read_text().replace("tiny_001.jpg,square", "tiny_001.jpg,"))
+    assert len(records_of(tmp_path, **data)) == 5
+    assert [entry["id"] for entry in json.loads((tmp_path / "records/train.json").read_text())["skipped"]] == [
+        "tiny_001"
+    ]
+
+
+def test_boxes_alone_make_no_masks_and_polygons_do(tiny_voc, tmp_path, capsys):
+    data = write_own_data(tiny_voc, tmp_path, "coco")
+    path = Path(data["tags"])
+    content = json.loads(path.read_text())
+    for annotation in content["annotations"]:
+        annotation["segmentation"] = []
+    path.write_text(json.dumps(content))
+    assert not records_of(tmp_path, **data).has_masks
+    assert "instances.json: no masks" in capsys.readouterr().out
+    # A small object on a large one, and a crowd below both; the order in the file does not count.
+    image = content["images"][5]
+    content["images"] = [image]
+    outlines = {"circle": [2, 2, 6, 2, 6, 6, 2, 6], "cross": [1, 1, 20, 1, 20, 9, 1, 9]}
+    numbers = {category["name"]: category["id"] for category in content["categories"]}
+    content["annotations"] = [
+        {"id": rank, "image_id": image["id"], "category_id": numbers[name], "segmentation": [outline], "iscrowd": 0}
+        for rank, (name, outline) in enumerate(outlines.items())
+    ]
+    crowd = [0, 0, image["width"], 0, image["width"], 10, 0, 10]
+    content["annotations"].append(content["annotations"][0] | {"id": 9, "segmentation": [crowd], "iscrowd": 1})
+    path.write_text(json.dumps(content))
+    expected = np.zeros((image["height"], image["width"]), np.uint8)
+    expected[:10] = 255
+    expected[1:9, 1:20] = 3
+    expected[2:6, 2:6] = 1
+    np.testing.assert_array_equal(records_of(tmp_path, **data).record(0).mask, expected)
+    assert not records_of(tmp_path, **data, mask_dir="").has_masks
+
+
+def test_the_split_is_a_matter_of_the_id_alone(tiny_voc, tmp_path):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    found = {
+        split: set(records_of(tmp_path, **data, split=split, val_share=0.5).image_ids) for split in ("train", "val")
+    }
+    # Golden: it must be the same on every machine, and in every version.
+    assert found["val"] == {"tiny_003", "tiny_005"}
+    assert found["train"] == {"tiny_000", "tiny_001", "tiny_002", "tiny_004"}
+    tags = Path(data["tags"])
+    lines = tags.read_text().splitlines()
+    tags.write_text("\n".join([lines[0], *lines[:3:-1]]))
+    assert records_of(tmp_path, **data, split="val", val_share=0.5).image_ids == ("tiny_005", "tiny_003")
+    with pytest.raises(UserError, match=r"--val_share=0.001: none of the 3 images of .*tags.csv is in the split val"):
+        records_of(tmp_path, **data, split="val", val_share=0.001)
+
+
+def test_shares_of_many_ids():
+    draws = [make_records.TaggedImages.draw(f"IMG_{number}") for number in range(5000)]
+    assert abs(sum(draw < 0.2 for draw in draws) / 5000 - 0.2) < 0.02
+
+
+def test_records_are_made_again_when_tags_change(tiny_voc, tmp_path, capsys):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    settings = MakeRecordsSettings(**data, output_dir=str(tmp_path / "records"), val_share=0.0)
+    assert [make_records.run(settings)["up_to_date"] for _ in range(2)] == [False, True]
+    tags = Path(data["tags"])
+    tags.write_text(tags.read_text().replace("tiny_000.jpg,circle", "tiny_000.jpg,square"))
+    assert not make_records.run(settings)["up_to_date"]
+
+
+# Bad input: each function spoils the data, and may return settings.
+
+
+def replace(file: str, old: str, new: str):
+    """Spoils a text file."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / file
+        text = path.read_text()
+        assert old in text
+        path.write_text(text.replace(old, new, 1))
+
+    return spoil
+
+
+def with_settings(**settings):
+    return lambda folder: {name: str(value).format(folder=folder) for name, value in settings.items()}
+
+
+def no_images(folder):
+    for path in (folder / "photos").rglob("*.jpg"):
+        path.rename(path.with_suffix(".heic"))
+
+
+def missing_image(folder):
+    (folder / "photos/tiny_003.jpg").unlink()
+
+
+def loose_image(folder):
+    shutil.copy(folder / "photos/circle/tiny_000.jpg", folder / "photos/loose.jpg")
+
+
+def empty_class(folder):
+    (folder / "photos/horse").mkdir()
+    (folder / "photos/horse/a.webp").write_bytes(b"")
+
+
+def unknown_folder(folder):
+    (folder / "photos/classes.txt").write_text("circle\nsquare\n")
+
+
+def folders_of_splits(folder):
+    (folder / "photos/train").mkdir()
+    for path in (folder / "photos").iterdir():
+        if path.name in ("circle", "cross", "square"):
+            path.rename(folder / "photos/train" / path.name)
+
+
+def background_folder(folder):
+    (folder / "photos/cross").rename(folder / "photos/Background")
+
+
+def linked_folder(folder):
+    (folder / "photos/cross").rename(folder / "elsewhere")
+    (folder / "photos/cross").symlink_to(folder / "elsewhere")
+
+
+def linked_image(folder):
+    (folder / "photos/tiny_003.jpg").rename(folder / "secret.jpg")
+    (folder / "photos/tiny_003.jpg").symlink_to(folder / "secret.jpg")
+
+
+def mask_missing(folder):
+    (folder / "photos/SegmentationClass/tiny_003.png").unlink()
+
+
+def damaged_image(folder):
+    (folder / "photos/tiny_003.jpg").write_bytes(b"<html>")
+
+
+def not_utf8(folder):
+    (folder / "tags.csv").write_bytes("file,tags\ntiny_000.jpg,k\xe4se\n".encode("latin1"))
+
+
+def edit_json(change):
+    def spoil(folder: Path) -> None:
+        path = folder / "instances.json"
+        content = json.loads(path.read_text())
+        change(content)
+        path.write_text(json.dumps(content))
+
+    return spoil
+
+
+def cut_json(folder):
+    (folder / "instances.json").write_text((folder / "instances.json").read_text()[:-20])
+
+
+def set_in(list_name: str, index: int, **values):
+    return edit_json(lambda content: content[list_name][index].update(values))
+
+
+BAD_INPUT = [
+    ("folders", with_settings(image_dir="{folder}/nothing"), "--image_dir=.*nothing: no such folder"),
+    ("folders", no_images, "--image_dir=.*photos: no images in it; expected .jpg"),
+    ("folders", loose_image, "photos/loose.jpg: an image in no class' folder"),
+    ("folders", empty_class, "photos/horse: no images in this class' folder"),
+    ("folders", unknown_folder, "photos/cross: unknown class 'cross'; expected one of circle, square"),
+    ("folders", folders_of_splits, "--image_dir=.*photos: its folders are splits, not classes: train"),
+    ("folders", background_folder, "photos: the classes are those of objects, .* remove 'Background'"),
+    ("folders", linked_folder, "photos/cross: links to a folder"),
+    ("csv", with_settings(tags="{folder}/absent.csv"), "absent.csv: cannot read: No such file"),
+    ("csv", with_settings(mask_dir="../masks"), "--mask_dir=../masks: expected the name of a folder inside"),
+    ("csv", with_settings(mask_dir="Masks"), "--mask_dir=Masks: no mask of .*tags.csv in .*Masks"),
+    ("csv", with_settings(classes="unicorn"), "--classes: unknown unicorn; expected some of circle, cross, square"),
+    ("csv", missing_image, r"tags.csv:5: tiny_003.jpg: no such image in .*photos \(1 of 6 are missing\)"),
+    ("csv", linked_image, "photos/tiny_003.jpg: links to a file outside of the data folder"),
+    ("csv", mask_missing, "tags.csv: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003"),
+    ("csv", damaged_image, "photos/tiny_003.jpg: expected a JPEG or PNG, found something else"),
+    ("csv", not_utf8, "tags.csv: expected a text file in UTF-8"),
+    (
+        "csv",
+        replace("tags.csv", "file,tags", "file;tags"),
+        "tags.csv:1: expected the header file,tags, found 'file;tags'",
+    ),
+    ("csv", replace("tags.csv", "000.jpg,circle", "000.jpg,circle,cross"), "tags.csv:2: 3 fields, expected 2"),
+    (
+        "csv",
+        replace("tags.csv", "circle;square", "circle square"),
+        "tags.csv:5: 'circle square' is one tag; .* semicolon",
+    ),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "tiny_000.jpg"), r"tags.csv:3: .* has the id tiny_000 .*tags.csv:2\)"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "../tiny_001.jpg"), "tags.csv:3: '../tiny_001.jpg' is no path below"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "/etc/passwd"), "tags.csv:3: '/etc/passwd' is no path below"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "a\\b.jpg"), r"tags.csv:3: .* is no path below .*, with / between"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "tiny_001.png"), "tags.csv:3: tiny_001.png: no such image"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", ""), "tags.csv:3: '' makes no image id"),
+    (
+        "csv",
+        replace("tags.csv", "tiny_001.jpg", '"tiny_001.jpg'),
+        "tags.csv:7: not a line of CSV: unexpected end of data",
+    ),
+    ("coco", cut_json, "instances.json: .*; expected COCO's instances JSON"),
+    ("coco", edit_json(lambda content: content.pop("categories")), "instances.json: has no list 'categories'"),
+    ("coco", edit_json(lambda content: content.update(images={})), "instances.json: its list for each image is none"),
+    (
+        "coco",
+        edit_json(lambda content: content["images"].clear()),
+        "instances.json: annotation 5: there is no image 1000",
+    ),
+    (
+        "coco",
+        edit_json(lambda content: content["images"].append(3)),
+        "instances.json: image number 7: expected an object",
+    ),
+    ("coco", set_in("images", 1, id=1000), "instances.json: image number 2: duplicate id 1000"),
+    ("coco", set_in("images", 1, file_name=7), "instances.json: image 999: its 'file_name' is '7', expected text"),
+    ("coco", set_in("images", 1, file_name="../a.jpg"), "instances.json: image 999: '../a.jpg' is no path below"),
+    ("coco", set_in("images", 1, height=41), r"instances.json: annotation 7: its segmentation has the size \[56, 40\]"),
+    ("coco", set_in("categories", 0, name="circle"), "instances.json: a class is named twice"),
+    ("coco", set_in("annotations", 0, category_id=99), "instances.json: annotation 5: there is no category 99"),
+    ("coco", set_in("annotations", 0, segmentation=None), "instances.json: image 1000: .* without an outline"),
+    (
+        "coco",
+        set_in("annotations", 0, segmentation=7),
+        "instances.json: annotation 5: .* neither polygons nor run lengths",
+    ),
+    (
+        "coco",
+        set_in("annotations", 0, segmentation={"size": [40, 56], "counts": "o"}),
+        "annotation 5: its string .* is cut",
+    ),
+    ("coco", with_settings(split="test", val_share=0.3), "--split=test: expected train or val, or --val_share=0"),
+    ("coco", with_settings(labels_from="masks"), "--labels_from=masks: is for --voc_dir"),
+    ("coco", with_settings(tags="{folder}/tags.txt"), "--tags=.*tags.txt: expected a .csv or .json file"),
+    ("coco", with_settings(voc_dir="voc"), "expected one of --voc_dir and --image_dir, got both"),
+    ("coco", with_settings(image_dir=""), "expected one of --voc_dir and --image_dir, got none"),
+]
+
+
+@pytest.mark.parametrize(("form", "spoil", "culprit"), BAD_INPUT, ids=[case[2][:50] for case in BAD_INPUT])
+def test_bad_input_is_one_line_with_the_culprit(tiny_voc, tmp_path, capfd, form, spoil, culprit):
+    settings = {"val_share": 0.0} | write_own_data(tiny_voc, tmp_path, form)
+    changed = spoil(tmp_path) or {}
+    if "classes" in changed:
+        changed["classes"] = (changed["classes"],)
+    settings |= changed | ({"val_share": float(changed["val_share"])} if "val_share" in changed else {})
+    assert guarded(lambda: records_of(tmp_path, **settings)) == 2
+    errors = capfd.readouterr().err
+    assert len(errors.splitlines()) == 1, errors
+    assert re.match(f"error: .*{culprit}", errors), errors
+    output = tmp_path / "records"
+    assert not output.exists() or list(output.iterdir()) == []
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_the_pipelines_records(tiny_voc, tmp_path, form):
+    data = write_own_data(tiny_voc, tmp_path, form)
+    flags = [f"--{name}={value}" for name, value in data.items()]
+    train, val = experiment.make_all_records(pipeline_settings(*flags, "--val_share=0.5"), tmp_path, seed=0)
+    records, val_records = RecordSet.open(train), RecordSet.open(val)
+    assert records.has_saliency and not val_records.has_saliency and records.has_masks and val_records.has_masks
+    assert len(records) + len(val_records) == 6 and not {*records.image_ids} & {*val_records.image_ids}
+    assert records.classes == val_records.classes
+    train, val = experiment.make_all_records(pipeline_settings(*flags, "--val_share=0"), tmp_path, seed=0)
+    assert len(RecordSet.open(train)) == 6 and val is None
+
+
+def pipeline_settings(*flags: str) -> PipelineSettings:
+    return parse(PipelineSettings, "pipeline", ["--work_dir=w", "--backbone_weights=none", *flags])
+
+
+def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):
+    for split in ("train", "val"):
+        data = write_own_data(tiny_voc, tmp_path / split, "coco", (split,))
+    flags = [f"--{name}={path.replace('/val/', '/{split}/')}" for name, path in data.items()]
+    manifests = experiment.make_all_records(pipeline_settings(*flags, "--nouse_saliency"), tmp_path, seed=0)
+    train, val = map(RecordSet.open, manifests)
+    assert len(train) == 6 and val.image_ids == ("tiny_003", "tiny_004", "tiny_005")
