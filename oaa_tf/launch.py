@@ -11,17 +11,20 @@ serves every command. On a stage's own command line no prefix is needed.
 import dataclasses
 import difflib
 import errno
+import inspect
 import itertools
 import os
 import re
 import signal
 import sys
 import types
-from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from absl import flags
 
+from oaa_tf import HELP_FLAGS
+from oaa_tf.command_help import REQUIRED, full_help, short_help
 from oaa_tf.errors import UserError, quoted
 
 STAGES = (
@@ -42,6 +45,8 @@ STAGES = (
     "kill_test",
     "soak_test",
 )
+
+_COMMON = "every command"
 
 FILLED_IN_LATER = "(filled in by the pipeline)"
 
@@ -84,11 +89,17 @@ class Settings:
     """Base of all settings: checks every field at construction.
 
     Fields are `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, each made with
-    `setting`, or the settings of another stage.
+    `setting`, or the settings of another stage. `--help` shows the fields of a class as the group that the class names:
+    `class DataSettings(Settings, group="data")`.
 
     Raises:
         UserError: A value has the wrong type or is out of range; the message names the flag.
     """
+
+    _group: ClassVar[str]
+
+    def __init_subclass__(cls, group: str = "options") -> None:
+        cls._group = group
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -122,6 +133,11 @@ class Settings:
     def as_flags(self) -> str:
         """The settings as the text of a flagfile."""
         return "".join(f"{_flag(name, value)}\n" for name, value in self.as_dict().items())
+
+    @classmethod
+    def group_of(cls, name: str) -> str:
+        """The group of a setting: that of the first class that has it."""
+        return next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))._group
 
     @classmethod
     def defaults_as_flags(cls) -> str:
@@ -188,14 +204,12 @@ def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, 
         if prefix and (required or field.name in flag_values):
             continue
         default = None if required else field.default
-        text = field.metadata["help"] + (" Required." if required else "")
-        choices = field.metadata["choices"]
-        if choices is not None:
-            text += f" One of: {', '.join(map(str, choices))}."
+        group = prefix + (REQUIRED if required else settings_class.group_of(field.name))
+        text = f"{field.metadata['help']}{_allowed(field.metadata)}"
         if get_origin(hint) is tuple:
             # absl joins and splits lists at commas; `Settings` converts the items.
             default = None if default is None else [str(item) for item in default]
-            flags.DEFINE_list(name, default, text, flag_values=flag_values)
+            flags.DEFINE_list(name, default, text, flag_values=flag_values, module_name=group)
         else:
             define = {
                 str: flags.DEFINE_string,
@@ -203,7 +217,22 @@ def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, 
                 float: flags.DEFINE_float,
                 bool: flags.DEFINE_bool,
             }[hint]
-            define(name, default, text, flag_values=flag_values)
+            # absl keeps the module of each flag, for its own help; here it is the group.
+            define(name, default, text, flag_values=flag_values, module_name=group)
+
+
+def _allowed(rules: Mapping[str, Any]) -> str:
+    """What a setting may be, as a sentence for its help."""
+    text = ""
+    if rules["choices"] is not None:
+        text += f" One of: {', '.join(str(choice) or '(empty)' for choice in rules['choices'])}."
+    if rules["minimum"] is not None and rules["maximum"] is not None:
+        text += f" From {rules['minimum']} to {rules['maximum']}."
+    elif rules["minimum"] is not None:
+        text += f" At least {rules['minimum']}."
+    elif rules["maximum"] is not None:
+        text += f" At most {rules['maximum']}."
+    return text + (" May change when a run is resumed." if rules["may_change"] else "")
 
 
 def settings_from_flags(settings_class: type[Settings], flag_values: flags.FlagValues, prefix: str = "") -> Settings:
@@ -291,6 +320,12 @@ def _presets_first(arguments: Sequence[str]) -> list[str]:
     return presets + others
 
 
+def _define_common_flags(flag_values: flags.FlagValues) -> None:
+    """The flags that every command has and that are not among its settings."""
+    common = {"flag_values": flag_values, "module_name": _COMMON}
+    flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", **common)
+
+
 def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> Settings:
     """Parses a command line (without the program's name) into settings.
 
@@ -298,8 +333,8 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
         UserError: An unknown flag (the nearest name is suggested), a wrong value, or an argument that is no flag.
     """
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", flag_values)
     define_flags(settings_class, flag_values)
+    _define_common_flags(flag_values)
     try:
         rest = flag_values([stage, *expand_presets(arguments, stage, settings_class, flag_values)])
     except flags.UnrecognizedFlagError as error:
@@ -315,16 +350,32 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
     return settings_from_flags(settings_class, flag_values)
 
 
-def help_text(settings_class: type[Settings], stage: str, description: str) -> str:
-    """The text of `--help`."""
+def help_text(settings_class: type[Settings], stage: str, description: str, *, full: bool = False) -> str:
+    """The text of `--help`, or of `--helpfull`."""
     flag_values = flags.FlagValues()
     define_flags(settings_class, flag_values)
-    lines = [f"{stage}: {description}", ""]
-    for name in sorted(flag_values, key=lambda name: (flag_values[name].default is not None, name)):
-        flag = flag_values[name]
-        shown = "" if flag.default is None else f" (default: {flag.default_as_str})"
-        lines.append(f"  --{name}: {flag.help}{shown}")
-    return "\n".join(lines)
+    _define_common_flags(flag_values)
+    groups = {
+        group: [(_flag_with_default(flag), flag.help) for flag in members]
+        for group, members in flag_values.flags_by_module_dict().items()
+    }
+    if REQUIRED in groups:
+        groups = {REQUIRED: groups[REQUIRED]} | groups
+    heading = f"{stage}: {description}"
+    if full:
+        return full_help(heading, groups)
+    stages = [name for name, hint in get_type_hints(settings_class).items() if _is_stage(hint)]
+    own = {group: shown for group, shown in groups.items() if group.partition(".")[0] not in stages}
+    return short_help(heading, own, own.pop(_COMMON), stages)
+
+
+def _flag_with_default(flag: flags.Flag) -> str:
+    default = flag.default
+    if default is None:
+        return f"--{flag.name}"
+    if isinstance(default, list):
+        default = ",".join(default)
+    return f"--{flag.name}={str(default).lower() if isinstance(default, bool) else default}"
 
 
 class _Terminated(BaseException):
@@ -339,14 +390,19 @@ def guarded(run: Callable[[], Any]) -> int:
     """Runs a function and returns the process's exit code: the error boundary of every command.
 
     0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
-    SIGTERM. Anything else is a bug and keeps its traceback.
+    SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
     try:
         run()
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except OSError as error:
         if error.errno not in _DISK_ERRORS:
             raise
@@ -365,7 +421,9 @@ def guarded(run: Callable[[], Any]) -> int:
 def launch(settings_class: type[Settings], run: Callable[[Any], Any], stage: str, description: str) -> None:
     """The body of `if __name__ == "__main__":` in every command. Never returns."""
     arguments = sys.argv[1:]
-    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in arguments):
-        print(help_text(settings_class, stage, description))
+    asked = [argument for argument in arguments if argument in HELP_FLAGS]
+    if asked:
+        text = help_text(settings_class, stage, description, full=asked[0].endswith("full"))
+        guarded(lambda: print(text))
         sys.exit(0)
     sys.exit(guarded(lambda: run(parse(settings_class, stage, arguments))))

@@ -32,7 +32,7 @@ COVERAGE_THRESHOLD = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainClsSettings(AttentionTrainingSettings):
+class TrainClsSettings(AttentionTrainingSettings, group="attention"):
     """The classifier's settings; the defaults are the paper's."""
 
     gate: str = setting("paper", help="Which maps are accumulated (Sec. 3.2).", choices=GATES)

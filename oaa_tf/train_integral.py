@@ -24,7 +24,7 @@ from oaa_tf.work_dir import WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainIntegralSettings(AttentionTrainingSettings):
+class TrainIntegralSettings(AttentionTrainingSettings, group="attention"):
     """The integral attention model's settings; the defaults are the paper's."""
 
     maps: str = setting(help="Folder of the cumulative attention maps (attention/oaa of train_cls).")

@@ -31,7 +31,7 @@ MASKS = "masks"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSegSettings(TrainingSettings):
+class TrainSegSettings(TrainingSettings, group="segmentation"):
     """The segmentation network's settings; the defaults are the paper's (DeepLab-LargeFOV's)."""
 
     labels: str = setting(

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 
 # Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
 LEVELS = (
-    ("errors", "progress"),
+    ("command_help", "errors", "progress", "stand_in"),
     ("launch", "data"),
     ("losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "visualization", "work_dir"),
     ("attention",),
@@ -65,7 +65,7 @@ def own_imports(module: str) -> set[str]:
 def test_imports_go_down(module: str) -> None:
     part = part_of(module)
     if module == "oaa_tf":
-        assert own_imports(module) == set()
+        assert own_imports(module) == {"oaa_tf.stand_in"}
         return
     assert part in LEVEL, f"{module} is new: give it a level in this file"
     for name in own_imports(module) - {"oaa_tf"}:

@@ -1,8 +1,12 @@
 """From a dataclass to a command: flags, presets, errors, exit codes."""
 
+import ast
 import dataclasses
 import errno
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,9 +16,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stages import ROOT, launch_call, settings_class
 
+from oaa_tf.command_help import short_help
 from oaa_tf.errors import UserError
-from oaa_tf.launch import FILLED_IN_LATER, Settings, guarded, help_text, parse, setting
+from oaa_tf.launch import FILLED_IN_LATER, STAGES, Settings, guarded, help_text, parse, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -296,13 +302,98 @@ def test_presets_that_cannot_be_read(tmp_path: Path) -> None:
 def test_help_names_every_setting_with_its_default() -> None:
     text = help_text(TrainSettings, "train_cls", "trains.")
     assert text.startswith("train_cls: trains.\n")
-    assert "--records: Where the records are. Required.\n" in text
-    assert "--gate: Gate. One of: paper, none. (default: 'paper')" in text
+    assert re.search(r"^  --gate=paper +Gate$", text, re.MULTILINE)
+    assert re.search(r"^  --records +Where the records are$", text, re.MULTILINE)
     for field in dataclasses.fields(TrainSettings):
-        assert f"  --{field.name}: " in text
+        assert f"  --{field.name}" in text
     # What one has to give comes first.
     assert text.index("--work_dir") < text.index("--flip")
-    assert "--train_seg.num_steps: Steps." in help_text(AllSettings, "pipeline", "runs all.")
+    assert "--train_seg.<name>" in help_text(AllSettings, "pipeline", "runs all.")
+
+
+def test_full_help_has_choices_and_ranges_of_all_stages() -> None:
+    text = help_text(AllSettings, "pipeline", "runs all.", full=True)
+    for paragraph in (
+        "  --train_seg.num_steps=30\n      Steps. From 1 to 1000.\n",
+        "  --train_cls.gate=paper\n      Gate. One of: paper, none.\n",
+        "  --train_cls.scales=0.5,1.0\n      Scales. At least 0.1.\n",
+        "  --train_cls.log_every=20\n      Logs. May change when a run is resumed.\n",
+    ):
+        assert paragraph in text
+    # The pipeline has its own.
+    assert "train_cls.seed" not in text and "train_cls.records" not in text
+
+
+def test_help_is_in_groups() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class DataSettings(Settings, group="data"):
+        crop: int = setting(3, help="Crop.")
+        folder: str = setting(help="Folder.")
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class StageSettings(DataSettings, group="stage"):
+        crop: int = setting(4, help="Crop.")
+        steps: int = setting(5, help="Steps.")
+
+    lines = help_text(StageSettings, "train_cls", "trains.").splitlines()
+    assert [line.split()[0] for line in lines if line][1:7] == [
+        *("required:", "--folder", "data:", "--crop=4", "stage:", "--steps=5")
+    ]
+
+
+@pytest.mark.parametrize(("num_flags", "num_blank"), [(5, 2), (41, 0), (60, 0)])
+def test_help_of_many_settings_gets_denser(num_flags: int, num_blank: int) -> None:
+    flags = [(f"--flag_{number}=1", f"Number {number}. At least 0.") for number in range(num_flags)]
+    lines = short_help("stage: works", {"options": flags}, [("--flagfile=", "")]).splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 80
+    assert lines.count("") == num_blank
+    assert sum("Number" in line for line in lines) == (num_flags if num_flags < 45 else 0)
+    assert all(any(f"--flag_{number}=1" in line for line in lines) for number in range(num_flags))
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """By stage, what its program prints for `--help`; a process for all of them, which must not load TensorFlow."""
+    program = textwrap.dedent("""
+        import contextlib, io, json, runpy, sys
+        sys.argv = ["-m", "--help"]
+        helps = {}
+        for module in %r:
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                try:
+                    runpy.run_module(module, run_name="__main__")
+                except SystemExit as end:
+                    assert end.code == 0
+            helps[module] = output.getvalue()
+        assert not any(name.startswith(("tensorflow.python", "keras.src")) for name in sys.modules)
+        print(json.dumps(helps))
+    """)
+    modules = {".".join(launch_call(stage)[0].relative_to(ROOT).with_suffix("").parts): stage for stage in STAGES}
+    done = subprocess.run(
+        [sys.executable, "-c", program % list(modules)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return {modules[module]: text for module, text in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_fits_on_a_screen_and_needs_no_tensorflow(stage: str, helps: dict[str, str]) -> None:
+    lines = helps[stage].splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 80
+    description = ast.literal_eval(launch_call(stage)[1].args[3])
+    # The stand-ins for TensorFlow and Keras change nothing.
+    assert helps[stage] == help_text(settings_class(stage), stage, description) + "\n"
+
+
+def into_a_closed_pipe(*command: str) -> tuple[int, str]:
+    """Exit code and stderr of a program whose stdout nobody reads."""
+    line = f"{shlex.join([sys.executable, *command])} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_that_nobody_reads(flag: str) -> None:
+    assert into_a_closed_pipe("-m", "oaa_tf.pipeline", flag) == (0, "")
 
 
 @pytest.fixture
@@ -349,7 +440,7 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
         guarded(run)
 
 
-def test_as_a_program(tmp_path: Path) -> None:
+def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
             import dataclasses
@@ -369,13 +460,11 @@ def test_as_a_program(tmp_path: Path) -> None:
         """)
     )
 
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
     def call(*arguments: str) -> tuple[int, str, str]:
-        root = str(Path(__file__).parents[1])
         result = subprocess.run(
-            [sys.executable, str(tmp_path / "program.py"), *arguments],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": root},
+            [sys.executable, str(tmp_path / "program.py"), *arguments], capture_output=True, text=True
         )
         return result.returncode, result.stdout, result.stderr
 
@@ -383,4 +472,5 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert call("--num_steps=10") == (2, "", "error: --num_steps: too many\n")
     assert call() == (2, "", "error: --num_steps is required: Steps.\n")
     code, output, errors = call("--help")
-    assert code == 0 and "--num_steps: Steps. Required." in output and errors == ""
+    assert code == 0 and "--num_steps" in output and errors == ""
+    assert into_a_closed_pipe(str(tmp_path / "program.py"), "--num_steps=3") == (141, "")
