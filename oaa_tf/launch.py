@@ -295,7 +295,8 @@ def expand_presets(
             continue
         negation, owner, name, value = match.groups()
         if owner not in STAGES:
-            raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; expected one of {', '.join(STAGES)}")
+            expected = f"expected one of {', '.join(STAGES)}"
+            raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; {_meant(owner, STAGES, expected)}")
         if owner == stage:
             kept.append(f"--{negation or ''}{name}{value or ''}")
         elif owner in run_here:
@@ -306,6 +307,13 @@ def expand_presets(
             if not (is_filled_in and name in {field.name for field in dataclasses.fields(run_here[owner])}):
                 kept.append(f"--{negation or ''}{owner}.{name}{value or ''}")
     return kept
+
+
+def _meant(name: str, names: Sequence[str], otherwise: str, prefix: str = "") -> str:
+    """What an unknown name was probably meant to be, as the end of an error."""
+    # A flagfile can be anything, and one line of it very long.
+    near = difflib.get_close_matches(name[:80], names, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def _presets_first(arguments: Sequence[str]) -> list[str]:
@@ -338,11 +346,8 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
     try:
         rest = flag_values([stage, *expand_presets(arguments, stage, settings_class, flag_values)])
     except flags.UnrecognizedFlagError as error:
-        # A flagfile can be anything, and one line of it very long.
-        name = error.flagname[:80]
-        near = difflib.get_close_matches(name, list(flag_values), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "; see --help"
-        raise UserError(f"unknown flag --{name}{hint}") from None
+        name = error.flagname
+        raise UserError(f"unknown flag --{name[:80]}; {_meant(name, list(flag_values), 'see --help', '--')}") from None
     except flags.Error as error:
         raise UserError(str(error)[:500]) from None
     if len(rest) > 1:

@@ -199,11 +199,30 @@ def test_of_two_values_the_later_one_counts() -> None:
         ((*PATHS, "train.json"), "unexpected argument 'train.json': every setting is a --flag"),
         ((*PATHS, "--scales=1,a"), "--scales=1,a: expected float values"),
         ((*PATHS, "--seed"), "Missing value for flag --seed"),
-        ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; expected one of train_cls, "),
+        ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; did you mean train_integral?"),
+        ((*PATHS, "--xyzzy.seed=1"), "--xyzzy.seed=1: 'xyzzy' is not a stage; expected one of train_cls, "),
     ],
 )
 def test_bad_command_lines_are_one_line(arguments: tuple[str, ...], message: str) -> None:
     assert error_of(parse, TrainSettings, "train_cls", arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("stage", "argument", "meant"),
+    [
+        ("train_cls", "--imgae_size=96", "--image_size"),
+        ("train_cls", "--train_cls.imgae_size=96", "--image_size"),
+        ("pipeline", "--train_cls.imgae_size=96", "--train_cls.image_size"),
+        ("pipeline", "--notrain_seg.squarecrops", "--train_seg.square_crops"),
+        ("pipeline", "--train_seg.nosquarecrops", "--train_seg.square_crops"),
+        ("ablation", "--make_pseudo_labels.dropbelow=0.1", "--make_pseudo_labels.drop_below"),
+        ("accumulation_study", "--train_cls.imgae_size=96", "--train_cls.image_size"),
+        ("evaluate", "--no-crf", "--crf"),
+    ],
+)
+def test_the_nearest_flag_is_suggested(stage: str, argument: str, meant: str) -> None:
+    message = error_of(parse, settings_class(stage), stage, ["--work_dir=w", argument])
+    assert message.startswith("unknown flag --") and message.endswith(f"; did you mean {meant}?")
 
 
 # --- presets ---
@@ -280,7 +299,7 @@ def test_what_the_pipeline_fills_in_may_stand_in_a_preset(tmp_path: Path) -> Non
         ("--seed=13", "--seed=13: unlucky"),
         ("--train_cls.gate=none\n--train_cls.num_steps=14", "--train_cls.gate: none is unlucky"),
         ("--seed=-1", "--seed=-1: expected at least 0"),
-        ("--trian_cls.num_steps=3", "--trian_cls.num_steps=3: 'trian_cls' is not a stage"),
+        ("--trian_cls.num_steps=3", "--trian_cls.num_steps=3: 'trian_cls' is not a stage; did you mean train_cls?"),
         ("num_steps=3", "unexpected argument 'num_steps=3'"),
     ],
 )
