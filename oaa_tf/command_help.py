@@ -27,7 +27,8 @@ def short_help(heading: str, groups: Groups, common: Group, stages: Sequence[str
         common: The flags that every command has.
         stages: Stages that the command runs, whose flags are not among them.
     """
-    footer = _wrapped(f"every command: {_names(common)}", "")
+    names = "  ".join(flag.partition("=")[0] for flag, _ in common)
+    footer = _wrapped(f"every command: {names}", "")
     if stages:
         prefixes = ", ".join(f"--{stage}.<name>" for stage in stages)
         footer += _wrapped(f"settings of the stages, with --helpfull: {prefixes}", "")
@@ -39,7 +40,7 @@ def short_help(heading: str, groups: Groups, common: Group, stages: Sequence[str
             if is_explained or name == REQUIRED:
                 lines += [_one_line(*flag) for flag in flags]
             else:
-                lines += _wrapped(_names(flags), "  ")
+                lines += _wrapped("  ".join(flag for flag, _ in flags), "  ")
         lines += ["", *footer] if is_spaced else footer
         if len(lines) <= _HEIGHT:
             break
@@ -54,10 +55,6 @@ def full_help(heading: str, groups: Groups) -> str:
         for flag, text in flags:
             lines += [f"  {flag}", *_wrapped(text, "      ")]
     return "\n".join(lines)
-
-
-def _names(flags: Group) -> str:
-    return "  ".join(flag for flag, _ in flags)
 
 
 def _one_line(flag: str, text: str) -> str:

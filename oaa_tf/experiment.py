@@ -1,6 +1,7 @@
 """The stages put together: one experiment's folders, and what each stage takes from those before it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -144,13 +145,16 @@ def check_weights_files(settings: ExperimentSettings) -> None:
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
 
 
-def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str]:
+def make_all_records(
+    settings: ExperimentSettings, root: Path, seed: int, make: Callable[[Settings], Any] = make_records.run
+) -> tuple[str, str]:
     """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
 
     Args:
         settings: The settings.
         root: Folder of the records' folder.
         seed: Seed of the demo data.
+        make: Makes the records of a split.
     """
     voc_dir = settings.voc_dir
     if not voc_dir:
@@ -158,7 +162,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
         write_demo_data(voc_dir, seed=seed)
     for split in (settings.train_split, settings.val_split):
         is_train = split == settings.train_split
-        make_records.run(
+        make(
             make_records.MakeRecordsSettings(
                 voc_dir=voc_dir,
                 split=split,

@@ -10,22 +10,22 @@ serves every command. On a stage's own command line no prefix is needed.
 
 import dataclasses
 import difflib
-import errno
 import inspect
 import itertools
-import os
+import json
 import re
-import signal
 import sys
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from absl import flags
 
 from oaa_tf import HELP_FLAGS
+from oaa_tf.boundary import guarded, output_to
 from oaa_tf.command_help import REQUIRED, full_help, short_help
 from oaa_tf.errors import UserError, quoted
+from oaa_tf.json_values import json_ready
+from oaa_tf.plan_text import plan_text
 
 STAGES = (
     "train_cls",
@@ -49,11 +49,6 @@ STAGES = (
 _COMMON = "every command"
 
 FILLED_IN_LATER = "(filled in by the pipeline)"
-
-_DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
-)
 
 # No name of a file can have the first of them; others would break the lines of flags.txt.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -332,6 +327,16 @@ def _define_common_flags(flag_values: flags.FlagValues) -> None:
     """The flags that every command has and that are not among its settings."""
     common = {"flag_values": flag_values, "module_name": _COMMON}
     flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", **common)
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Check everything and show what would be done, without doing it.",
+        **common,
+    )
+    flags.DEFINE_bool("quiet", False, "Say nothing but errors.", **common)
+    flags.DEFINE_bool(
+        "json", False, "Write the result, or with --dry_run the plan, to stdout as JSON; all else to stderr.", **common
+    )
 
 
 def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> Settings:
@@ -340,6 +345,10 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
     Raises:
         UserError: An unknown flag (the nearest name is suggested), a wrong value, or an argument that is no flag.
     """
+    return settings_from_flags(settings_class, _parsed_flags(settings_class, stage, arguments))
+
+
+def _parsed_flags(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> flags.FlagValues:
     flag_values = flags.FlagValues()
     define_flags(settings_class, flag_values)
     _define_common_flags(flag_values)
@@ -352,7 +361,7 @@ def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) 
         raise UserError(str(error)[:500]) from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {quoted(rest[1])}: every setting is a --flag")
-    return settings_from_flags(settings_class, flag_values)
+    return flag_values
 
 
 def help_text(settings_class: type[Settings], stage: str, description: str, *, full: bool = False) -> str:
@@ -383,52 +392,43 @@ def _flag_with_default(flag: flags.Flag) -> str:
     return f"--{flag.name}={str(default).lower() if isinstance(default, bool) else default}"
 
 
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+def launch(
+    settings_class: type[Settings],
+    run: Callable[[Any], Any],
+    stage: str,
+    description: str,
+    plan: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> None:
+    """The body of `if __name__ == "__main__":` in every command. Never returns.
 
-
-def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
-    raise _Terminated
-
-
-def guarded(run: Callable[[], Any]) -> int:
-    """Runs a function and returns the process's exit code: the error boundary of every command.
-
-    0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
-    SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
+    Args:
+        settings_class: The command's settings.
+        run: Does what they say; its result is what `--json` writes.
+        stage: The command's name, one of `STAGES`.
+        description: What it does, for `--help`.
+        plan: Checks what can be checked before, and says what `run` would do, by name (see `plan_text`); it leaves
+            nothing behind. Without it, `--dry_run` shows the settings.
     """
-    signal.signal(signal.SIGTERM, _raise_terminated)
-    try:
-        run()
-        sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except BrokenPipeError:
-        # Python flushes stdout once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)
-        return 130
-    except _Terminated:
-        print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
-        return 143
-    return 0
-
-
-def launch(settings_class: type[Settings], run: Callable[[Any], Any], stage: str, description: str) -> None:
-    """The body of `if __name__ == "__main__":` in every command. Never returns."""
     arguments = sys.argv[1:]
     asked = [argument for argument in arguments if argument in HELP_FLAGS]
     if asked:
         text = help_text(settings_class, stage, description, full=asked[0].endswith("full"))
         guarded(lambda: print(text))
         sys.exit(0)
-    sys.exit(guarded(lambda: run(parse(settings_class, stage, arguments))))
+
+    def carry_out() -> None:
+        flag_values = _parsed_flags(settings_class, stage, arguments)
+        settings = settings_from_flags(settings_class, flag_values)
+        quiet, json_wanted, dry_run = (flag_values[name].value for name in ("quiet", "json", "dry_run"))
+        with output_to(quiet, json_wanted):
+            result = (plan or _settings_only)(settings) if dry_run else run(settings)
+        if json_wanted:
+            print(json.dumps(json_ready(result), indent=1, ensure_ascii=False, allow_nan=False))
+        elif dry_run and not quiet:
+            print(plan_text(result))
+
+    sys.exit(guarded(carry_out))
+
+
+def _settings_only(settings: Settings) -> dict[str, Any]:
+    return {"settings": settings.as_flags().splitlines()}

@@ -80,16 +80,11 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything wrong with the folder or its files, or no image has a kept class.
     """
-    folder = VocFolder(
-        settings.voc_dir,
-        classes=settings.classes,
-        mask_dir=settings.mask_dir,
-        saliency_dir=settings.saliency_dir,
-    )
+    folder = _open_folder(settings)
     sources = _find_sources(folder, settings)
-    recorded = {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
+    recorded = _recorded(settings)
     inputs = _fingerprint(folder, settings, sources)
-    manifest_path = Path(settings.output_dir) / f"{settings.split}.json"
+    manifest_path = _manifest_path(settings)
     if _is_up_to_date(manifest_path, recorded, inputs):
         print(f"{manifest_path}: up to date, nothing to do")
         return _summary(manifest_path, up_to_date=True)
@@ -128,6 +123,44 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
     print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
     return summary
+
+
+def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    folder = _open_folder(settings)
+    sources = _find_sources(folder, settings)
+    manifest_path = _manifest_path(settings)
+    is_done = _is_up_to_date(manifest_path, _recorded(settings), _fingerprint(folder, settings, sources))
+    source_files = [file for one in sources for file in (one.image, one.mask, one.saliency) if file]
+    return {
+        "state": "done" if is_done else "to do",
+        "split": settings.split,
+        "listed_images": len(sources),
+        "images_with_masks": sum(source.mask is not None for source in sources),
+        "images_with_saliency": sum(source.saliency is not None for source in sources),
+        "classes": len(folder.classes),
+        "input_bytes": sum(file.stat().st_size for file in source_files),
+        "shards_at_most": -(-len(sources) // settings.images_per_shard),
+        "writes": [str(manifest_path), "and the shards beside it"],
+    }
+
+
+def _open_folder(settings: MakeRecordsSettings) -> VocFolder:
+    return VocFolder(
+        settings.voc_dir,
+        classes=settings.classes,
+        mask_dir=settings.mask_dir,
+        saliency_dir=settings.saliency_dir,
+    )
+
+
+def _recorded(settings: MakeRecordsSettings) -> dict[str, Any]:
+    """The settings on which the records depend."""
+    return {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
+
+
+def _manifest_path(settings: MakeRecordsSettings) -> Path:
+    return Path(settings.output_dir) / f"{settings.split}.json"
 
 
 def _find_sources(folder: VocFolder, settings: MakeRecordsSettings) -> list[_Source]:
@@ -272,4 +305,4 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", "turns a VOC-layout folder into TFRecords")
+    launch(MakeRecordsSettings, run, "make_records", "turns a VOC-layout folder into TFRecords", plan)

@@ -4,6 +4,8 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 """
 
 import dataclasses
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -18,9 +20,12 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.models.integral import LOSSES, IntegralAttentionModel
 from oaa_tf.training.extraction import extract_attention
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
+
+_MAPS_FOLDER = Path("attention/oaa_plus")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,8 +39,12 @@ class TrainIntegralSettings(AttentionTrainingSettings, group="attention"):
     )
 
 
-def run(settings: TrainIntegralSettings) -> dict[str, Any]:
+def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains and writes `attention/oaa_plus`.
+
+    Args:
+        settings: The stage's settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -57,12 +66,12 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
             readout=settings.readout,
             **settings.map_options,
         )
-        folder = work_dir.path / "attention" / "oaa_plus"
+        folder = work_dir.path / _MAPS_FOLDER
         kind = f"oaa_plus_{settings.loss}"
         AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size, seed=settings.seed)
         return {}
 
-    return run_training(
+    return train(
         "train_integral",
         "attention",
         settings,
@@ -75,6 +84,11 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
         targets=attention_targets(maps, len(records.classes)),
         finish=write_maps,
     )
+
+
+def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return run(settings, plan_training) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
 
 
 def attention_targets(maps: AttentionMaps, num_classes: int):
@@ -95,4 +109,10 @@ def attention_targets(maps: AttentionMaps, num_classes: int):
 
 
 if __name__ == "__main__":
-    launch(TrainIntegralSettings, run, "train_integral", "trains the integral attention model on accumulated attention")
+    launch(
+        TrainIntegralSettings,
+        run,
+        "train_integral",
+        "trains the integral attention model on accumulated attention",
+        plan,
+    )

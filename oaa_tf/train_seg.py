@@ -5,6 +5,7 @@ python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_lab
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import run_training
 
@@ -88,8 +90,12 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         )
 
 
-def run(settings: TrainSegSettings) -> dict[str, Any]:
+def run(settings: TrainSegSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains the segmentation network.
+
+    Args:
+        settings: The stage's settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -105,7 +111,7 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
     else:
         label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
     labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
-    return run_training(
+    return train(
         "train_seg",
         "segmentation",
         settings,
@@ -116,6 +122,11 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
         chosen=chosen_positions(len(records), settings.share, settings.seed),
         targets=segmentation_targets(label_files),
     )
+
+
+def plan(settings: TrainSegSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return run(settings, plan_training)
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
@@ -182,4 +193,4 @@ def segmentation_targets(label_files: list[bytes] | None):
 
 
 if __name__ == "__main__":
-    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels")
+    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels", plan)

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 
 # Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
 LEVELS = (
-    ("command_help", "errors", "progress", "stand_in"),
+    ("errors",),
+    ("boundary", "command_help", "json_values", "plan_text", "progress", "stand_in"),
     ("launch", "data"),
     ("losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "visualization", "work_dir"),
     ("attention",),
@@ -21,6 +22,7 @@ LEVELS = (
         *("evaluate", "export", "predict", "make_report"),
     ),
     ("experiment",),
+    ("experiment_plan",),
     ("pipeline",),
     ("tools",),
     ("console",),

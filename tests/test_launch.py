@@ -463,6 +463,8 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
             import dataclasses
+            import sys
+            import numpy as np
             from oaa_tf.errors import UserError
             from oaa_tf.launch import Settings, launch, setting
 
@@ -471,11 +473,16 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 num_steps: int = setting(help="Steps.", minimum=1)
 
             def run(settings):
+                print("warning: slow", file=sys.stderr)
                 if settings.num_steps > 9:
                     raise UserError("--num_steps: too many")
                 print("ran", settings.num_steps)
+                return {"loss": np.float32(0.5), "scores": np.array([1.0, np.nan])}
 
-            launch(ProgramSettings, run, "train_cls", "does something.")
+            def plan(settings):
+                return {"steps": settings.num_steps, "checkpoint_bytes": 2_000_000}
+
+            launch(ProgramSettings, run, "train_cls", "does something.", plan)
         """)
     )
 
@@ -487,9 +494,20 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         )
         return result.returncode, result.stdout, result.stderr
 
-    assert call("--num_steps=3") == (0, "ran 3\n", "")
-    assert call("--num_steps=10") == (2, "", "error: --num_steps: too many\n")
+    warning = "warning: slow\n"
+    assert call("--num_steps=3") == (0, "ran 3\n", warning)
+    assert call("--num_steps=10") == (2, "", f"{warning}error: --num_steps: too many\n")
+    result = json.dumps({"loss": 0.5, "scores": [1.0, None]}, indent=1) + "\n"
+    assert call("--num_steps=3", "--json") == (0, result, f"{warning}ran 3\n")
+    assert call("--num_steps=3", "--json", "--quiet") == (0, result, "")
+    assert call("--num_steps=3", "--quiet") == (0, "", "")
+    assert call("--num_steps=10", "--quiet") == (2, "", "error: --num_steps: too many\n")
+    assert call("--num_steps=3", "--dry_run") == (0, "steps:      3\ncheckpoint: 2.00 MB\n", "")
+    plan = json.dumps({"steps": 3, "checkpoint_bytes": 2_000_000}, indent=1) + "\n"
+    assert call("--num_steps=3", "--dry_run", "--json") == (0, plan, "")
+    assert call("--num_steps=3", "--dry_run", "--quiet") == (0, "", "")
+    assert call("--num_steps=0", "--dry_run") == (2, "", "error: --num_steps=0: expected at least 1\n")
     assert call() == (2, "", "error: --num_steps is required: Steps.\n")
     code, output, errors = call("--help")
     assert code == 0 and "--num_steps" in output and errors == ""
-    assert into_a_closed_pipe(str(tmp_path / "program.py"), "--num_steps=3") == (141, "")
+    assert into_a_closed_pipe(str(tmp_path / "program.py"), "--num_steps=3") == (141, warning)

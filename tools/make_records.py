@@ -5,5 +5,9 @@ from oaa_tf.launch import launch
 
 if __name__ == "__main__":
     launch(
-        make_records.MakeRecordsSettings, make_records.run, "make_records", "turns a VOC-layout folder into TFRecords"
+        make_records.MakeRecordsSettings,
+        make_records.run,
+        "make_records",
+        "turns a VOC-layout folder into TFRecords",
+        make_records.plan,
     )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.metrics_file import json_ready
+from oaa_tf.json_values import json_ready
 from oaa_tf.report import pictures
 from oaa_tf.report.charts import Line, line_chart
 from oaa_tf.report.event_files import read_scalars
