@@ -9,13 +9,14 @@ DEMO_STAMP = $(VENV)/.installed
 DEV_STAMP = $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint clean
+.PHONY: help demo test test-slow lint docs clean
 
 help:
 	@echo "make demo       run the whole pipeline on the demo data, into runs/demo"
 	@echo "make test       run the fast tests"
 	@echo "make test-slow  run the long tests"
 	@echo "make lint       check style and formatting"
+	@echo "make docs       make the API reference, site/index.html"
 	@echo "make clean      remove caches and build leftovers (keeps $(VENV) and runs)"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV)"
 
@@ -32,8 +33,14 @@ lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 
+# Every module by name: of a package that lists its public names, pdoc shows those only. Warnings are errors.
+docs: $(DEV_STAMP)
+	rm -rf site
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -W error -m pdoc --docformat google --output-directory site \
+	  oaa_tf $$(ls -d oaa_tf/[a-z]*/ oaa_tf/[a-z]*.py | sed 's|\.py$$||; s|/$$||; s|/|.|')
+
 clean:
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find oaa_tf tools tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO_STAMP): requirements.txt | $(VENV)/bin/pip

@@ -7,6 +7,8 @@ import importlib
 import os
 import sys
 
+HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull")
+
 _HOMES = {
     "AttentionClassifier": "models.classifier",
     "CumulativeAttention": "attention.table",
@@ -55,9 +57,13 @@ def _import_tensorflow_quietly() -> None:
         os.close(nowhere)
 
 
-# Only for commands (`python -m oaa_tf.x`, `python -m tools.x`, `oaa-x`), and only unless the user asks for the
-# messages.
+# Only for commands (`python -m oaa_tf.x`, `python -m tools.x`, `oaa-x`): help without TensorFlow, and everything else
+# without its messages, unless the user asks for them.
 _is_command = sys.argv[:1] == ["-m"] or os.path.basename((sys.argv or [""])[0]).startswith("oaa-")
-if _is_command and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
+if _is_command and not set(HELP_FLAGS).isdisjoint(sys.argv[1:]):
+    from oaa_tf.stand_in import do_without_tensorflow
+
+    do_without_tensorflow()
+elif _is_command and "TF_CPP_MIN_LOG_LEVEL" not in os.environ:
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     _import_tensorflow_quietly()

@@ -74,20 +74,35 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
     Raises:
         UserError: The source is missing, damaged, or of other records, or the target cannot be written.
     """
-    records = RecordSet.open(settings.records)
-    source, target = Path(settings.source), Path(settings.target)
-    if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"--target={target}: is what to convert; choose another")
-    writes_file = (settings.direction, settings.format) == ("export", "coco_json")
-    if writes_file and (target.suffix.lower() != ".json" or target.is_dir()):
-        raise UserError(f"--target={target}: expected a .json file")
+    records, source, target = _checked(settings)
     try:
-        (target.parent if writes_file else target).mkdir(parents=True, exist_ok=True)
+        (target.parent if _writes_file(settings) else target).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--target={target}: cannot write there: {error.strerror}; choose another") from None
     _converter(settings)(settings, records, source, target)
     print(f"{target}: {settings.format} of {len(records)} images, {settings.direction}ed from {source}")
     return {"num_images": len(records), "target": str(target)}
+
+
+def plan(settings: ConvertSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the source is read."""
+    records, source, target = _checked(settings)
+    return {"images": len(records), "classes": len(records.classes), "reads": str(source), "writes": str(target)}
+
+
+def _checked(settings: ConvertSettings) -> tuple[RecordSet, Path, Path]:
+    """The records, the source and the target."""
+    records = RecordSet.open(settings.records)
+    source, target = Path(settings.source), Path(settings.target)
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UserError(f"--target={target}: is what to convert; choose another")
+    if _writes_file(settings) and (target.suffix.lower() != ".json" or target.is_dir()):
+        raise UserError(f"--target={target}: expected a .json file")
+    return records, source, target
+
+
+def _writes_file(settings: ConvertSettings) -> bool:
+    return (settings.direction, settings.format) == ("export", "coco_json")
 
 
 def _converter(settings: ConvertSettings) -> Callable[[ConvertSettings, RecordSet, Path, Path], None]:
@@ -140,4 +155,4 @@ def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, 
 
 
 if __name__ == "__main__":
-    launch(ConvertSettings, run, "convert", "takes maps and pseudo labels to the formats of other code, and back")
+    launch(ConvertSettings, run, "convert", "takes maps and pseudo labels to the formats of other code, and back", plan)

@@ -41,6 +41,9 @@ SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
 _Result = TypeVar("_Result")
 
+_Finish = Callable[..., dict[str, Any]]
+"""`_finish`, or another function of its arguments."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Settings):
@@ -94,14 +97,23 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value
             out of range.
     """
+    return _evaluate(settings, _finish)
+
+
+def plan(settings: EvaluateSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    return _evaluate(settings, _plan)
+
+
+def _evaluate(settings: EvaluateSettings, finish: _Finish) -> dict[str, Any]:
     records = RecordSet.open(settings.records)
     if not records.has_masks and not settings.submission:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
     evaluate = _evaluate_maps if settings.maps else _evaluate_masks if settings.masks else _evaluate_model
-    return evaluate(settings, records)
+    return evaluate(settings, records, finish)
 
 
-def _evaluate_maps(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+def _evaluate_maps(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
     maps = AttentionMaps.open(settings.maps, records)
 
     def work(position: int) -> np.ndarray:
@@ -134,10 +146,10 @@ def _evaluate_maps(settings: EvaluateSettings, records: RecordSet) -> dict[str, 
             },
         }
 
-    return _finish(settings, records, "maps", maps.checksum, results, maps.supervision, maps.seed)
+    return finish(settings, records, "maps", maps.checksum, results, maps.supervision, maps.seed)
 
 
-def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+def _evaluate_masks(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
     folder = Path(settings.masks)
     if not folder.is_dir():
         raise UserError(f"--masks={folder}: is not a folder")
@@ -155,10 +167,10 @@ def _evaluate_masks(settings: EvaluateSettings, records: RecordSet) -> dict[str,
     def results(work_dir: Path) -> dict[str, Any]:
         return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
 
-    return _finish(settings, records, "masks", _checksum(paths), results, *_mask_provenance(folder, records))
+    return finish(settings, records, "masks", _checksum(paths), results, *_mask_provenance(folder, records))
 
 
-def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str, Any]:
+def _evaluate_model(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
     model = Path(settings.model)
     segment = _load_model(model, records, settings.crf)
 
@@ -183,7 +195,7 @@ def _evaluate_model(settings: EvaluateSettings, records: RecordSet) -> dict[str,
         return {"predictions": folder, "crf": settings.crf, **scores}
 
     files = sorted(path for path in model.rglob("*") if path.is_file())
-    return _finish(settings, records, "model", _checksum(files), results, segment.supervision, segment.seed)
+    return finish(settings, records, "model", _checksum(files), results, segment.supervision, segment.seed)
 
 
 def _finish(
@@ -209,18 +221,47 @@ def _finish(
     Raises:
         UserError: `--supervision` says something else.
     """
+    supervision = _supervision(settings, supervision)
+    with WorkDir.claim(settings, {"records": records.checksum, kind: checksum}) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"evaluate: {work_dir.path} is done")
+            return metrics
+        described = origin("evaluate", settings, records, supervision=supervision)
+        described |= {"seed": seed, "evaluated": kind, "evaluated_checksum": checksum}
+        return write_metrics(work_dir.path, described | results(work_dir.path))
+
+
+def _plan(
+    settings: EvaluateSettings,
+    records: RecordSet,
+    kind: str,
+    checksum: str,
+    results: Callable[[Path], dict[str, Any]],
+    supervision: str | None,
+    seed: int | None,
+) -> dict[str, Any]:
+    """What `_finish` would do."""
+    work_dir = WorkDir.peek(settings, {"records": records.checksum, kind: checksum})
+    return {
+        "stage": "evaluate",
+        "state": "to do" if work_dir.finished_metrics() is None else "done",
+        "evaluated": f"{kind}: {getattr(settings, kind)}",
+        "supervision": _supervision(settings, supervision),
+        "seed": seed,
+        "split": records.split,
+        "images": len(records),
+        "classes": len(records.classes),
+        "writes": str(work_dir.path / METRICS_FILE),
+    }
+
+
+def _supervision(settings: EvaluateSettings, supervision: str | None) -> str | None:
     if supervision and settings.supervision not in ("", supervision):
         raise UserError(
             f"--supervision={settings.supervision}: what is evaluated says that it was made from {supervision}; leave "
             "the flag out"
         )
-    with WorkDir.claim(settings, {"records": records.checksum, kind: checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"evaluate: {work_dir.path} is done")
-            return metrics
-        described = origin("evaluate", settings, records, supervision=supervision or settings.supervision or None)
-        described |= {"seed": seed, "evaluated": kind, "evaluated_checksum": checksum}
-        return write_metrics(work_dir.path, described | results(work_dir.path))
+    return supervision or settings.supervision or None
 
 
 def _for_each_image(
@@ -299,4 +340,4 @@ def _checksum(paths: list[Path]) -> str:
 
 
 if __name__ == "__main__":
-    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU")
+    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU", plan)

@@ -1,6 +1,7 @@
 """The stages put together: one experiment's folders, and what each stage takes from those before it."""
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +165,9 @@ def check_weights_files(settings: ExperimentSettings) -> None:
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
 
 
-def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str | None]:
+def make_all_records(
+    settings: ExperimentSettings, root: Path, seed: int, make: Callable[[Settings], Any] = make_records.run
+) -> tuple[str, str | None]:
     """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
 
     There is no validation split, and None for its manifest, if `val_share` is 0.
@@ -173,6 +176,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
         settings: The settings.
         root: Folder of the records' folder.
         seed: Seed of the demo data.
+        make: Makes the records of a split.
     """
     voc_dir = settings.voc_dir
     if not voc_dir and not settings.image_dir:
@@ -182,11 +186,10 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
     splits = [settings.train_split, settings.val_split]
     if settings.image_dir and not settings.val_share and not has_own_place:
         splits.pop()
-    manifests: list[str | None] = [None, None]
-    for rank, split in enumerate(splits):
+    for split in splits:
         image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
         with_saliency = settings.use_saliency and split == settings.train_split
-        summary = make_records.run(
+        make(
             make_records.MakeRecordsSettings(
                 voc_dir=voc_dir,
                 image_dir=image_dir,
@@ -200,5 +203,5 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
                 saliency_dir=str(Path(voc_dir or image_dir) / SALIENCY_DIR) if with_saliency else "",
             )
         )
-        manifests[rank] = summary["manifest"]
-    return tuple(manifests)
+    manifests = [str(root / "records" / f"{split}.json") for split in splits]
+    return manifests[0], manifests[1] if len(manifests) > 1 else None

@@ -29,7 +29,7 @@ from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
-from oaa_tf.models.networks import load_network
+from oaa_tf.models.networks import NetworkDescription, checkpoints_in, load_network
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
 
@@ -55,15 +55,9 @@ def run(settings: ExportSettings) -> dict[str, Any]:
     Raises:
         UserError: There is no checkpoint, a package is missing, or the output can't be written or is something else.
     """
+    description, network, trained_on, output = _inputs(settings)
     write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
-    if settings.format == "onnx":
-        _import_tf2onnx()
-    description, network, _ = load_network(settings.stage_dir)
-    trained_on = _trained_on(Path(settings.stage_dir) / METRICS_FILE)
     image_size = settings.image_size or description.image_size
-    output = Path(settings.output_dir)
-    if output.exists() and not (output / CLASSES_FILE).exists():
-        raise UserError(f"--output_dir={output}: exists and is no export of this command; choose another")
     make = {"attention": attention_functions, "segmentation": segmentation_functions}[description.task]
     make = functools.partial(make, network, image_size)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -90,6 +84,34 @@ def run(settings: ExportSettings) -> dict[str, Any]:
     else:
         print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
     return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+
+
+def plan(settings: ExportSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    description, network, trained_on, output = _inputs(settings)
+    return {
+        "exported": checkpoints_in(Path(settings.stage_dir))[-1],
+        "task": description.task,
+        "supervision": trained_on["supervision"],
+        "classes": len(description.classes),
+        "image_size": settings.image_size or description.image_size,
+        "parameters": network.count_params(),
+        "format": settings.format,
+        "replaces": "an earlier export" if output.exists() else "nothing",
+        "writes": str(output),
+    }
+
+
+def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, dict[str, Any], Path]:
+    """The network's description, the network, what it was trained on, and the folder to write."""
+    if settings.format == "onnx":
+        _import_tf2onnx()
+    description, network, _ = load_network(settings.stage_dir)
+    trained_on = _trained_on(Path(settings.stage_dir) / METRICS_FILE)
+    output = Path(settings.output_dir)
+    if output.exists() and not (output / CLASSES_FILE).exists():
+        raise UserError(f"--output_dir={output}: exists and is no export of this command; choose another")
+    return description, network, trained_on, output
 
 
 def _write_saved_model(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
@@ -150,4 +172,4 @@ def _trained_on(metrics_file: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(ExportSettings, run, "export", "exports a trained network as SavedModel, Keras file, ONNX or LiteRT")
+    launch(ExportSettings, run, "export", "exports a trained network as SavedModel, Keras file, ONNX or LiteRT", plan)

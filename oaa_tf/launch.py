@@ -10,19 +10,22 @@ serves every command. On a stage's own command line no prefix is needed.
 
 import dataclasses
 import difflib
-import errno
+import inspect
 import itertools
-import os
+import json
 import re
-import signal
 import sys
-import types
-from collections.abc import Callable, Sequence
-from typing import Any, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from absl import flags
 
+from oaa_tf import HELP_FLAGS
+from oaa_tf.boundary import guarded, output_to
+from oaa_tf.command_help import REQUIRED, full_help, short_help
 from oaa_tf.errors import UserError, quoted
+from oaa_tf.json_values import json_ready
+from oaa_tf.plan_text import plan_text
 
 STAGES = (
     "train_cls",
@@ -44,12 +47,9 @@ STAGES = (
     "soak_test",
 )
 
-FILLED_IN_LATER = "(filled in by the pipeline)"
+_COMMON = "every command"
 
-_DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
-)
+FILLED_IN_LATER = "(filled in by the pipeline)"
 
 # No name of a file can have the first of them; others would break the lines of flags.txt.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
@@ -85,11 +85,17 @@ class Settings:
     """Base of all settings: checks every field at construction.
 
     Fields are `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, each made with
-    `setting`, or the settings of another stage.
+    `setting`, or the settings of another stage. `--help` shows the fields of a class as the group that the class names:
+    `class DataSettings(Settings, group="data")`.
 
     Raises:
         UserError: A value has the wrong type or is out of range; the message names the flag.
     """
+
+    _group: ClassVar[str]
+
+    def __init_subclass__(cls, group: str = "options") -> None:
+        cls._group = group
 
     def __post_init__(self) -> None:
         hints = get_type_hints(type(self))
@@ -123,6 +129,11 @@ class Settings:
     def as_flags(self) -> str:
         """The settings as the text of a flagfile."""
         return "".join(f"{_flag(name, value)}\n" for name, value in self.as_dict().items())
+
+    @classmethod
+    def group_of(cls, name: str) -> str:
+        """The group of a setting: that of the first class that has it."""
+        return next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))._group
 
     @classmethod
     def defaults_as_flags(cls) -> str:
@@ -189,14 +200,12 @@ def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, 
         if prefix and (required or field.name in flag_values):
             continue
         default = None if required else field.default
-        text = field.metadata["help"] + (" Required." if required else "")
-        choices = field.metadata["choices"]
-        if choices is not None:
-            text += f" One of: {', '.join(map(str, choices))}."
+        group = prefix + (REQUIRED if required else settings_class.group_of(field.name))
+        text = f"{field.metadata['help']}{_allowed(field.metadata)}"
         if get_origin(hint) is tuple:
             # absl joins and splits lists at commas; `Settings` converts the items.
             default = None if default is None else [str(item) for item in default]
-            flags.DEFINE_list(name, default, text, flag_values=flag_values)
+            flags.DEFINE_list(name, default, text, flag_values=flag_values, module_name=group)
         else:
             define = {
                 str: flags.DEFINE_string,
@@ -204,7 +213,22 @@ def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, 
                 float: flags.DEFINE_float,
                 bool: flags.DEFINE_bool,
             }[hint]
-            define(name, default, text, flag_values=flag_values)
+            # absl keeps the module of each flag, for its own help; here it is the group.
+            define(name, default, text, flag_values=flag_values, module_name=group)
+
+
+def _allowed(rules: Mapping[str, Any]) -> str:
+    """What a setting may be, as a sentence for its help."""
+    text = ""
+    if rules["choices"] is not None:
+        text += f" One of: {', '.join(str(choice) or '(empty)' for choice in rules['choices'])}."
+    if rules["minimum"] is not None and rules["maximum"] is not None:
+        text += f" From {rules['minimum']} to {rules['maximum']}."
+    elif rules["minimum"] is not None:
+        text += f" At least {rules['minimum']}."
+    elif rules["maximum"] is not None:
+        text += f" At most {rules['maximum']}."
+    return text + (" May change when a run is resumed." if rules["may_change"] else "")
 
 
 def settings_from_flags(settings_class: type[Settings], flag_values: flags.FlagValues, prefix: str = "") -> Settings:
@@ -267,7 +291,8 @@ def expand_presets(
             continue
         negation, owner, name, value = match.groups()
         if owner not in STAGES:
-            raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; expected one of {', '.join(STAGES)}")
+            expected = f"expected one of {', '.join(STAGES)}"
+            raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; {_meant(owner, STAGES, expected)}")
         if owner == stage:
             kept.append(f"--{negation or ''}{name}{value or ''}")
         elif owner in run_here:
@@ -278,6 +303,13 @@ def expand_presets(
             if not (is_filled_in and name in {field.name for field in dataclasses.fields(run_here[owner])}):
                 kept.append(f"--{negation or ''}{owner}.{name}{value or ''}")
     return kept
+
+
+def _meant(name: str, names: Sequence[str], otherwise: str, prefix: str = "") -> str:
+    """What an unknown name was probably meant to be, as the end of an error."""
+    # A flagfile can be anything, and one line of it very long.
+    near = difflib.get_close_matches(name[:80], names, n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def _presets_first(arguments: Sequence[str]) -> list[str]:
@@ -292,81 +324,112 @@ def _presets_first(arguments: Sequence[str]) -> list[str]:
     return presets + others
 
 
+def _define_common_flags(flag_values: flags.FlagValues) -> None:
+    """The flags that every command has and that are not among its settings."""
+    common = {"flag_values": flag_values, "module_name": _COMMON}
+    flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", **common)
+    flags.DEFINE_bool(
+        "dry_run",
+        False,
+        "Check everything and show what would be done, without doing it.",
+        **common,
+    )
+    flags.DEFINE_bool("quiet", False, "Say nothing but errors.", **common)
+    flags.DEFINE_bool(
+        "json", False, "Write the result, or with --dry_run the plan, to stdout as JSON; all else to stderr.", **common
+    )
+
+
 def parse(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> Settings:
     """Parses a command line (without the program's name) into settings.
 
     Raises:
         UserError: An unknown flag (the nearest name is suggested), a wrong value, or an argument that is no flag.
     """
+    return settings_from_flags(settings_class, _parsed_flags(settings_class, stage, arguments))
+
+
+def _parsed_flags(settings_class: type[Settings], stage: str, arguments: Sequence[str]) -> flags.FlagValues:
     flag_values = flags.FlagValues()
-    flags.DEFINE_string("flagfile", "", "Preset to read settings from; see flags/.", flag_values)
     define_flags(settings_class, flag_values)
+    _define_common_flags(flag_values)
     try:
         rest = flag_values([stage, *expand_presets(arguments, stage, settings_class, flag_values)])
     except flags.UnrecognizedFlagError as error:
-        # A flagfile can be anything, and one line of it very long.
-        name = error.flagname[:80]
-        near = difflib.get_close_matches(name, list(flag_values), n=1)
-        hint = f"; did you mean --{near[0]}?" if near else "; see --help"
-        raise UserError(f"unknown flag --{name}{hint}") from None
+        name = error.flagname
+        raise UserError(f"unknown flag --{name[:80]}; {_meant(name, list(flag_values), 'see --help', '--')}") from None
     except flags.Error as error:
         raise UserError(str(error)[:500]) from None
     if len(rest) > 1:
         raise UserError(f"unexpected argument {quoted(rest[1])}: every setting is a --flag")
-    return settings_from_flags(settings_class, flag_values)
+    return flag_values
 
 
-def help_text(settings_class: type[Settings], stage: str, description: str) -> str:
-    """The text of `--help`."""
+def help_text(settings_class: type[Settings], stage: str, description: str, *, full: bool = False) -> str:
+    """The text of `--help`, or of `--helpfull`."""
     flag_values = flags.FlagValues()
     define_flags(settings_class, flag_values)
-    lines = [f"{stage}: {description}", ""]
-    for name in sorted(flag_values, key=lambda name: (flag_values[name].default is not None, name)):
-        flag = flag_values[name]
-        shown = "" if flag.default is None else f" (default: {flag.default_as_str})"
-        lines.append(f"  --{name}: {flag.help}{shown}")
-    return "\n".join(lines)
+    _define_common_flags(flag_values)
+    groups = {
+        group: [(_flag_with_default(flag), flag.help) for flag in members]
+        for group, members in flag_values.flags_by_module_dict().items()
+    }
+    if REQUIRED in groups:
+        groups = {REQUIRED: groups[REQUIRED]} | groups
+    heading = f"{stage}: {description}"
+    if full:
+        return full_help(heading, groups)
+    stages = [name for name, hint in get_type_hints(settings_class).items() if _is_stage(hint)]
+    own = {group: shown for group, shown in groups.items() if group.partition(".")[0] not in stages}
+    return short_help(heading, own, own.pop(_COMMON), stages)
 
 
-class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+def _flag_with_default(flag: flags.Flag) -> str:
+    default = flag.default
+    if default is None:
+        return f"--{flag.name}"
+    if isinstance(default, list):
+        default = ",".join(default)
+    return f"--{flag.name}={str(default).lower() if isinstance(default, bool) else default}"
 
 
-def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
-    raise _Terminated
+def launch(
+    settings_class: type[Settings],
+    run: Callable[[Any], Any],
+    stage: str,
+    description: str,
+    plan: Callable[[Any], Mapping[str, Any]] | None = None,
+) -> None:
+    """The body of `if __name__ == "__main__":` in every command. Never returns.
 
-
-def guarded(run: Callable[[], Any]) -> int:
-    """Runs a function and returns the process's exit code: the error boundary of every command.
-
-    0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
-    SIGTERM. Anything else is a bug and keeps its traceback.
+    Args:
+        settings_class: The command's settings.
+        run: Does what they say; its result is what `--json` writes.
+        stage: The command's name, one of `STAGES`.
+        description: What it does, for `--help`.
+        plan: Checks what can be checked before, and says what `run` would do, by name (see `plan_text`); it leaves
+            nothing behind. Without it, `--dry_run` shows the settings.
     """
-    signal.signal(signal.SIGTERM, _raise_terminated)
-    try:
-        run()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)
-        return 130
-    except _Terminated:
-        print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
-        return 143
-    return 0
-
-
-def launch(settings_class: type[Settings], run: Callable[[Any], Any], stage: str, description: str) -> None:
-    """The body of `if __name__ == "__main__":` in every command. Never returns."""
     arguments = sys.argv[1:]
-    if any(argument in ("--help", "-h", "--helpfull", "-help") for argument in arguments):
-        print(help_text(settings_class, stage, description))
+    asked = [argument for argument in arguments if argument in HELP_FLAGS]
+    if asked:
+        text = help_text(settings_class, stage, description, full=asked[0].endswith("full"))
+        guarded(lambda: print(text))
         sys.exit(0)
-    sys.exit(guarded(lambda: run(parse(settings_class, stage, arguments))))
+
+    def carry_out() -> None:
+        flag_values = _parsed_flags(settings_class, stage, arguments)
+        settings = settings_from_flags(settings_class, flag_values)
+        quiet, json_wanted, dry_run = (flag_values[name].value for name in ("quiet", "json", "dry_run"))
+        with output_to(quiet, json_wanted):
+            result = (plan or _settings_only)(settings) if dry_run else run(settings)
+        if json_wanted:
+            print(json.dumps(json_ready(result), indent=1, ensure_ascii=False, allow_nan=False))
+        elif dry_run and not quiet:
+            print(plan_text(result))
+
+    sys.exit(guarded(carry_out))
+
+
+def _settings_only(settings: Settings) -> dict[str, Any]:
+    return {"settings": settings.as_flags().splitlines()}

@@ -31,7 +31,7 @@ from oaa_tf.pseudo_labels import (
     pseudo_label,
 )
 from oaa_tf.refinement.refined_attention import METHODS, refined_attention
-from oaa_tf.work_dir import WorkDir
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,13 +73,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the maps and the settings do not go together, or work_dir holds another run.
     """
-    records = RecordSet.open(settings.records)
-    if settings.use_saliency and not records.has_saliency:
-        raise UserError(
-            f"--use_saliency: {settings.records} has no saliency maps; make the records with --saliency_dir, or use "
-            "--nouse_saliency"
-        )
-    maps = AttentionMaps.open(settings.maps, records)
+    records, maps = _inputs(settings)
     with WorkDir.claim(settings, {"records": records.checksum, "maps": maps.checksum}) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"make_pseudo_labels: {work_dir.path} is done")
@@ -93,6 +87,34 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         }
         write_json(work_dir.path / DESCRIPTION_FILE, description)
         return write_metrics(work_dir.path, description | _summary(counts, records))
+
+
+def plan(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    records, maps = _inputs(settings)
+    work_dir = WorkDir.peek(settings, {"records": records.checksum, "maps": maps.checksum})
+    folder = work_dir.path / LABELS_FOLDER
+    num_left = sum(not (folder / f"{image_id}.png").exists() for image_id in records.image_ids)
+    return {
+        "stage": "make_pseudo_labels",
+        "state": "to do" if work_dir.finished_metrics() is None else "done",
+        "maps": f"{maps.kind}: {settings.maps}",
+        "split": records.split,
+        "images": len(records),
+        "images_left": num_left,
+        "classes": len(records.classes),
+        "writes": [str(folder), *(str(work_dir.path / name) for name in (DESCRIPTION_FILE, METRICS_FILE))],
+    }
+
+
+def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps]:
+    records = RecordSet.open(settings.records)
+    if settings.use_saliency and not records.has_saliency:
+        raise UserError(
+            f"--use_saliency: {settings.records} has no saliency maps; make the records with --saliency_dir, or use "
+            "--nouse_saliency"
+        )
+    return records, AttentionMaps.open(settings.maps, records)
 
 
 def _label_all(
@@ -146,4 +168,4 @@ def _summary(counts: list[_Counts], records: RecordSet) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", "turns attention maps into pseudo labels")
+    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", "turns attention maps into pseudo labels", plan)

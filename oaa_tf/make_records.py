@@ -100,9 +100,9 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         UserError: Anything wrong with the folder or its files, or no image has a kept class.
     """
     source = _open_source(settings)
-    recorded = {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
+    recorded = _recorded(settings)
     inputs = _fingerprint(source)
-    manifest_path = Path(settings.output_dir) / f"{settings.split}.json"
+    manifest_path = _manifest_path(settings)
     if _is_up_to_date(manifest_path, recorded, inputs):
         print(f"{manifest_path}: up to date, nothing to do")
         return _summary(manifest_path, up_to_date=True)
@@ -143,6 +143,34 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     print(f"images of each class: {', '.join(counts)}")
     return summary
+
+
+def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    source = _open_source(settings)
+    manifest_path = _manifest_path(settings)
+    is_done = _is_up_to_date(manifest_path, _recorded(settings), _fingerprint(source))
+    source_files = [file for one in source.images for file in (one.image, one.mask, one.saliency) if file]
+    return {
+        "state": "done" if is_done else "to do",
+        "split": settings.split,
+        "listed_images": len(source.images),
+        "with_masks": source.has_masks,
+        "with_saliency": any(one.saliency for one in source.images),
+        "classes": len(source.classes),
+        "input_bytes": sum(file.stat().st_size for file in source_files),
+        "shards_at_most": -(-len(source.images) // settings.images_per_shard),
+        "writes": [str(manifest_path), "and the shards beside it"],
+    }
+
+
+def _recorded(settings: MakeRecordsSettings) -> dict[str, Any]:
+    """The settings on which the records depend."""
+    return {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
+
+
+def _manifest_path(settings: MakeRecordsSettings) -> Path:
+    return Path(settings.output_dir) / f"{settings.split}.json"
 
 
 def _open_source(settings: MakeRecordsSettings) -> Source:
@@ -269,4 +297,4 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords")
+    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords", plan)

@@ -59,7 +59,7 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
     if not replay:
         missing.append("Replay of the accumulation: train_cls has kept no history (--num_pictures=0, or no steps yet).")
     page = report_page(found, rows, replay, missing)
-    output = Path(settings.output) if settings.output else root / REPORT_FILE
+    output = _output(settings)
     try:
         with atomic_write(output) as file:
             file.write(page.encode())
@@ -67,6 +67,16 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
         raise UserError(f"--output={output}: cannot be written ({error.strerror}); choose another file") from None
     print(f"{'report:':<17} {output}")
     return {"file": str(output), "images": len(rows), "missing": missing}
+
+
+def plan(settings: MakeReportSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    found = RunFolder.open(Path(settings.work_dir))
+    return {"evaluations": len(found.evaluations), "missing": _missing_scores(found), "writes": str(_output(settings))}
+
+
+def _output(settings: MakeReportSettings) -> Path:
+    return Path(settings.output) if settings.output else Path(settings.work_dir) / REPORT_FILE
 
 
 def _missing_scores(found: RunFolder) -> list[str]:

@@ -2,7 +2,6 @@
 
 import importlib.metadata
 import json
-import math
 import os
 import platform
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
+from oaa_tf.json_values import json_ready
 from oaa_tf.launch import Settings
 
 SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
@@ -63,21 +63,6 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     with atomic_write(path) as file:
         file.write(text.encode())
-
-
-def json_ready(value: Any) -> Any:
-    """Turns numpy values, paths and tuples into what JSON has; NaN and infinity into None."""
-    if isinstance(value, dict):
-        return {str(key): json_ready(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_ready(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return json_ready(value.tolist())
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def versions() -> dict[str, str | None]:

@@ -7,10 +7,12 @@ where it stopped.
 """
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary
 from oaa_tf.launch import launch, setting
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
@@ -47,43 +49,22 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         stages = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
-        cls = stages.train_classifier()
-        maps = stages.classifier_maps()
-        main_loss = settings.train_integral.loss
-        for loss in _LOSS_NAMES if settings.compare_losses else (main_loss,):
-            name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
-            maps[_LOSS_NAMES[loss]] = stages.train_integral(name, loss)
-        main_maps = maps[_LOSS_NAMES[main_loss]]
-        labels = stages.make_labels("make_pseudo_labels", main_maps, use_saliency=settings.use_saliency)
-        seg = stages.train_segmentation("train_seg", labels)
-        models = {
-            name: stages.export(stage, f"saved_models/{name}")
-            for name, stage in (("attention", "train_integral"), ("segment", "train_seg"))
-        }
-
-        label_folder = labels / "SegmentationClass"
         records = RecordSet.open(stages.train_records)
         val_records = RecordSet.open(stages.val_records) if stages.val_records else None
-        rows = []
-        # Own photos with tags have no masks to compare with: the pipeline works all the same.
-        if records.has_masks:
-            for name, folder in maps.items():
-                folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
-                rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
-            rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
-        if val_records and val_records.has_masks:
-            metrics = stages.evaluate(
-                "segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"]
-            )
-            rows.append(_masks_row("segmentation", metrics))
+        results = _run_stages(stages, settings, records.has_masks, bool(val_records and val_records.has_masks))
+        cls, maps, rows, models = results.classifier, results.maps, results.rows, results.models
 
         pictures = root / "pictures.png"
         write_picture_grid(
             pictures,
             records,
             fixed_positions(len(records), settings.num_pictures),
-            maps={"CAM": maps["CAM"], "OAA": root / "train_cls/attention/oaa", "OAA+": main_maps},
-            label_folder=label_folder,
+            maps={
+                "CAM": maps["CAM"],
+                "OAA": root / "train_cls/attention/oaa",
+                "OAA+": maps[_LOSS_NAMES[settings.train_integral.loss]],
+            },
+            label_folder=results.label_folder,
             model=models["segment"],
         )
         metrics = {
@@ -105,6 +86,63 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
         return metrics
+
+
+def plan(settings: PipelineSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
+    check_weights_files(settings)
+    root = WorkDir.peek(settings).path
+    records, manifests, have_masks = plan_records(settings, root, settings.seed)
+    stages = PlannedExperiment(settings, root, *manifests, settings.seed)
+    _run_stages(stages, settings, *have_masks)
+    writes = [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")]
+    return records | {"stages": stages.states} | summary(stages.states.values()) | {"writes": writes}
+
+
+@dataclasses.dataclass(frozen=True)
+class _Results:
+    """What the stages have left.
+
+    Attributes:
+        classifier: The classifier's metrics.
+        maps: Folders of attention maps by the name of their row.
+        label_folder: Folder of the pseudo labels.
+        models: Folders of the SavedModels by name.
+        rows: The summary table.
+    """
+
+    classifier: dict[str, Any]
+    maps: dict[str, Path]
+    label_folder: Path
+    models: dict[str, Path]
+    rows: list[dict[str, Any]]
+
+
+def _run_stages(stages: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool) -> _Results:
+    cls = stages.train_classifier()
+    maps = stages.classifier_maps()
+    main_loss = settings.train_integral.loss
+    for loss in _LOSS_NAMES if settings.compare_losses else (main_loss,):
+        name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
+        maps[_LOSS_NAMES[loss]] = stages.train_integral(name, loss)
+    labels = stages.make_labels("make_pseudo_labels", maps[_LOSS_NAMES[main_loss]], use_saliency=settings.use_saliency)
+    seg = stages.train_segmentation("train_seg", labels)
+    models = {
+        name: stages.export(stage, f"saved_models/{name}")
+        for name, stage in (("attention", "train_integral"), ("segment", "train_seg"))
+    }
+    label_folder = labels / "SegmentationClass"
+    rows = []
+    # Own photos with tags have no masks to compare with: the pipeline works all the same.
+    if train_has_masks:
+        for name, folder in maps.items():
+            folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
+            rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
+        rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
+    if val_has_masks:
+        metrics = stages.evaluate("segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"])
+        rows.append(_masks_row("segmentation", metrics))
+    return _Results(cls, maps, label_folder, models, rows)
 
 
 def _maps_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
@@ -147,4 +185,4 @@ def table_text(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    launch(PipelineSettings, run, "pipeline", "runs all stages in a row")
+    launch(PipelineSettings, run, "pipeline", "runs all stages in a row", plan)

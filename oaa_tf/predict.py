@@ -64,13 +64,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
         UserError: There is no image, two have the same name, the output would lie among the images, or some could not
             be read (the others are written).
     """
-    paths = find_images(settings.images)
-    segmenter = Segmenter(settings.model, crf=settings.crf)
-    output = Path(settings.output_dir)
-    if output.resolve() in {path.resolve().parent for path in paths}:
-        raise UserError(
-            f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
-        )
+    paths, segmenter, output = _inputs(settings)
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -115,6 +109,31 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     if skipped:
         raise UserError(f"{len(skipped)} of {len(paths)} images were skipped: {'; '.join(skipped.values())}")
     return result
+
+
+def plan(settings: PredictSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    paths, segmenter, output = _inputs(settings)
+    overlays = [f"{output}/<name>_overlay.jpg"] if settings.overlays else []
+    return {
+        "model": settings.model,
+        "supervision": segmenter.supervision,
+        "classes": len(segmenter.classes),
+        "images": len(paths),
+        "writes": [f"{output}/<name>.png", *overlays, str(output / SHARES_FILE)],
+    }
+
+
+def _inputs(settings: PredictSettings) -> tuple[list[Path], Segmenter, Path]:
+    """The images, the model, and the folder to write."""
+    paths = find_images(settings.images)
+    segmenter = Segmenter(settings.model, crf=settings.crf)
+    output = Path(settings.output_dir)
+    if output.resolve() in {path.resolve().parent for path in paths}:
+        raise UserError(
+            f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
+        )
+    return paths, segmenter, output
 
 
 def _ahead(
@@ -179,4 +198,4 @@ def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np
 
 
 if __name__ == "__main__":
-    launch(PredictSettings, run, "predict", "segments image files with a SavedModel")
+    launch(PredictSettings, run, "predict", "segments image files with a SavedModel", plan)

@@ -4,7 +4,7 @@ python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --fl
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
@@ -33,7 +34,7 @@ COVERAGE_THRESHOLD = 0.3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainClsSettings(AttentionTrainingSettings):
+class TrainClsSettings(AttentionTrainingSettings, group="attention"):
     """The classifier's settings; the defaults are the paper's."""
 
     gate: str = setting("paper", help="Which maps are accumulated (Sec. 3.2).", choices=GATES)
@@ -58,8 +59,12 @@ class TrainClsSettings(AttentionTrainingSettings):
             )
 
 
-def run(settings: TrainClsSettings) -> dict[str, Any]:
+def run(settings: TrainClsSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains, writes `attention/cam`, `attention/oaa` (and `attention/oaa_<fusion>` for further fusions).
+
+    Args:
+        settings: The stage's settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -72,7 +77,7 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
         records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
     )
 
-    return run_training(
+    return train(
         "train_cls",
         "attention",
         settings,
@@ -136,6 +141,18 @@ def _write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step
             tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
 
 
+def plan(settings: TrainClsSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    folder = Path(settings.work_dir) / "attention"
+    names = ["cam", *map(_oaa_name, range(len(settings.fusions)), settings.fusions)]
+    return run(settings, plan_training) | {"maps": [str(folder / name) for name in names]}
+
+
+def _oaa_name(rank: int, fusion: str) -> str:
+    """Folder of the maps of the fusion of a rank in the settings."""
+    return f"oaa_{fusion}" if rank else "oaa"
+
+
 def _write_maps(
     settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: WorkDir
 ) -> dict[str, Any]:
@@ -146,11 +163,11 @@ def _write_maps(
     folder = work_dir.path / "attention"
     made_from = {"image_size": settings.image_size, "seed": settings.seed}
     AttentionMaps.save(folder / "cam", cam, records, kind="cam", **made_from)
-    for fusion in settings.fusions:
+    for rank, fusion in enumerate(settings.fusions):
         maps = table.read(fusion, range(table.num_slots))
         # Pairs that the gate never let through have the last epoch's attention (the authors' code).
         maps[never_passed] = cam[never_passed]
-        name = "oaa" if fusion == settings.fusions[0] else f"oaa_{fusion}"
+        name = _oaa_name(rank, fusion)
         num_fallbacks = int(never_passed.sum())
         AttentionMaps.save(
             folder / name, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from
@@ -164,4 +181,4 @@ def _write_maps(
 
 
 if __name__ == "__main__":
-    launch(TrainClsSettings, run, "train_cls", "trains the classifier and accumulates its attention")
+    launch(TrainClsSettings, run, "train_cls", "trains the classifier and accumulates its attention", plan)

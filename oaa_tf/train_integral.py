@@ -4,7 +4,8 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -23,13 +24,16 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
 
+_MAPS_FOLDER = Path("attention/oaa_plus")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainIntegralSettings(AttentionTrainingSettings):
+class TrainIntegralSettings(AttentionTrainingSettings, group="attention"):
     """The integral attention model's settings; the defaults are the paper's."""
 
     maps: str = setting(help="Folder of the cumulative attention maps (attention/oaa of train_cls).")
@@ -39,8 +43,12 @@ class TrainIntegralSettings(AttentionTrainingSettings):
     )
 
 
-def run(settings: TrainIntegralSettings) -> dict[str, Any]:
+def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains and writes `attention/oaa_plus`.
+
+    Args:
+        settings: The stage's settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -62,12 +70,12 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
             readout=settings.readout,
             **settings.map_options,
         )
-        folder = work_dir.path / "attention" / "oaa_plus"
+        folder = work_dir.path / _MAPS_FOLDER
         kind = f"oaa_plus_{settings.loss}"
         AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size, seed=settings.seed)
         return {}
 
-    return run_training(
+    return train(
         "train_integral",
         "attention",
         settings,
@@ -103,6 +111,11 @@ def _hooks(
     return Hooks(summaries=summaries, summaries_every=settings.pictures_every)
 
 
+def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return run(settings, plan_training) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
+
+
 def attention_targets(maps: AttentionMaps, num_classes: int):
     """Adds `keys.ATTENTION`, float32 `[grid, grid, C]` in [0, 1], to the examples of an input pipeline."""
 
@@ -121,4 +134,10 @@ def attention_targets(maps: AttentionMaps, num_classes: int):
 
 
 if __name__ == "__main__":
-    launch(TrainIntegralSettings, run, "train_integral", "trains the integral attention model on accumulated attention")
+    launch(
+        TrainIntegralSettings,
+        run,
+        "train_integral",
+        "trains the integral attention model on accumulated attention",
+        plan,
+    )

@@ -5,6 +5,7 @@ python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_lab
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import fixed_positions, shown_positions
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import run_training
 
@@ -34,7 +36,7 @@ MASKS = "masks"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainSegSettings(TrainingSettings):
+class TrainSegSettings(TrainingSettings, group="segmentation"):
     """The segmentation network's settings; the defaults are the paper's (DeepLab-LargeFOV's)."""
 
     labels: str = setting(
@@ -91,8 +93,12 @@ class TrainSegSettings(TrainingSettings):
         )
 
 
-def run(settings: TrainSegSettings) -> dict[str, Any]:
+def run(settings: TrainSegSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains the segmentation network.
+
+    Args:
+        settings: The stage's settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -108,7 +114,7 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
     else:
         label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
     labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
-    return run_training(
+    return train(
         "train_seg",
         "segmentation",
         settings,
@@ -150,6 +156,11 @@ def _hooks(
     return Hooks(
         summaries=[predictions, *([write_quality] if has_quality else [])], summaries_every=settings.pictures_every
     )
+
+
+def plan(settings: TrainSegSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return run(settings, plan_training)
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
@@ -216,4 +227,4 @@ def segmentation_targets(label_files: list[bytes] | None):
 
 
 if __name__ == "__main__":
-    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels")
+    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels", plan)

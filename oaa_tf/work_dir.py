@@ -1,10 +1,12 @@
 """A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
 
+import contextlib
 import fcntl
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import IO, Any, Self
 
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.data.json_file import read_json
@@ -57,13 +59,9 @@ class WorkDir:
             lock = open(path / _LOCK_FILE, "w")  # noqa: SIM115 - held until the stage ends
         except OSError as error:
             raise UserError(f"--work_dir={path}: cannot be written ({error.strerror}); choose another folder") from None
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
-            raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
         work_dir = cls(path, lock)
         try:
+            _lock(lock, path)
             if inputs is not None and work_dir._has_results():
                 work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
@@ -74,6 +72,30 @@ class WorkDir:
         except BaseException:
             lock.close()
             raise
+        return work_dir
+
+    @classmethod
+    def peek(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
+        """As `claim`, but leaves no trace: the folder need not exist, and is neither written nor kept locked.
+
+        Args:
+            settings: The stage's settings.
+            inputs: As for `claim`; empty if they are not known yet, then only the settings are compared.
+
+        Raises:
+            UserError: As `claim` would.
+        """
+        work_dir = cls(Path(settings.work_dir), contextlib.ExitStack())
+        path = work_dir.path
+        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+            raise UserError(f"--work_dir={path}: cannot be written ({existing}); choose another folder")
+        if (path / _LOCK_FILE).exists():
+            with open(path / _LOCK_FILE) as lock:
+                _lock(lock, path)
+        if inputs is not None and work_dir._has_results():
+            work_dir._check_flags(settings, inputs)
+            work_dir._check_inputs(inputs)
         return work_dir
 
     def __enter__(self) -> Self:
@@ -100,14 +122,16 @@ class WorkDir:
 
     def _has_results(self) -> bool:
         # Hidden files are the lock, what an interrupted write has left, or somebody's file manager's.
-        return any(child.name not in _NO_RESULTS and child.name[0] != "." for child in self.path.iterdir())
+        children = self.path.iterdir() if self.path.exists() else ()
+        return any(child.name not in _NO_RESULTS and child.name[0] != "." for child in children)
 
     def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
         # A setting that has come since the run began had its default then.
         before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
+        known = inputs.keys() | self._inputs_before().keys()
         # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
-        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - inputs.keys() - {"work_dir"}):
+        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - known - {"work_dir"}):
             if before.get(name) != now.get(name):
                 old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
                 raise UserError(
@@ -116,17 +140,20 @@ class WorkDir:
                 )
 
     def _check_inputs(self, inputs: Mapping[str, str]) -> None:
-        self._read(INPUTS_FILE)
-        try:
-            before = read_json(self.path / INPUTS_FILE)
-        except ValueError:
-            before = {}
+        before = self._inputs_before()
         for name, checksum in inputs.items():
             if before.get(name) != checksum:
                 raise UserError(
                     f"--work_dir={self.path} was begun with other {name}, which have been replaced since: choose"
                     " another --work_dir, or delete this one to begin again"
                 )
+
+    def _inputs_before(self) -> dict[str, str]:
+        self._read(INPUTS_FILE)
+        try:
+            return read_json(self.path / INPUTS_FILE)
+        except ValueError:
+            return {}
 
     def _read(self, name: str) -> str:
         try:
@@ -135,6 +162,13 @@ class WorkDir:
             raise UserError(
                 f"--work_dir={self.path} holds files, but no {name} of an earlier run: choose a new or empty folder"
             ) from None
+
+
+def _lock(lock: IO[str], path: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
 
 
 def _by_name(text: str) -> dict[str, str]:

@@ -8,7 +8,7 @@ from test_pipeline import TINY
 
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
-from tools.ablation import ROWS, AblationSettings, run, table_text
+from tools.ablation import ROWS, AblationSettings, plan, run, table_text
 
 COMMON = ("width=2", "image_size=48", "batch_size=2", "num_steps=3", "initializer=he", "clip_norm=10")
 
@@ -24,7 +24,13 @@ def settings(voc, work_dir, *extra: str) -> AblationSettings:
 def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
     both = "--supervisions=image labels,image labels + saliency"
     chosen = settings(tiny_voc, tmp_path / "work", "--tables=2,3", both, f"--output_dir={tmp_path / 'results'}")
+    before = plan(chosen)
+    assert set(before["stages"].values()) == {"to do"} and not (tmp_path / "work").exists()
     tables = run(chosen, command="the command")
+    assert plan(chosen)["stages"] == dict.fromkeys(before["stages"], "done")
+    assert len(list((tmp_path / "work").glob("seed*/**/metrics.json"))) == sum(
+        "saved_model" not in folder for folder in before["stages"]
+    )
     assert tables.keys() == {"2", "3"}
     assert all(content["records_checksums"].keys() == {"train", "val"} for content in tables.values())
     for number, content in tables.items():

@@ -1,16 +1,27 @@
 """The installed commands, as a user types them: every stage as a process of its own, on a tiny demo set."""
 
+import dataclasses
+import importlib
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from report_page import ReportPage
+from stages import settings_class
 
 from oaa_tf.data.palette_png import read_indexed
+from oaa_tf.errors import UserError
+from oaa_tf.json_values import json_ready
+from oaa_tf.launch import parse
+from oaa_tf.plan_text import plan_text
+from oaa_tf.training import plan as training_plan
 
 ROOT = Path(__file__).parents[1]
 # A network of a few thousand weights, on small images, for a few steps.
@@ -28,6 +39,8 @@ def command(module: str, *arguments: str, code: int = 0) -> subprocess.Completed
     )
     assert done.returncode == code, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+    # TensorFlow's start-up messages.
+    assert not re.search(r"oneDNN|absl::InitializeLog|cpu_feature_guard|computation_placer|^[IWE]0000", done.stderr)
     return done
 
 
@@ -113,8 +126,10 @@ def test_a_finished_stage_says_so_and_does_nothing(work):
     done = command(
         "oaa_tf.train_cls",
         *(f"--records={work / 'records/train.json'}", f"--work_dir={work / 'cls'}", *TINY, "--fusions=max,average"),
+        "--json",
     )
-    assert "is done" in done.stdout
+    assert "is done" in done.stderr
+    assert json.loads(done.stdout) == json.loads((work / "cls/metrics.json").read_text())
     assert (work / "cls/metrics.json").stat().st_mtime_ns == before
 
 
@@ -139,6 +154,106 @@ def test_a_mistake_is_one_line_and_exit_code_2(work, tmp_path, module, arguments
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert done.stderr.startswith("error: ")
     assert culprit in done.stderr
+
+
+def snapshot(folder: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+
+
+def planned(work: Path, module: str, *arguments: str) -> dict[str, Any]:
+    """What a command would do by its own account, which must leave no trace."""
+    stage = module.rpartition(".")[2]
+    settings = parse(settings_class(stage), stage, arguments)
+    before = snapshot(work)
+    plan = importlib.import_module(module).plan(settings)
+    assert plan_text(plan)
+    assert snapshot(work) == before
+    return json_ready(plan)
+
+
+def test_the_plan_of_a_training_is_what_it_did(work, tmp_path, monkeypatch):
+    seconds = iter(range(0, 100, 2))
+    monkeypatch.setattr(training_plan.time, "perf_counter", lambda: next(seconds))
+    cls = shutil.copytree(work / "cls", tmp_path / "cls")
+    arguments = (f"--records={work / 'records/train.json'}", *TINY, f"--work_dir={cls}", "--fusions=max,average")
+    assert planned(cls, "oaa_tf.train_cls", *arguments)["state"] == "done"
+    with pytest.raises(UserError, match="was begun with --fusions=max,average, not --fusions=max"):
+        planned(cls, "oaa_tf.train_cls", *arguments, "--fusions=max")
+    # As if it had been stopped.
+    (cls / "metrics.json").unlink()
+    for file in (cls / "checkpoints").glob("step-6.*"):
+        file.unlink()
+    plan = planned(cls, "oaa_tf.train_cls", *arguments)
+    metrics = json.loads((work / "cls/metrics.json").read_text())
+    assert (plan["images"], plan["classes"]) == (metrics["num_images"], len(metrics["classes"]))
+    assert (plan["state"], plan["steps"], plan["steps_left"], plan["epochs"]) == ("goes on from step 3", 6, 3, 2)
+    assert (plan["step_seconds"], plan["training_seconds"]) == (2, 6)
+    assert sum(plan["images_by_canvas"].values()) == plan["images"]
+    assert [Path(folder).name for folder in plan["maps"]] == ["cam", "oaa", "oaa_average"]
+    assert all((work / "cls" / Path(path).relative_to(cls)).exists() for path in [*plan["writes"], *plan["maps"]])
+    (data,) = (work / "cls/checkpoints").glob("step-6.data*")
+    assert data.stat().st_size == pytest.approx(plan["checkpoint_bytes"]["in all"], rel=0.2)
+    assert plan["checkpoint_bytes"]["attention"] >= metrics["table_bytes"]
+    assert plan["parameters"] * 4 == plan["checkpoint_bytes"]["network"]
+    assert plan["memory_of_these_steps_bytes"] > 50e6
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments", "expected"),
+    [
+        (
+            "oaa_tf.train_integral",
+            (*TINY, "--maps={work}/cls/attention/oaa", "--initial_weights={work}/cls", "--work_dir={work}/integral"),
+            {"state": "done", "images": 12},
+        ),
+        (
+            "oaa_tf.train_seg",
+            (*TINY, "--labels={work}/labels", "--frame_size=64", "--work_dir={work}/seg"),
+            {"state": "done", "images": 12, "supervision": "image labels + saliency"},
+        ),
+        (
+            "oaa_tf.make_pseudo_labels",
+            ("--maps={work}/integral/attention/oaa_plus", "--use_saliency", "--work_dir={work}/labels"),
+            {"state": "done", "images": 12, "images_left": 0},
+        ),
+        (
+            "oaa_tf.make_pseudo_labels",
+            ("--maps={work}/cls/attention/cam", "--work_dir={work}/new"),
+            {"state": "to do", "images": 12, "images_left": 12},
+        ),
+        ("oaa_tf.evaluate", ("--masks={work}/labels/SegmentationClass", "--work_dir={work}/new"), {"state": "to do"}),
+        ("oaa_tf.export", ("--stage_dir={work}/seg", "--output_dir={work}/models/seg"), {"task": "segmentation"}),
+        (
+            "oaa_tf.predict",
+            ("--model={work}/models/seg", "--images={work}/voc/JPEGImages", "--output_dir={work}/new"),
+            {"images": 16, "classes": 6},
+        ),
+        (
+            "oaa_tf.make_records",
+            ("--voc_dir={work}/voc", "--output_dir={work}/records", "--saliency_dir={work}/voc/saliency"),
+            {"state": "done", "listed_images": 12, "with_masks": True, "classes": 6},
+        ),
+        ("oaa_tf.make_report", ("--work_dir={work}",), {"evaluations": 1}),
+    ],
+)
+def test_the_plans_of_other_stages(work, module, arguments, expected):
+    arguments = [argument.format(work=work) for argument in arguments]
+    fields = {field.name for field in dataclasses.fields(settings_class(module.rpartition(".")[2]))}
+    if "records" in fields:
+        arguments.append(f"--records={work / 'records/train.json'}")
+    plan = planned(work, module, *arguments)
+    assert expected.items() <= plan.items()
+
+
+def test_a_dry_run_finds_mistakes(work, tmp_path):
+    common = (f"--records={work / 'records/train.json'}", f"--work_dir={tmp_path / 'out'}", *TINY)
+    for arguments, culprit in (
+        (("--records={work}/nothing.json",), "nothing.json"),
+        (("--backbone_weights={work}/voc/classes.txt",), "h5"),
+    ):
+        with pytest.raises(UserError, match=re.escape(culprit)):
+            planned(work, "oaa_tf.train_cls", *common, *(argument.format(work=work) for argument in arguments))
+    assert not (tmp_path / "out").exists()
 
 
 def test_other_settings_are_refused_in_a_begun_work_dir(work):

@@ -2,12 +2,12 @@
 
 import ast
 import dataclasses
-import importlib
 import re
 import shlex
 from pathlib import Path
 
 import pytest
+from stages import launch_call, settings_class
 
 from oaa_tf.launch import STAGES, Settings, parse
 
@@ -15,26 +15,6 @@ ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "flags").glob("*.flags"))
 ONE_OF = {"evaluate": ("maps",), "make_records": ("voc_dir",)}
 TRAINING_STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg")
-
-
-def launch_call(stage: str) -> tuple[Path, ast.Call]:
-    """The file of a stage, and the call of `launch` in it."""
-    candidates = [ROOT / "tools" / f"{stage}.py", ROOT / "oaa_tf" / f"{stage}.py"]
-    path = next(path for path in candidates if path.exists())
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "launch":
-            return path, node
-    raise AssertionError(f"{path} does not call launch")
-
-
-def settings_class(stage: str) -> type[Settings]:
-    """The class that the stage's program hands to `launch`."""
-    path, call = launch_call(stage)
-    module = importlib.import_module(f"{path.parent.name}.{stage}")
-    value = module
-    for name in ast.unparse(call.args[0]).split("."):
-        value = getattr(value, name)
-    return value
 
 
 def required(stage: str) -> list[str]:

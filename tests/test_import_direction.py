@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 
 # Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
 LEVELS = (
-    ("errors", "progress"),
+    ("errors",),
+    ("boundary", "command_help", "json_values", "plan_text", "progress", "stand_in"),
     ("launch", "data"),
     ("class_colors", "losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "work_dir"),
     ("attention", "visualization"),
@@ -21,6 +22,7 @@ LEVELS = (
         *("evaluate", "export", "predict", "make_report"),
     ),
     ("experiment", "convert"),
+    ("experiment_plan",),
     ("pipeline",),
     ("tools",),
     ("console",),
@@ -65,7 +67,7 @@ def own_imports(module: str) -> set[str]:
 def test_imports_go_down(module: str) -> None:
     part = part_of(module)
     if module == "oaa_tf":
-        assert own_imports(module) == set()
+        assert own_imports(module) == {"oaa_tf.stand_in"}
         return
     assert part in LEVEL, f"{module} is new: give it a level in this file"
     for name in own_imports(module) - {"oaa_tf"}:

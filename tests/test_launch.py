@@ -1,8 +1,12 @@
 """From a dataclass to a command: flags, presets, errors, exit codes."""
 
+import ast
 import dataclasses
 import errno
+import json
 import os
+import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -12,9 +16,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from stages import ROOT, launch_call, settings_class
 
+from oaa_tf.command_help import short_help
 from oaa_tf.errors import UserError
-from oaa_tf.launch import FILLED_IN_LATER, Settings, guarded, help_text, parse, setting
+from oaa_tf.launch import FILLED_IN_LATER, STAGES, Settings, guarded, help_text, parse, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -193,11 +199,30 @@ def test_of_two_values_the_later_one_counts() -> None:
         ((*PATHS, "train.json"), "unexpected argument 'train.json': every setting is a --flag"),
         ((*PATHS, "--scales=1,a"), "--scales=1,a: expected float values"),
         ((*PATHS, "--seed"), "Missing value for flag --seed"),
-        ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; expected one of train_cls, "),
+        ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; did you mean train_integral?"),
+        ((*PATHS, "--xyzzy.seed=1"), "--xyzzy.seed=1: 'xyzzy' is not a stage; expected one of train_cls, "),
     ],
 )
 def test_bad_command_lines_are_one_line(arguments: tuple[str, ...], message: str) -> None:
     assert error_of(parse, TrainSettings, "train_cls", arguments).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("stage", "argument", "meant"),
+    [
+        ("train_cls", "--imgae_size=96", "--image_size"),
+        ("train_cls", "--train_cls.imgae_size=96", "--image_size"),
+        ("pipeline", "--train_cls.imgae_size=96", "--train_cls.image_size"),
+        ("pipeline", "--notrain_seg.squarecrops", "--train_seg.square_crops"),
+        ("pipeline", "--train_seg.nosquarecrops", "--train_seg.square_crops"),
+        ("ablation", "--make_pseudo_labels.dropbelow=0.1", "--make_pseudo_labels.drop_below"),
+        ("accumulation_study", "--train_cls.imgae_size=96", "--train_cls.image_size"),
+        ("evaluate", "--no-crf", "--crf"),
+    ],
+)
+def test_the_nearest_flag_is_suggested(stage: str, argument: str, meant: str) -> None:
+    message = error_of(parse, settings_class(stage), stage, ["--work_dir=w", argument])
+    assert message.startswith("unknown flag --") and message.endswith(f"; did you mean {meant}?")
 
 
 # --- presets ---
@@ -274,7 +299,7 @@ def test_what_the_pipeline_fills_in_may_stand_in_a_preset(tmp_path: Path) -> Non
         ("--seed=13", "--seed=13: unlucky"),
         ("--train_cls.gate=none\n--train_cls.num_steps=14", "--train_cls.gate: none is unlucky"),
         ("--seed=-1", "--seed=-1: expected at least 0"),
-        ("--trian_cls.num_steps=3", "--trian_cls.num_steps=3: 'trian_cls' is not a stage"),
+        ("--trian_cls.num_steps=3", "--trian_cls.num_steps=3: 'trian_cls' is not a stage; did you mean train_cls?"),
         ("num_steps=3", "unexpected argument 'num_steps=3'"),
     ],
 )
@@ -296,13 +321,98 @@ def test_presets_that_cannot_be_read(tmp_path: Path) -> None:
 def test_help_names_every_setting_with_its_default() -> None:
     text = help_text(TrainSettings, "train_cls", "trains.")
     assert text.startswith("train_cls: trains.\n")
-    assert "--records: Where the records are. Required.\n" in text
-    assert "--gate: Gate. One of: paper, none. (default: 'paper')" in text
+    assert re.search(r"^  --gate=paper +Gate$", text, re.MULTILINE)
+    assert re.search(r"^  --records +Where the records are$", text, re.MULTILINE)
     for field in dataclasses.fields(TrainSettings):
-        assert f"  --{field.name}: " in text
+        assert f"  --{field.name}" in text
     # What one has to give comes first.
     assert text.index("--work_dir") < text.index("--flip")
-    assert "--train_seg.num_steps: Steps." in help_text(AllSettings, "pipeline", "runs all.")
+    assert "--train_seg.<name>" in help_text(AllSettings, "pipeline", "runs all.")
+
+
+def test_full_help_has_choices_and_ranges_of_all_stages() -> None:
+    text = help_text(AllSettings, "pipeline", "runs all.", full=True)
+    for paragraph in (
+        "  --train_seg.num_steps=30\n      Steps. From 1 to 1000.\n",
+        "  --train_cls.gate=paper\n      Gate. One of: paper, none.\n",
+        "  --train_cls.scales=0.5,1.0\n      Scales. At least 0.1.\n",
+        "  --train_cls.log_every=20\n      Logs. May change when a run is resumed.\n",
+    ):
+        assert paragraph in text
+    # The pipeline has its own.
+    assert "train_cls.seed" not in text and "train_cls.records" not in text
+
+
+def test_help_is_in_groups() -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class DataSettings(Settings, group="data"):
+        crop: int = setting(3, help="Crop.")
+        folder: str = setting(help="Folder.")
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class StageSettings(DataSettings, group="stage"):
+        crop: int = setting(4, help="Crop.")
+        steps: int = setting(5, help="Steps.")
+
+    lines = help_text(StageSettings, "train_cls", "trains.").splitlines()
+    assert [line.split()[0] for line in lines if line][1:7] == [
+        *("required:", "--folder", "data:", "--crop=4", "stage:", "--steps=5")
+    ]
+
+
+@pytest.mark.parametrize(("num_flags", "num_blank"), [(5, 2), (41, 0), (60, 0)])
+def test_help_of_many_settings_gets_denser(num_flags: int, num_blank: int) -> None:
+    flags = [(f"--flag_{number}=1", f"Number {number}. At least 0.") for number in range(num_flags)]
+    lines = short_help("stage: works", {"options": flags}, [("--flagfile=", "")]).splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 80
+    assert lines.count("") == num_blank
+    assert sum("Number" in line for line in lines) == (num_flags if num_flags < 45 else 0)
+    assert all(any(f"--flag_{number}=1" in line for line in lines) for number in range(num_flags))
+
+
+@pytest.fixture(scope="module")
+def helps() -> dict[str, str]:
+    """By stage, what its program prints for `--help`; a process for all of them, which must not load TensorFlow."""
+    program = textwrap.dedent("""
+        import contextlib, io, json, runpy, sys
+        sys.argv = ["-m", "--help"]
+        helps = {}
+        for module in %r:
+            with contextlib.redirect_stdout(io.StringIO()) as output:
+                try:
+                    runpy.run_module(module, run_name="__main__")
+                except SystemExit as end:
+                    assert end.code == 0
+            helps[module] = output.getvalue()
+        assert not any(name.startswith(("tensorflow.python", "keras.src")) for name in sys.modules)
+        print(json.dumps(helps))
+    """)
+    modules = {".".join(launch_call(stage)[0].relative_to(ROOT).with_suffix("").parts): stage for stage in STAGES}
+    done = subprocess.run(
+        [sys.executable, "-c", program % list(modules)], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    return {modules[module]: text for module, text in json.loads(done.stdout).items()}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_fits_on_a_screen_and_needs_no_tensorflow(stage: str, helps: dict[str, str]) -> None:
+    lines = helps[stage].splitlines()
+    assert len(lines) <= 45 and max(map(len, lines)) <= 80
+    description = ast.literal_eval(launch_call(stage)[1].args[3])
+    # The stand-ins for TensorFlow and Keras change nothing.
+    assert helps[stage] == help_text(settings_class(stage), stage, description) + "\n"
+
+
+def into_a_closed_pipe(*command: str) -> tuple[int, str]:
+    """Exit code and stderr of a program whose stdout nobody reads."""
+    line = f"{shlex.join([sys.executable, *command])} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", line], stderr=subprocess.PIPE, text=True, cwd=ROOT)
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("flag", ["--help", "--helpfull"])
+def test_help_that_nobody_reads(flag: str) -> None:
+    assert into_a_closed_pipe("-m", "oaa_tf.pipeline", flag) == (0, "")
 
 
 @pytest.fixture
@@ -349,10 +459,12 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
         guarded(run)
 
 
-def test_as_a_program(tmp_path: Path) -> None:
+def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "program.py").write_text(
         textwrap.dedent("""
             import dataclasses
+            import sys
+            import numpy as np
             from oaa_tf.errors import UserError
             from oaa_tf.launch import Settings, launch, setting
 
@@ -361,26 +473,41 @@ def test_as_a_program(tmp_path: Path) -> None:
                 num_steps: int = setting(help="Steps.", minimum=1)
 
             def run(settings):
+                print("warning: slow", file=sys.stderr)
                 if settings.num_steps > 9:
                     raise UserError("--num_steps: too many")
                 print("ran", settings.num_steps)
+                return {"loss": np.float32(0.5), "scores": np.array([1.0, np.nan])}
 
-            launch(ProgramSettings, run, "train_cls", "does something.")
+            def plan(settings):
+                return {"steps": settings.num_steps, "checkpoint_bytes": 2_000_000}
+
+            launch(ProgramSettings, run, "train_cls", "does something.", plan)
         """)
     )
 
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+
     def call(*arguments: str) -> tuple[int, str, str]:
-        root = str(Path(__file__).parents[1])
         result = subprocess.run(
-            [sys.executable, str(tmp_path / "program.py"), *arguments],
-            capture_output=True,
-            text=True,
-            env=os.environ | {"PYTHONPATH": root},
+            [sys.executable, str(tmp_path / "program.py"), *arguments], capture_output=True, text=True
         )
         return result.returncode, result.stdout, result.stderr
 
-    assert call("--num_steps=3") == (0, "ran 3\n", "")
-    assert call("--num_steps=10") == (2, "", "error: --num_steps: too many\n")
+    warning = "warning: slow\n"
+    assert call("--num_steps=3") == (0, "ran 3\n", warning)
+    assert call("--num_steps=10") == (2, "", f"{warning}error: --num_steps: too many\n")
+    result = json.dumps({"loss": 0.5, "scores": [1.0, None]}, indent=1) + "\n"
+    assert call("--num_steps=3", "--json") == (0, result, f"{warning}ran 3\n")
+    assert call("--num_steps=3", "--json", "--quiet") == (0, result, "")
+    assert call("--num_steps=3", "--quiet") == (0, "", "")
+    assert call("--num_steps=10", "--quiet") == (2, "", "error: --num_steps: too many\n")
+    assert call("--num_steps=3", "--dry_run") == (0, "steps:      3\ncheckpoint: 2.00 MB\n", "")
+    plan = json.dumps({"steps": 3, "checkpoint_bytes": 2_000_000}, indent=1) + "\n"
+    assert call("--num_steps=3", "--dry_run", "--json") == (0, plan, "")
+    assert call("--num_steps=3", "--dry_run", "--quiet") == (0, "", "")
+    assert call("--num_steps=0", "--dry_run") == (2, "", "error: --num_steps=0: expected at least 1\n")
     assert call() == (2, "", "error: --num_steps is required: Steps.\n")
     code, output, errors = call("--help")
-    assert code == 0 and "--num_steps: Steps. Required." in output and errors == ""
+    assert code == 0 and "--num_steps" in output and errors == ""
+    assert into_a_closed_pipe(str(tmp_path / "program.py"), "--num_steps=3") == (141, warning)

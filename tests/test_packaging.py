@@ -78,4 +78,4 @@ def test_the_installed_wheel_runs_outside_the_repository(tmp_path: Path) -> None
     assert len(list((tmp_path / "demo/JPEGImages").iterdir())) == 3
     for command in ("oaa-ablation", "oaa-predict"):
         program.with_name(command).write_text(program.read_text())
-        assert "Required." in python(site.parents[2] / "bin/python", str(program.with_name(command)), "--help")
+        assert "required:" in python(site.parents[2] / "bin/python", str(program.with_name(command)), "--help")

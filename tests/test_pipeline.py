@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import cv2
 import pytest
@@ -31,6 +32,10 @@ def settings(voc, work_dir, *extra: str) -> pipeline.PipelineSettings:
 
 def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     chosen = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg")
+    plan = pipeline.plan(chosen)
+    assert set(plan["stages"].values()) == {"to do"} and (plan["stages_done"], plan["stages_to_do"]) == (0, 14)
+    assert plan["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
+    assert not (tmp_path / "work").exists()
     metrics = pipeline.run(chosen)
 
     rows = {row["name"]: row for row in metrics["rows"]}
@@ -58,6 +63,19 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert pipeline.run(chosen)["rows"] == metrics["rows"]
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
     assert json.loads((tmp_path / "work/metrics.json").read_text())["rows"] == metrics["rows"]
+
+    # The plan has named what there is now.
+    metrics_files = {str(path.parent) for path in (tmp_path / "work").glob("*/**/metrics.json")}
+    models = {str(path.parent) for path in (tmp_path / "work").rglob("saved_model.pb")}
+    assert plan["stages"].keys() == metrics_files | models
+    assert all(Path(path).exists() for path in plan["writes"])
+    after = pipeline.plan(chosen)
+    assert set(after["stages"].values()) == {"done"} and after["records"]["train"] == "done, 6 images"
+    (tmp_path / "work/train_seg/metrics.json").unlink()
+    assert pipeline.plan(chosen)["stages"][str(tmp_path / "work/train_seg")] == "goes on from step 4"
+    other = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg", "--train_seg.num_steps=5")
+    with pytest.raises(UserError, match="train_seg was begun with --num_steps=4, not --num_steps=5"):
+        pipeline.plan(other)
 
 
 def check_what_tensorboard_shows(work):

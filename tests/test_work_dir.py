@@ -95,6 +95,36 @@ def test_other_settings_are_refused(tmp_path: Path, values: dict, message: str) 
     claim(folder)
 
 
+def test_peeking_leaves_no_trace(tmp_path: Path) -> None:
+    settings = StageSettings(work_dir=str(tmp_path / "a/b"))
+    assert WorkDir.peek(settings, INPUTS).finished_metrics() is None
+    assert list(tmp_path.iterdir()) == []
+    folder = begun(tmp_path / "run")
+    before = {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]}
+    WorkDir.peek(StageSettings(work_dir=str(folder)), INPUTS)
+    assert {path: path.stat().st_mtime_ns for path in [folder, *folder.rglob("*")]} == before
+    # Nor does it lock the folder.
+    claim(folder)
+
+
+def test_peeking_refuses_what_claiming_refuses(tmp_path: Path) -> None:
+    folder = begun(tmp_path / "run")
+    with pytest.raises(UserError, match="was begun with --num_steps=30, not --num_steps=40"):
+        WorkDir.peek(StageSettings(work_dir=str(folder), num_steps=40), INPUTS)
+    with pytest.raises(UserError, match="was begun with other maps"):
+        WorkDir.peek(StageSettings(work_dir=str(folder)), INPUTS | {"maps": "other"})
+    # What the inputs will be may not be known yet, nor where they will be: the settings count.
+    WorkDir.peek(StageSettings(work_dir=str(folder), records="moved/train.json"), {})
+    with pytest.raises(UserError, match="was begun with --flip, not --noflip"):
+        WorkDir.peek(StageSettings(work_dir=str(folder), flip=False), {})
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="file/run: cannot be written"):
+        WorkDir.peek(StageSettings(work_dir=str(tmp_path / "file/run")), INPUTS)
+    settings = StageSettings(work_dir=str(folder))
+    with WorkDir.claim(settings, INPUTS), pytest.raises(UserError, match="another process is at work in it"):
+        WorkDir.peek(settings, INPUTS)
+
+
 def test_settings_of_nested_stages_count_too(tmp_path: Path) -> None:
     def settings(**values) -> PipelineSettings:
         return PipelineSettings(work_dir=str(tmp_path), train_cls=StageSettings(work_dir="x", **values))

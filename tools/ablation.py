@@ -22,6 +22,7 @@ from typing import Any
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.work_dir import WorkDir
@@ -85,17 +86,14 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    settings = dataclasses.replace(
-        settings, train_cls=dataclasses.replace(settings.train_cls, fusions=("max", "average"))
-    )
+    settings = _with_both_fusions(settings)
     check_weights_files(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         manifests = make_all_records(settings, root, settings.seeds[0])
         records = RecordSet.open(manifests[0])
         val_records = RecordSet.open(manifests[1])
-        if not records.has_masks or not val_records.has_masks:
-            raise UserError(f"--voc_dir={settings.voc_dir}: the tables need masks for both splits")
+        _check_masks(settings, records.has_masks, val_records.has_masks)
         found: dict[str, dict[tuple, dict[int, float]]] = {table: {} for table in settings.tables}
         tables = {}
         for seed in settings.seeds:
@@ -110,6 +108,30 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         for table, content in tables.items():
             print(f"\nTable {table}\n{table_text(content)}")
         return tables
+
+
+def plan(settings: AblationSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
+    settings = _with_both_fusions(settings)
+    check_weights_files(settings)
+    root = WorkDir.peek(settings).path
+    records, manifests, have_masks = plan_records(settings, root, settings.seeds[0])
+    _check_masks(settings, *have_masks)
+    states: dict[str, str] = {}
+    for seed in settings.seeds:
+        for _ in _measurements(PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states), settings):
+            pass
+    writes = [str(Path(settings.output_dir or root) / f"table{table}.json") for table in settings.tables]
+    return records | {"stages": states} | summary(states.values()) | {"writes": writes}
+
+
+def _with_both_fusions(settings: AblationSettings) -> AblationSettings:
+    return dataclasses.replace(settings, train_cls=dataclasses.replace(settings.train_cls, fusions=("max", "average")))
+
+
+def _check_masks(settings: AblationSettings, train_has_masks: bool, val_has_masks: bool) -> None:
+    if not train_has_masks or not val_has_masks:
+        raise UserError(f"--voc_dir={settings.voc_dir}: the tables need masks for both splits")
 
 
 def _sweeps(root: Path, settings: AblationSettings) -> dict[str, list[dict[str, list[float]]]]:
@@ -233,4 +255,4 @@ def _percent(mean: float, spread: float | None) -> str:
 if __name__ == "__main__":
     command_line = shlex.join(["python", "-m", "tools.ablation", *sys.argv[1:]])
     run_and_name_it = functools.partial(run, command=command_line)
-    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds")
+    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds", plan)

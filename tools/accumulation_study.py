@@ -11,6 +11,7 @@ of all epochs.
 
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -29,6 +30,7 @@ from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
+from oaa_tf.training.plan import plan_training
 from oaa_tf.training.stage import run_training
 from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_epochs
@@ -89,8 +91,12 @@ class AccumulationStudySettings(Settings):
     train_cls: TrainClsSettings
 
 
-def run(settings: AccumulationStudySettings) -> dict[str, Any]:
+def run(settings: AccumulationStudySettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
     """Trains, and writes `accumulation_study.json` and `visits.npz`.
+
+    Args:
+        settings: The settings.
+        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -119,7 +125,7 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
         plot_epochs(work_dir.path / "by_epoch.png", rows)
         return {}
 
-    return run_training(
+    return train(
         "accumulation_study",
         "attention",
         training,
@@ -129,6 +135,11 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
         hooks=Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
         finish=finish,
     )
+
+
+def plan(settings: AccumulationStudySettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return run(settings, plan_training)
 
 
 def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) -> list[dict[str, Any]]:
@@ -191,4 +202,4 @@ def accumulated(
 
 
 if __name__ == "__main__":
-    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs of one run")
+    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs of one run", plan)

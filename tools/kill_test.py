@@ -237,13 +237,14 @@ def _print_report(report: StageReport) -> None:
         print("  all bit-identical to the uninterrupted run", flush=True)
 
 
-def run_and_judge(settings: KillTestSettings) -> None:
-    """Runs, and exits with code 1 and one line unless all is identical."""
+def run_and_judge(settings: KillTestSettings) -> list[StageReport]:
+    """Runs, returns the reports, and exits with code 1 and one line unless all is identical."""
     reports = run(settings)
     different = [report.stage for report in reports if report.differences]
     if different:
         sys.exit(f"kill_test: NOT identical after kills: {', '.join(different)}")
     print(f"kill_test: {', '.join(report.stage for report in reports)}: bit-identical after kills")
+    return reports
 
 
 if __name__ == "__main__":

@@ -9,4 +9,5 @@ if __name__ == "__main__":
         make_records.run,
         "make_records",
         "turns a folder of images with labels into TFRecords",
+        make_records.plan,
     )

@@ -1,6 +1,5 @@
 """Memory that training takes, measured in processes of their own."""
 
-import re
 import resource
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from oaa_tf.data.views import ViewOptions
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.loop import step_function
+from oaa_tf.training.memory import peak_memory_bytes
 from tools.benchmark_candidates import benchmark_records, build_network, compiled, training_step
 
 
@@ -63,6 +63,4 @@ def print_peak_memory(width: int, batch_size: int, **options) -> None:
     take_step = training_step(model, batch)
     take_step()
     take_step()
-    # Not `ru_maxrss`, which a process inherits from the one that has started it.
-    peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    print(int(peak[1]) * 1024)
+    print(peak_memory_bytes())

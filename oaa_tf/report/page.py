@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf.class_colors import class_color
-from oaa_tf.metrics_file import json_ready
+from oaa_tf.json_values import json_ready
 from oaa_tf.report.charts import Line, line_chart
 from oaa_tf.report.event_files import read_scalars
 from oaa_tf.report.gallery import Picture, Row

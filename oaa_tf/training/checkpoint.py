@@ -21,6 +21,9 @@ class TrainingCheckpoint:
     """Saves and restores network, optimizer, metrics, random states and a stage's own variables.
 
     The optimizer's `iterations`, incremented in the same graph as the weights, is the number of steps done.
+
+    Attributes:
+        num_bytes: Size of what is saved, by name; a checkpoint on the disk is hardly larger.
     """
 
     def __init__(
@@ -43,12 +46,17 @@ class TrainingCheckpoint:
         rest += [v for v in model.metrics_variables if all(v is not other for other in rest)]
         own = {id(variable) for variable in model.optimizer.variables}
         rest = [variable for variable in rest if id(variable) not in own]
-        self._checkpoint = tf.train.Checkpoint(
-            network=[weight.value for weight in weights],
-            optimizer=[variable.value for variable in model.optimizer.variables],
-            rest=[variable.value for variable in rest],
+        state = {
+            "network": [weight.value for weight in weights],
+            "optimizer": [variable.value for variable in model.optimizer.variables],
+            "rest": [variable.value for variable in rest],
             **{name: list(variables) for name, variables in (extra or {}).items()},
-        )
+        }
+        self._checkpoint = tf.train.Checkpoint(**state)
+        self.num_bytes = {
+            name: sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
+            for name, variables in state.items()
+        }
         self._work_dir = work_dir
         self._saved_step: int | None = None
 

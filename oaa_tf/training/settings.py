@@ -12,44 +12,62 @@ from oaa_tf.models.networks import PRECISIONS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TrainingSettings(Settings):
-    """Data, network, optimisation and bookkeeping of a training stage."""
+class DataSettings(Settings, group="data"):
+    """The training images, and how they are shown."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
-    work_dir: str = setting(help="Folder for checkpoints, logs and results; run again in it to resume.")
     image_size: int = setting(304, help="Long side in pixels to which images are resized.", minimum=16)
-    batch_size: int = setting(5, help="Images per step.", minimum=1)
-    num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
-    learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
-    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
-    weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
-    clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
-    new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
-    initializer: str = setting("gaussian", help="Kernels of the new layers but the last.", choices=tuple(INITIALIZERS))
+    flip: bool = setting(True, help="Mirror half of the training images.")
+    min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
+    max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NetworkSettings(Settings, group="network"):
+    """The network, and how it computes."""
+
+    width: int = setting(64, help="Channels of the backbone's first convolution; 64 is the real one.", minimum=1)
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
-    width: int = setting(64, help="Channels of the backbone's first convolution; 64 is the real one.", minimum=1)
+    initializer: str = setting("gaussian", help="Kernels of the new layers but the last.", choices=tuple(INITIALIZERS))
     freeze_blocks: int = setting(
         0,
         help="Number of lower blocks that are not trained: VGG16's, or ResNet-101's conv1 and stages conv2 to conv5.",
         minimum=0,
         maximum=5,
     )
-    flip: bool = setting(True, help="Mirror half of the training images.")
-    min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
-    max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
     precision: str = setting(
         "float32",
         help="In which layers compute; bfloat16 is faster, for hardware that has it.",
         choices=tuple(PRECISIONS),
     )
-    accumulate_steps: int = setting(
-        1, help="Parts in which a batch is computed, one after the other: less memory, the same update.", minimum=1
-    )
     recompute: bool = setting(
         False, help="Compute the backbone's activations again in the backward pass: less memory, the same update."
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimisationSettings(Settings, group="optimisation"):
+    """Steps of training, and how large they are."""
+
+    num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
+    batch_size: int = setting(5, help="Images per step.", minimum=1)
+    accumulate_steps: int = setting(
+        1, help="Parts in which a batch is computed, one after the other: less memory, the same update.", minimum=1
+    )
+    learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
+    new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
+    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
+    weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
+    clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
     seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BookkeepingSettings(Settings, group="output"):
+    """Where a run is kept, and how often it is written down."""
+
+    work_dir: str = setting(help="Folder for checkpoints, logs and results; run again in it to resume.")
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)
     num_pictures: int = setting(
@@ -65,6 +83,12 @@ class TrainingSettings(Settings):
         may_change=True,
     )
     pictures_every: int = setting(500, help="Steps between pictures and measurements.", minimum=1, may_change=True)
+
+
+# A dataclass has the fields of its last base first.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSettings, DataSettings):
+    """Data, network, optimisation and bookkeeping of a training stage."""
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -105,7 +129,7 @@ class TrainingSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionTrainingSettings(TrainingSettings):
+class AttentionTrainingSettings(TrainingSettings, group="attention"):
     """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1), and maps."""
 
     map_scales: tuple[float, ...] = setting(

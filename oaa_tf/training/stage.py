@@ -1,6 +1,7 @@
 """A training stage from its settings to its `metrics.json`: what the three of them have in common."""
 
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -56,10 +57,7 @@ def run_training(
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"{stage}: {work_dir.path} is done")
             return metrics
-        with choose_strategy().scope():
-            network, optimizer = prepare_network(task, records, settings, settings.schedule, work_dir.path)
-            model = make_model(network)
-            model.compile(optimizer=optimizer, jit_compile=False)
+        network, model = build_model(task, records, settings, make_model, work_dir.path)
 
         def batches(first_step: int) -> tf.data.Dataset:
             return training_batches(
@@ -76,3 +74,18 @@ def run_training(
         results = train(model, batches, records, settings, work_dir.path, make_hooks(model), stage)
         results |= finish(network, work_dir)
         return write_metrics(work_dir.path, origin(stage, settings, records, supervision=supervision) | results)
+
+
+def build_model(
+    task: str,
+    records: RecordSet,
+    settings: TrainingSettings,
+    make_model: Callable[[keras.Model], TrainedNetwork],
+    work_dir: Path,
+) -> tuple[keras.Model, TrainedNetwork]:
+    """Builds the network, with its initial weights, and the compiled model around it; see `run_training`."""
+    with choose_strategy().scope():
+        network, optimizer = prepare_network(task, records, settings, settings.schedule, work_dir)
+        model = make_model(network)
+        model.compile(optimizer=optimizer, jit_compile=False)
+    return network, model

@@ -1,0 +1,75 @@
+"""What is around the work of every command: errors in one line, exit codes, and where its output goes."""
+
+import contextlib
+import errno
+import os
+import signal
+import sys
+import types
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from oaa_tf.errors import UserError
+
+_DISK_ERRORS = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENAMETOOLONG, errno.ELOOP),
+)
+
+
+class _Terminated(BaseException):
+    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+
+
+def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
+    raise _Terminated
+
+
+def guarded(run: Callable[[], Any]) -> int:
+    """Runs a function and returns the process's exit code: the error boundary of every command.
+
+    0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
+    SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
+    """
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        run()
+        sys.stdout.flush()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        # Python flushes stdout once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        where = f": {error.filename}" if error.filename else ""
+        print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)
+        return 130
+    except _Terminated:
+        print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
+        return 143
+    return 0
+
+
+@contextlib.contextmanager
+def output_to(quiet: bool, json_wanted: bool) -> Iterator[None]:
+    """Inside the block, what is printed goes where the user wants it.
+
+    Args:
+        quiet: Nowhere.
+        json_wanted: To stderr, since stdout is for a JSON document.
+    """
+    with contextlib.ExitStack() as stack:
+        if quiet:
+            nowhere = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stderr(nowhere))
+            stack.enter_context(contextlib.redirect_stdout(nowhere))
+        elif json_wanted:
+            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        yield

@@ -1,0 +1,132 @@
+"""What a training stage would do: how much, how long, how large. What `--dry_run` shows."""
+
+import dataclasses
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.data.canvases import choose_canvases
+from oaa_tf.data.input_pipeline import Targets, reading_errors, training_batches
+from oaa_tf.data.records import RecordSet
+from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.loop import Hooks, step_function
+from oaa_tf.training.memory import peak_memory_bytes
+from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.stage import build_model
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
+
+DONE, TO_DO = "done", "to do"
+
+_TIMED_STEPS = 3
+
+
+def plan_training(
+    stage: str,
+    task: str,
+    settings: TrainingSettings,
+    records: RecordSet,
+    make_model: Callable[[keras.Model], TrainedNetwork],
+    *,
+    supervision: str,
+    inputs: Mapping[str, str] | None = None,
+    chosen: np.ndarray | None = None,
+    targets: Targets | None = None,
+    make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks(),
+    finish: Any = None,
+) -> dict[str, Any]:
+    """Says what `run_training` would do, whose arguments it takes, and leaves nothing behind.
+
+    Time and memory are those of a few steps that it takes with the real network and data; the maps and measurements
+    that a stage makes beside its steps come on top. Weights that Keras would download are left out.
+
+    Returns:
+        For `oaa_tf.plan_text`.
+
+    Raises:
+        UserError: As `run_training` would.
+    """
+    work_dir = WorkDir.peek(settings, {"records": records.checksum, **(inputs or {})})
+    views, state = settings.views, stage_state(work_dir.path)
+    num_images = len(records) if chosen is None else len(chosen)
+    canvases = choose_canvases(records.sizes, views.canvas, min_images=settings.batch_size, square=views.square)
+    shapes = [f"{width}x{height}" for height, width in (canvases if chosen is None else canvases[chosen])]
+    plan = {
+        "stage": stage,
+        "state": state,
+        "supervision": supervision,
+        "split": records.split,
+        "images": num_images,
+        "classes": len(records.classes),
+        "images_by_canvas": {shape: shapes.count(shape) for shape in sorted(set(shapes))},
+        "batch_size": settings.batch_size,
+        "steps": settings.num_steps,
+        "epochs": settings.num_steps * settings.batch_size / num_images,
+    }
+    if state == DONE:
+        return plan
+    steps_left = settings.num_steps - _newest_step(work_dir.path)
+    downloaded = [name for name in ("backbone_weights", "head_weights") if getattr(settings, name) == "imagenet"]
+    here = dataclasses.replace(settings, **dict.fromkeys(downloaded, "none"))
+    with tempfile.TemporaryDirectory() as scratch:
+        network, model = build_model(task, records, here, make_model, Path(scratch))
+        checkpoint = TrainingCheckpoint(model, Path(scratch), make_hooks(model).extra_state)
+        dataset = training_batches(
+            records,
+            views,
+            batch_size=settings.batch_size,
+            seed=settings.seed,
+            first_step=0,
+            num_steps=1 + _TIMED_STEPS,
+            chosen=chosen,
+            targets=targets,
+        )
+        seconds = _seconds_per_step(model, dataset)
+    return plan | {
+        "steps_left": steps_left,
+        "parameters": network.count_params(),
+        "trained_parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
+        "checkpoint_bytes": checkpoint.num_bytes | {"in all": sum(checkpoint.num_bytes.values())},
+        "timed_steps": _TIMED_STEPS,
+        "step_seconds": seconds,
+        "training_seconds": seconds * steps_left,
+        "memory_of_these_steps_bytes": peak_memory_bytes(),
+        "downloads": downloaded,
+        "writes": [str(work_dir.path / name) for name in ("checkpoints", "tensorboard", METRICS_FILE)],
+    }
+
+
+def stage_state(work_dir: Path) -> str:
+    """How far a stage has come: `DONE`, `TO_DO`, or the step from which it goes on."""
+    if (work_dir / METRICS_FILE).exists():
+        return DONE
+    step = _newest_step(work_dir)
+    return f"goes on from step {step}" if step else TO_DO
+
+
+def _newest_step(work_dir: Path) -> int:
+    checkpoints = checkpoints_in(work_dir)
+    return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
+
+
+def _seconds_per_step(model: TrainedNetwork, dataset: tf.data.Dataset) -> float:
+    """Median seconds of a step and of reading its batch; the first one, which builds the graph, does not count."""
+    distributed = model.distribute_strategy.experimental_distribute_dataset(dataset)
+    take_step = step_function(model, distributed.element_spec)
+    with reading_errors():
+        batches = iter(distributed)
+        take_step(next(batches))
+        seconds, began = [], time.perf_counter()
+        for batch in batches:
+            take_step(batch)
+            seconds.append(time.perf_counter() - began)
+            began = time.perf_counter()
+    return statistics.median(seconds)
