@@ -20,8 +20,8 @@ TRAINING_STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_s
 def required(stage: str) -> list[str]:
     """Flags for what has to be given; `evaluate` wants one of three things to evaluate, `make_records` one of two."""
     fields = [field for field in dataclasses.fields(settings_class(stage)) if "help" in field.metadata]
-    names = [field.name for field in fields if field.default is dataclasses.MISSING]
-    return [f"--{name}=x" for name in [*names, *ONE_OF.get(stage, ())]]
+    needed = [field for field in fields if field.default is dataclasses.MISSING or field.name in ONE_OF.get(stage, ())]
+    return [f"--{field.name}={(field.metadata['choices'] or ['x'])[0]}" for field in needed]
 
 
 def lines_of(preset: Path) -> list[str]:
