@@ -1,5 +1,7 @@
-"""`make docs`: the API reference has every module and all public names, and its links lead somewhere."""
+"""What is written for users: commands that exist, links that lead somewhere, a complete API reference."""
 
+import re
+import shlex
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -7,10 +9,38 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
+from stages import ROOT, settings_class
 
 import oaa_tf
+from oaa_tf.launch import STAGES, parse
 
-ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands(document: Path) -> list[tuple[str, list[str]]]:
+    """Stage and arguments of every command line in a document's blocks of code."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
+    found = (re.search(r"python -m (?:oaa_tf|tools)\.(\w+)( [^|&;]*|$)", line) for line in lines)
+    return [(match[1], shlex.split(match[2], comments=True)) for match in found if match and match[1] in STAGES]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_commands_in_documents_have_the_right_flags(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    found = commands(document)
+    assert found or document.name not in ("README.md", "RESULTS.md")
+    for stage, arguments in found:
+        parse(settings_class(stage), stage, arguments)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_in_documents_lead_somewhere(document: Path) -> None:
+    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
+    links = [urlsplit(link) for link in re.findall(r"\]\(([^)\s]+)\)", text)]
+    assert links or document.name != "README.md"
+    for link in links:
+        assert link.scheme or (document.parent / link.path).exists(), link.geturl()
 
 
 class Page(HTMLParser):
