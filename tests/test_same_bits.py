@@ -52,6 +52,15 @@ def test_parallelism_and_logs_change_no_bit(
     assert compared["weights"] >= 30
 
 
+@pytest.mark.parametrize("stage", STAGES)
+def test_pictures_change_no_bit(stage: str, records: Path, maps: Path, tmp_path: Path) -> None:
+    run(stage, records, tmp_path / "with", maps, num_pictures=3, num_measured=5, pictures_every=2)
+    run(stage, records, tmp_path / "without", maps, num_pictures=0, num_measured=0)
+    compared, differences = compare(stage, tmp_path / "with", tmp_path / "without")
+    assert differences == ["metrics.json: settings"]
+    assert compared["weights"] >= 30
+
+
 def test_another_seed_changes_them(records: Path, tmp_path: Path) -> None:
     for seed in (0, 1):
         run("train_seg", records, tmp_path / str(seed), None, seed=seed)

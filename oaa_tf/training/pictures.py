@@ -110,7 +110,7 @@ def write_label_picture(
     labels: Sequence[int],
     step: int,
 ) -> None:
-    """Writes a picture of an image beside label maps of it, with a legend of its classes and of what is in the maps.
+    """Writes a picture of an image and label maps of it, with a legend of its classes and of what is in the maps.
 
     Args:
         tag: The summary's name.
@@ -125,7 +125,13 @@ def write_label_picture(
         title: cv2.resize(label_map, image.shape[1::-1], interpolation=cv2.INTER_NEAREST)
         for title, label_map in columns.items()
     }
-    page = grid([[image, *(overlay_labels(image, label_map) for label_map in small.values())]], ["image", *small])
+    pictures = {"image": image} | {title: overlay_labels(image, label_map) for title, label_map in small.items()}
+    if len(pictures) % 2:
+        pictures[""] = np.full_like(image, 255)
+    # Two beside one another: TensorBoard makes them narrow enough.
+    titles = list(pictures)
+    pairs = [titles[start : start + 2] for start in range(0, len(titles), 2)]
+    page = np.concatenate([grid([[pictures[title] for title in pair]], pair) for pair in pairs])
     found = {label + 1 for label in labels}.union(*(np.unique(label_map).tolist() for label_map in small.values()))
     names = {label: "not labelled" if label == IGNORE_LABEL else classes[label - 1] for label in sorted(found - {0})}
     write_picture(tag, np.concatenate([page, legend(names, page.shape[1])]), step)

@@ -407,7 +407,6 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
 
 
 def test_two_replicas_train_as_one(tmp_path: Path) -> None:
-    # In a process of its own: the number of devices is fixed once TensorFlow has started.
     script = """
         import dataclasses
         import sys
@@ -467,10 +466,67 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         else:
             raise AssertionError("NaN in the second replica went unnoticed")
     """
-    folder = Path(__file__).parent
-    path = os.pathsep.join(map(str, (folder, folder.parent, folder.parents[1])))
+    run_with_two_devices(script, tmp_path)
+
+
+@pytest.mark.slow
+def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> None:
+    script = """
+        import sys
+        from pathlib import Path
+
+        import tensorflow as tf
+
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+        from event_summaries import read_pictures
+        from oaa_tf import train_cls, train_integral, train_seg
+        from oaa_tf.report.event_files import read_scalars
+        from oaa_tf.training import stage
+        from tiny_voc import make_tiny_records
+
+        root = Path(sys.argv[1])
+        records = make_tiny_records(root / "records")
+        stage.choose_strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        common = {"records": str(records.manifest_path), "width": 2, "image_size": 32, "batch_size": 4, "num_steps": 2}
+        common |= {"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 1.0, "clip_norm": 5.0}
+        for module, settings, tag in (
+            (
+                train_cls,
+                train_cls.TrainClsSettings(work_dir=str(root / "cls"), gate="none", **common),
+                "cam/recall_at_0.3",
+            ),
+            (
+                train_integral,
+                train_integral.TrainIntegralSettings(
+                    work_dir=str(root / "integral"), maps=str(root / "cls/attention/oaa"), **common
+                ),
+                "integral_attention/recall_at_0.3",
+            ),
+            (
+                train_seg,
+                train_seg.TrainSegSettings(work_dir=str(root / "seg"), labels="masks", frame_size=40, **common),
+                "prediction/recall",
+            ),
+        ):
+            module.run(settings)
+            log = Path(settings.work_dir) / "tensorboard"
+            assert len(read_pictures(log)) == 2 * 4, tag
+            assert list(read_scalars(log)[tag]) == [0, 2], tag
+        shares = read_scalars(root / "cls/tensorboard")
+        assert {tag: shares[tag] for tag in shares if "by_class" in tag} == {
+            f"gated_share_by_class/{name}": {2: 1.0} for name in ("cat", "dog")
+        }
+    """
+    run_with_two_devices(script, tmp_path)
+
+
+def run_with_two_devices(script: str, folder: Path) -> None:
+    """Runs a script in a process of its own: the number of devices is fixed once TensorFlow has started."""
+    tests = Path(__file__).parent
+    path = os.pathsep.join(map(str, (tests, tests.parent, tests.parents[1])))
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(tmp_path)],
+        [sys.executable, "-c", textwrap.dedent(script), str(folder)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": path},
