@@ -92,8 +92,8 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         root = work_dir.path
         manifests = make_all_records(settings, root, settings.seeds[0])
         records = RecordSet.open(manifests[0])
-        val_records = RecordSet.open(manifests[1])
-        _check_masks(settings, records.has_masks, val_records.has_masks)
+        val_records = RecordSet.open(manifests[1]) if manifests[1] else None
+        _check_masks(settings, records.has_masks, val_records is not None and val_records.has_masks)
         found: dict[str, dict[tuple, dict[int, float]]] = {table: {} for table in settings.tables}
         tables = {}
         for seed in settings.seeds:
@@ -131,7 +131,10 @@ def _with_both_fusions(settings: AblationSettings) -> AblationSettings:
 
 def _check_masks(settings: AblationSettings, train_has_masks: bool, val_has_masks: bool) -> None:
     if not train_has_masks or not val_has_masks:
-        raise UserError(f"--voc_dir={settings.voc_dir}: the tables need masks for both splits")
+        flag = f"--image_dir={settings.image_dir}" if settings.image_dir else f"--voc_dir={settings.voc_dir}"
+        raise UserError(
+            f"{flag}: the tables need masks for both splits, {settings.train_split} and {settings.val_split}"
+        )
 
 
 def _sweeps(root: Path, settings: AblationSettings) -> dict[str, list[dict[str, list[float]]]]:
