@@ -4,6 +4,7 @@ import json
 import statistics
 
 import pytest
+from own_data import write_own_data
 from test_pipeline import TINY
 
 from oaa_tf.errors import UserError
@@ -88,3 +89,11 @@ def test_numbers_in_the_table() -> None:
     lines = table_text({"rows": rows}).splitlines()
     assert lines[0] == "|  | split | supervision | CAM | OAA max |"
     assert lines[2:] == ["| maps | train | image labels | 40.0 ± 1.2 | 50.0 |"]
+
+
+@pytest.mark.parametrize("command", [plan, run])
+def test_photos_without_a_validation_split_are_refused(command, tiny_voc, tmp_path) -> None:
+    data = [f"--{name}={value}" for name, value in write_own_data(tiny_voc, tmp_path, "coco").items()]
+    chosen = settings("", tmp_path / "work", *data, "--val_share=0")
+    with pytest.raises(UserError, match=r"--image_dir=.*photos: the tables need masks for both splits, train and val"):
+        command(chosen)
