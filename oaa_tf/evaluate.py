@@ -21,14 +21,7 @@ from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics import (
-    ThresholdSweep,
-    attention_histogram,
-    confusion_matrix,
-    iou_per_class,
-    labelled_share,
-    scores_by_name,
-)
+from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
 from oaa_tf.progress import in_threads
 from oaa_tf.pseudo_labels import DESCRIPTION_FILE
@@ -116,15 +109,8 @@ def _evaluate(settings: EvaluateSettings, finish: _Finish) -> dict[str, Any]:
 def _evaluate_maps(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
     maps = AttentionMaps.open(settings.maps, records)
 
-    def work(position: int) -> np.ndarray:
-        _, attention = maps.at_image_size(position)
-        return attention_histogram(records.record(position).mask, attention, len(records.classes))
-
     def results(work_dir: Path) -> dict[str, Any]:
-        sweep = ThresholdSweep(len(records.classes))
-        for labels, histogram in zip(records.labels, _for_each_image(work, settings, records), strict=True):
-            sweep.add_histogram(histogram, labels)
-        curves = sweep.curves()
+        curves = maps.curves(num_workers=settings.num_workers)
 
         def scores(index: int) -> dict[str, Any]:
             return {

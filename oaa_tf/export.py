@@ -17,7 +17,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +55,74 @@ def run(settings: ExportSettings) -> dict[str, Any]:
     Raises:
         UserError: There is no checkpoint, a package is missing, or the output can't be written or is something else.
     """
-    description, network, trained_on, output = _inputs(settings)
-    write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
+    description, network, trained_on = _inputs(settings)
     image_size = settings.image_size or description.image_size
-    make = {"attention": attention_functions, "segmentation": segmentation_functions}[description.task]
-    make = functools.partial(make, network, image_size)
+    name = export_network(
+        network,
+        settings.output_dir,
+        classes=description.classes,
+        image_size=image_size,
+        format=settings.format,
+        **trained_on,
+    )
+    if settings.format == "keras":
+        print(f"export: {settings.output_dir}/model.keras is the network, from float32 images in [0, 255] to scores")
+    else:
+        print(f"export: {settings.output_dir} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
+    return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+
+
+def export_network(
+    network: keras.Model,
+    output_dir: str | os.PathLike,
+    *,
+    classes: Sequence[str],
+    image_size: int,
+    format: str = "saved_model",
+    supervision: str | None = None,
+    seed: int | None = None,
+    records_checksum: str | None = None,
+) -> str:
+    """Writes a network, whole or not at all.
+
+        export_network(model.network, "segment", classes=records.classes, image_size=500)
+        segmenter = Segmenter("segment")
+
+    Args:
+        network: From `class_aware_network` or `largefov_network`, or with as many channels: one for each class, or one
+            more, for the background.
+        output_dir: Folder to write; it must not exist, or be an earlier export.
+        classes: Names of the classes.
+        image_size: Long side in pixels to which images are resized.
+        format: "saved_model", "keras", "onnx" or "litert".
+        supervision: What the network was trained with, one of `oaa_tf.metrics_file.SUPERVISIONS`, for the export's
+            `origin.json`.
+        seed: Seed of the training, likewise.
+        records_checksum: Which records it was trained on, likewise.
+
+    Returns:
+        The signature's name.
+
+    Raises:
+        ValueError: The network has another number of channels.
+        UserError: A package is missing, or the output can't be written or is something else.
+    """
+    write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
+    num_channels = network.output_shape[-1]
+    by_channels = {len(classes): attention_functions, len(classes) + 1: segmentation_functions}
+    if num_channels not in by_channels:
+        expected = " or ".join(map(str, by_channels))
+        raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
+    make = functools.partial(by_channels[num_channels], network, image_size)
+    trained_on = {"supervision": supervision, "seed": seed, "records_checksum": records_checksum}
+    output = _checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        write[settings.format](temporary, network, make)
+        write[format](temporary, network, make)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
-        (temporary / CLASSES_FILE).write_text(json.dumps(description.classes))
+        (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
         content = trained_on | {"files": file_checksums(temporary)}
         (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
         for path in temporary.rglob("*"):
@@ -78,17 +134,13 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         raise UserError(f"--output_dir={output}: cannot be written ({first_line(error)})") from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    name = next(iter(make()))
-    if settings.format == "keras":
-        print(f"export: {output}/model.keras is the network, from float32 images in [0, 255] to scores")
-    else:
-        print(f"export: {output} has the signature {name!r} for {IMAGES_SIGNATURE.dtype.name} images")
-    return {"signature": name, "classes": list(description.classes), "image_size": image_size}
+    return next(iter(make()))
 
 
 def plan(settings: ExportSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
-    description, network, trained_on, output = _inputs(settings)
+    description, network, trained_on = _inputs(settings)
+    output = _checked_output(settings.output_dir)
     return {
         "exported": checkpoints_in(Path(settings.stage_dir))[-1],
         "task": description.task,
@@ -102,16 +154,19 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
     }
 
 
-def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, dict[str, Any], Path]:
-    """The network's description, the network, what it was trained on, and the folder to write."""
+def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, dict[str, Any]]:
+    """The network's description, the network, and what it was trained on."""
     if settings.format == "onnx":
         _import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir)
-    trained_on = _trained_on(Path(settings.stage_dir) / METRICS_FILE)
-    output = Path(settings.output_dir)
+    return description, network, _trained_on(Path(settings.stage_dir) / METRICS_FILE)
+
+
+def _checked_output(output_dir: str | os.PathLike) -> Path:
+    output = Path(output_dir)
     if output.exists() and not (output / CLASSES_FILE).exists():
         raise UserError(f"--output_dir={output}: exists and is no export of this command; choose another")
-    return description, network, trained_on, output
+    return output
 
 
 def _write_saved_model(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:

@@ -159,22 +159,19 @@ def _write_maps(
     cam = extract_attention(
         network, records, settings.image_size, label="class activation maps", **settings.map_options
     )
-    never_passed = table.num_updates.numpy() == 0
+    num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
     folder = work_dir.path / "attention"
     made_from = {"image_size": settings.image_size, "seed": settings.seed}
     AttentionMaps.save(folder / "cam", cam, records, kind="cam", **made_from)
     for rank, fusion in enumerate(settings.fusions):
-        maps = table.read(fusion, range(table.num_slots))
-        # Pairs that the gate never let through have the last epoch's attention (the authors' code).
-        maps[never_passed] = cam[never_passed]
+        maps = table.maps(fusion, fallback=cam)
         name = _oaa_name(rank, fusion)
-        num_fallbacks = int(never_passed.sum())
         AttentionMaps.save(
             folder / name, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from
         )
     return {
         "num_pairs": table.num_slots,
-        "fallback_pairs": int(never_passed.sum()),
+        "fallback_pairs": num_fallbacks,
         "attention_coverage": table.coverage(COVERAGE_THRESHOLD),
         "table_bytes": table.num_bytes,
     }

@@ -15,6 +15,7 @@ import tensorflow as tf
 from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import Targets
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
@@ -85,7 +86,7 @@ def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = 
         ),
         supervision="image labels",
         inputs={"maps": maps.checksum},
-        targets=attention_targets(maps, len(records.classes)),
+        targets=attention_targets(maps),
         make_hooks=lambda model: _hooks(settings, model, records, maps),
         finish=write_maps,
     )
@@ -116,8 +117,12 @@ def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
     return run(settings, plan_training) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
 
 
-def attention_targets(maps: AttentionMaps, num_classes: int):
-    """Adds `keys.ATTENTION`, float32 `[grid, grid, C]` in [0, 1], to the examples of an input pipeline."""
+def attention_targets(maps: AttentionMaps) -> Targets:
+    """Adds `keys.ATTENTION`, float32 `[grid, grid, C]` in [0, 1], to the examples of an input pipeline.
+
+    batches = training_batches(records, views, batch_size=5, seed=0, num_steps=100, targets=attention_targets(maps))
+    """
+    num_classes = len(maps.records.classes)
 
     def read(position: np.ndarray) -> np.ndarray:
         classes, attention = maps.for_image(int(position))

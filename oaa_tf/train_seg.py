@@ -5,19 +5,19 @@ python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_lab
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data import keys
 from oaa_tf.data.batch_plan import permutation
+from oaa_tf.data.input_pipeline import Targets
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.palette_png import read_indexed
+from oaa_tf.data.palette_png import encode_grey, read_indexed
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
@@ -205,22 +205,26 @@ def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], s
         highest = labels[labels != IGNORE_LABEL].max(initial=0)
         if highest > len(records.classes):
             raise UserError(f"{path}: label {highest}, but there are {len(records.classes)} classes")
-        files.append(cv2.imencode(".png", labels)[1].tobytes())
+        files.append(encode_grey(labels))
     return files, supervision
 
 
-def segmentation_targets(label_files: list[bytes] | None):
+def segmentation_targets(labels: Sequence[bytes | np.ndarray] | None) -> Targets:
     """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
 
     Args:
-        label_files: A grey PNG per image, in the order of positions; None for the records' own masks.
+        labels: A label map per image, in the order of positions: uint8 `[height, width]` as `pseudo_label` makes them,
+            or one as the bytes of a grey PNG; None for the records' own masks.
     """
-    files = None if label_files is None else tf.constant(label_files)
+    files = None
+    if labels is not None:
+        # As files they take little memory.
+        files = tf.constant([one if isinstance(one, bytes) else encode_grey(one) for one in labels])
 
     def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
         encoded = example[keys.MASK] if files is None else tf.gather(files, example[keys.POSITION])
-        labels = tf.io.decode_png(encoded, channels=1)
-        shown = render(labels, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
+        label_map = tf.io.decode_png(encoded, channels=1)
+        shown = render(label_map, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
         return {keys.SEGMENTATION: shown[..., 0]}
 
     return targets

@@ -17,7 +17,7 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf.data.image_files import read_image
 from oaa_tf.errors import UserError
-from oaa_tf.export import ExportSettings, run
+from oaa_tf.export import ExportSettings, export_network, run
 from oaa_tf.models.inference import attention_functions, segmentation_functions
 from oaa_tf.models.segmenter import ORIGIN_FILE, file_checksums
 
@@ -122,6 +122,25 @@ def test_what_export_says_and_writes(stages, exported: Path, tmp_path: Path, cap
     variables = tf.train.list_variables(str(tmp_path / "model/variables/variables"))
     shapes = sorted(tuple(shape) for name, shape in variables if name.endswith("VARIABLE_VALUE"))
     assert shapes == sorted(tuple(weight.shape) for weight in stages["segmentation"][1].weights)
+
+
+@pytest.mark.parametrize("task", FUNCTIONS)
+def test_a_network_in_memory_is_exported_as_its_stage_is(task: str, stages, exported: Path, tmp_path: Path) -> None:
+    output, origin = tmp_path / "model", {"supervision": "image labels", "seed": 4, "records_checksum": "ab"}
+    name = export_network(stages[task][1], output, classes=MODEL_CLASSES, image_size=48, **origin)
+    assert name == {"attention": "attention", "segmentation": "segment"}[task]
+    assert json.loads((output / ORIGIN_FILE).read_text()) == origin | {"files": file_checksums(output)}
+    assert json.loads((output / "assets.extra/classes.json").read_text()) == list(MODEL_CLASSES)
+    images = tf.constant(random_images(1, 37, 50))
+    result, expected = (tf.saved_model.load(str(f)).signatures[name](images=images) for f in (output, exported / task))
+    for key, value in expected.items():
+        np.testing.assert_array_equal(result[key], value)
+
+
+def test_a_network_of_other_classes_is_refused(stages, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="a network of 4 channels, for 5 classes: expected 5 or 6"):
+        export_network(stages["segmentation"][1], tmp_path / "model", classes=["a"] * 5, image_size=48)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_another_image_size(stages, tmp_path: Path) -> None:

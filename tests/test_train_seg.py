@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import cv2
 import keras
 import numpy as np
 import pytest
@@ -12,17 +13,34 @@ from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf import evaluate, export, predict, train_seg
+from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.records import RecordSet
+from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
 from oaa_tf.models.networks import NetworkDescription, load_network
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.train_seg import TrainSegSettings, chosen_positions
+from oaa_tf.train_seg import TrainSegSettings, chosen_positions, segmentation_targets
 from oaa_tf.training.start import prepare_network
 
 
 @pytest.fixture(scope="module")
 def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
     return make_tiny_records(tmp_path_factory.mktemp("records"))
+
+
+def test_label_maps_and_their_files_give_the_same_targets(records: RecordSet) -> None:
+    masks = [records.record(position).mask for position in range(len(records))]
+    views = ViewOptions(32, frame_size=40, min_scale=0.8, max_scale=1.2)
+    options = {"batch_size": 2, "seed": 1, "num_steps": 4}
+    kinds = (None, masks, [cv2.imencode(".png", mask)[1].tobytes() for mask in masks])
+    datasets = [training_batches(records, views, targets=segmentation_targets(kind), **options) for kind in kinds]
+    labels = set()
+    for expected, *others in zip(*datasets, strict=True):
+        labels |= set(np.unique(expected[keys.SEGMENTATION]))
+        for other in others:
+            np.testing.assert_array_equal(other[keys.SEGMENTATION], expected[keys.SEGMENTATION])
+    assert len(labels) > 2
 
 
 def settings_for(records: RecordSet, work_dir: Path, **options) -> TrainSegSettings:

@@ -13,7 +13,9 @@ from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
 from oaa_tf.metrics_file import SUPERVISIONS, write_json
+from oaa_tf.progress import in_threads
 
 MAPS_FILE = "maps.npy"
 INFO_FILE = "maps.json"
@@ -21,22 +23,23 @@ INFO_FILE = "maps.json"
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMaps:
-    """Attention maps of all images of a record set, opened with `AttentionMaps.open`.
+    """Attention maps of all images of a record set, opened with `AttentionMaps.open` or from an array in memory.
 
     ```python
     records = RecordSet.open("records/train.json")
     maps = AttentionMaps.open("work/train_cls/attention/oaa", records)
+    maps = AttentionMaps.from_array(table.maps(), records, image_size=304)
     classes, attention = maps.for_image(0)  # on the grid of the image's frame
     classes, attention = maps.at_image_size(0)  # on its pixels
     ```
 
-    The folder holds `maps.npy`, uint8 `[num_slots, grid, grid]`, value / 255 being the attention, and `maps.json`,
+    A folder holds `maps.npy`, uint8 `[num_slots, grid, grid]`, value / 255 being the attention, and `maps.json`,
     which is written last: without it the folder is incomplete. Padding cells of the frame are 0.
 
     Attributes:
-        folder: Where the maps are.
+        folder: Where the maps are; None in memory only.
         records: The record set that they belong to.
-        maps: uint8 `[num_slots, grid, grid]`, memory-mapped and read-only.
+        maps: uint8 `[num_slots, grid, grid]`; those of a folder are memory-mapped and read-only.
         kind: What made them, for example "cam", "oaa" or "oaa_plus".
         image_size: Side of the canonical frame in pixels.
         supervision: "image labels" or "image labels + saliency".
@@ -45,7 +48,7 @@ class AttentionMaps:
         checksum: SHA-256 of `maps`' values, in hex.
     """
 
-    folder: Path
+    folder: Path | None
     records: RecordSet
     maps: np.ndarray
     kind: str
@@ -82,10 +85,7 @@ class AttentionMaps:
         Raises:
             ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].
         """
-        expected = _expected_shape(records, image_size)
-        if maps.shape != expected:
-            raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
-        maps = to_uint8(maps)
+        maps = _checked(maps, records, image_size)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # Without this, an interruption between the two files would leave new maps with the old description.
@@ -107,6 +107,41 @@ class AttentionMaps:
             "seed": seed,
         }
         write_json(folder / INFO_FILE, info)
+
+    @classmethod
+    def from_array(
+        cls,
+        maps: np.ndarray,
+        records: RecordSet,
+        *,
+        image_size: int,
+        kind: str = "",
+        supervision: str = "image labels",
+    ) -> "AttentionMaps":
+        """Takes maps that are in memory.
+
+        Args:
+            maps: uint8 `[num_slots, grid, grid]`, or float in [0, 1], which is rounded to 1/255.
+            records: The record set whose slots the rows are.
+            image_size: Side of the canonical frame in pixels.
+            kind: What made the maps, for example "cam".
+            supervision: "image labels" or "image labels + saliency".
+
+        Raises:
+            ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].
+        """
+        maps = _checked(maps, records, image_size)
+        return cls(
+            folder=None,
+            records=records,
+            maps=maps,
+            kind=kind,
+            image_size=image_size,
+            supervision=supervision,
+            fallback_slots=0,
+            seed=None,
+            checksum=_checksum(maps),
+        )
 
     @classmethod
     def open(cls, folder: str | os.PathLike, records: RecordSet) -> "AttentionMaps":
@@ -188,6 +223,29 @@ class AttentionMaps:
         # Rounding can take an interpolated 1 above it.
         return classes, np.minimum(self.frame(position).to_image(maps), 1)
 
+    def curves(self, *, num_workers: int = 0) -> SweepCurves:
+        """Scores against the records' masks at every threshold.
+
+        Args:
+            num_workers: Threads; 0 for one per core.
+
+        Raises:
+            ValueError: The records have no masks.
+        """
+        if not self.records.has_masks:
+            raise ValueError(f"{self.records.manifest_path}: has no masks to compare with")
+        num_classes = len(self.records.classes)
+
+        def histogram(position: int) -> np.ndarray:
+            return attention_histogram(self.records.record(position).mask, self.at_image_size(position)[1], num_classes)
+
+        sweep = ThresholdSweep(num_classes)
+        label = f"evaluate {self.records.split}"
+        histograms = in_threads(histogram, range(len(self.records)), label, num_workers=num_workers)
+        for labels, one in zip(self.records.labels, histograms, strict=True):
+            sweep.add_histogram(one, labels)
+        return sweep.curves()
+
 
 def to_uint8(maps: np.ndarray) -> np.ndarray:
     """Rounds attention in [0, 1] to 1/255 as uint8; uint8 maps pass through.
@@ -201,6 +259,14 @@ def to_uint8(maps: np.ndarray) -> np.ndarray:
     if maps.size and not (maps.min() >= 0 and maps.max() <= 1):
         raise ValueError(f"attention ranges over [{maps.min()}, {maps.max()}], expected [0, 1]")
     return np.rint(maps * 255).astype(np.uint8)
+
+
+def _checked(maps: np.ndarray, records: RecordSet, image_size: int) -> np.ndarray:
+    """The maps as uint8, if their shape fits."""
+    expected = _expected_shape(records, image_size)
+    if maps.shape != expected:
+        raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
+    return to_uint8(maps)
 
 
 def _check_description(

@@ -24,7 +24,7 @@ class CumulativeAttention(tf.Module):
 
         table = CumulativeAttention(records.first_slots, grid=38)
         table.update(positions, labels, gate, attention, seen)
-        maps = table.read("max", np.arange(table.num_slots))
+        maps = table.maps("max")
 
     The variables live on the host (integer scatters on a GPU would copy the whole table in each step). Create the table
     outside any distribution strategy's scope: inside, each replica would get a copy of its own.
@@ -173,6 +173,26 @@ class CumulativeAttention(tf.Module):
         rows = [self._fused(fusion, tf.constant(np.asarray(piece, np.int64))).numpy() for piece in pieces]
         rows = np.concatenate(rows) if rows else np.zeros([0, self.grid**2], np.float32)
         return rows.reshape(-1, self.grid, self.grid)
+
+    def maps(self, fusion: str = "max", *, fallback: np.ndarray | None = None) -> np.ndarray:
+        """All cumulative attention maps, in the order of slots.
+
+        Args:
+            fusion: One of the fusions that the table was made for.
+            fallback: Maps, float32 `[num_slots, grid, grid]`, for the pairs that the gate never let through: the
+                attention of the trained network (the authors' code). Without it they are 0.
+
+        Returns:
+            float32 `[num_slots, grid, grid]` in [0, 1].
+
+        Raises:
+            ValueError: The table does not keep that fusion.
+        """
+        maps = self.read(fusion, range(self.num_slots))
+        if fallback is not None:
+            never_passed = self.num_updates.numpy() == 0
+            maps[never_passed] = fallback[never_passed]
+        return maps
 
     def _fused(self, fusion: str, slots: tf.Tensor) -> tf.Tensor:
         with tf.device("CPU:0"):

@@ -56,8 +56,8 @@ def training_batches(
     *,
     batch_size: int,
     seed: int,
-    first_step: int,
     num_steps: int,
+    first_step: int = 0,
     chosen: np.ndarray | None = None,
     targets: Targets | None = None,
 ) -> tf.data.Dataset:
@@ -68,8 +68,8 @@ def training_batches(
         options: What views look like.
         batch_size: Images per batch.
         seed: Seed of order and augmentation.
-        first_step: The first step to deliver, the number of steps already done.
         num_steps: Steps of the whole run.
+        first_step: The first step to deliver, the number of steps already done.
         chosen: int `[n]`, the positions of the images to train on; all if None.
         targets: Adds a stage's own features.
 

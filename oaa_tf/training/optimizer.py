@@ -94,10 +94,10 @@ def paper_optimizer(
     backbone: keras.Model,
     schedule,
     *,
-    momentum: float,
-    weight_decay: float,
-    new_layer_multiplier: float,
-    clip_norm: float,
+    momentum: float = 0.9,
+    weight_decay: float = 2e-4,
+    new_layer_multiplier: float = 10.0,
+    clip_norm: float = 0.0,
     pretrained_layers: Collection[str] = (),
 ) -> CaffeSGD:
     """The paper's optimizer: biases learn twice as fast and have no weight decay, new layers learn faster.

@@ -55,6 +55,22 @@ def test_round_trip(tmp_path, maps):
     assert sorted(path.name for path in (tmp_path / "attention" / "oaa").iterdir()) == ["maps.json", "maps.npy"]
 
 
+def test_maps_in_memory_are_those_that_a_folder_would_have(tmp_path, maps):
+    in_memory = AttentionMaps.from_array(maps / np.float32(255), make_records(), image_size=CANVAS, kind="oaa")
+    save(tmp_path, maps, fallback_slots=0, seed=None)
+    opened = AttentionMaps.open(tmp_path, make_records())
+    np.testing.assert_array_equal(in_memory.maps, opened.maps)
+    for field in dataclasses.fields(AttentionMaps):
+        if field.name not in ("folder", "maps", "records"):
+            assert getattr(in_memory, field.name) == getattr(opened, field.name), field.name
+    assert in_memory.folder is None
+    for wrong in ({"image_size": 48}, {"maps": maps[1:]}, {"maps": maps + 0.5}):
+        with pytest.raises(ValueError, match=r"expected"):
+            AttentionMaps.from_array(**{"maps": maps, "records": make_records(), "image_size": CANVAS} | wrong)
+    with pytest.raises(ValueError, match=r"train.json: has no masks to compare with"):
+        AttentionMaps.from_array(maps, make_records(has_masks=False), image_size=CANVAS).curves()
+
+
 def test_maps_are_read_only_and_saved_again(tmp_path, maps):
     save(tmp_path, maps)
     first = AttentionMaps.open(tmp_path, make_records())

@@ -151,6 +151,11 @@ def test_by_hand() -> None:
     np.testing.assert_array_equal(table.read("average", [2]), [[[0.5, 0.5], [0.75, 0.0]]])
     assert np.all(table.read("max", [0, 1]) == 0)
     np.testing.assert_array_equal(table.num_updates, [0, 0, 2])
+    # All maps: the pairs that were never accumulated are empty, or those of the fallback.
+    np.testing.assert_array_equal(table.maps(), table.read("max", all_slots(table)))
+    fallback = np.float32([0.1, 0.2, 0.3])[:, np.newaxis, np.newaxis] * np.ones((3, 2, 2), np.float32)
+    expected = np.concatenate([fallback[:2], table.read("average", [2])])
+    np.testing.assert_array_equal(table.maps("average", fallback=fallback), expected)
 
 
 def test_cells_that_a_view_does_not_show_are_left_alone() -> None:

@@ -1,0 +1,30 @@
+"""What the integral attention model learns from."""
+
+from pathlib import Path
+
+import numpy as np
+from tiny_voc import make_tiny_records
+
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data import keys
+from oaa_tf.data.input_pipeline import training_batches
+from oaa_tf.data.views import ViewOptions
+from oaa_tf.train_integral import attention_targets
+
+
+def test_the_targets_are_the_maps_of_the_labels_and_zero_elsewhere(tmp_path: Path) -> None:
+    records = make_tiny_records(tmp_path)
+    grid, num_slots = 5, records.first_slots[-1]
+    array = np.random.default_rng(0).integers(1, 256, (num_slots, grid, grid), np.uint8)
+    maps = AttentionMaps.from_array(array, records, image_size=8 * grid)
+    options = {"batch_size": 2, "seed": 0, "num_steps": len(records)}
+    seen = set()
+    for batch in training_batches(records, ViewOptions(8 * grid), targets=attention_targets(maps), **options):
+        for position, attention in zip(batch[keys.POSITION].numpy(), batch[keys.ATTENTION].numpy(), strict=True):
+            seen.add(position)
+            labels = list(records.labels[position])
+            slots = slice(*records.first_slots[position : position + 2])
+            np.testing.assert_array_equal(attention[..., labels], np.moveaxis(array[slots], 0, -1) / np.float32(255))
+            assert attention.shape == (grid, grid, len(records.classes))
+            assert np.all(np.delete(attention, labels, axis=-1) == 0)
+    assert seen == set(range(len(records)))
