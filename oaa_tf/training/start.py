@@ -1,5 +1,6 @@
 """What every training stage does before its first step: seed, strategy, network, optimizer."""
 
+import functools
 import time
 from pathlib import Path
 
@@ -21,8 +22,15 @@ _GPU_WITH_BFLOAT16 = (8, 0)
 def choose_strategy() -> tf.distribute.Strategy:
     """All GPUs of this machine if there are several, else the one device."""
     if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
+        return _all_gpus()
     return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _all_gpus() -> tf.distribute.Strategy:
+    # One for all stages of a process: the reductions of a second one are taken for those of the first, and a network of
+    # another size then ends in "Shape mismatch in the collective instance".
+    return tf.distribute.MirroredStrategy()
 
 
 def prepare_network(

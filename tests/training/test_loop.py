@@ -487,7 +487,8 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
 
         root = Path(sys.argv[1])
         records = make_tiny_records(root / "records")
-        stage.choose_strategy = lambda: tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        stage.choose_strategy = lambda: strategy
         common = {"records": str(records.manifest_path), "width": 2, "image_size": 32, "batch_size": 4, "num_steps": 2}
         common |= {"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 1.0, "clip_norm": 5.0}
         for module, settings, tag in (

@@ -94,6 +94,16 @@ def test_one_device_needs_no_strategy() -> None:
     assert choose_strategy().num_replicas_in_sync == 1
 
 
+def test_all_stages_of_a_process_share_one_strategy_for_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", object)
+    start._all_gpus.cache_clear()
+    try:
+        assert choose_strategy() is choose_strategy() is not tf.distribute.get_strategy()
+    finally:
+        start._all_gpus.cache_clear()
+
+
 def test_bfloat16_is_refused_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(start, "cpu_flags", lambda: {"avx2", "avx512f"})
     with pytest.raises(UserError, match="this CPU has no bfloat16 instructions; use --precision=float32"):
