@@ -1,14 +1,23 @@
 """An experiment on paper: the same stages in the same order, noted instead of run."""
 
+import collections
 import dataclasses
-from collections.abc import Iterable
+import tempfile
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from oaa_tf import make_records
+import cv2
+import numpy as np
+
+from oaa_tf import make_records, train_cls, train_integral, train_seg
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.manifest import ImageEntry
+from oaa_tf.data.record_writer import RecordWriter, serialize
+from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
 from oaa_tf.launch import Settings
-from oaa_tf.training.plan import DONE, TO_DO, stage_state
+from oaa_tf.training.plan import DONE, TO_DO, newest_step, stage_state
 from oaa_tf.work_dir import WorkDir
 
 _SCORES = {"mean_iou": 0.0, "threshold": 0.0, "labelled_share": 0.0, "absent": [], "split": "", "supervision": ""}
@@ -22,18 +31,20 @@ class PlannedExperiment(Experiment):
 
     Attributes:
         states: By folder, how far its stage has come, in the order of the stages.
+        steps_left: By stage, how many steps of training all its runs still have to take.
     """
 
     states: dict[str, str] = dataclasses.field(default_factory=dict)
+    steps_left: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
     def train_classifier(self) -> dict[str, Any]:
         """Notes the stage."""
-        return self._note(self._stage("train_cls", "train_cls"))
+        return self._note_training("train_cls", self._stage("train_cls", "train_cls"))
 
     def train_integral(self, name: str, loss: str) -> Path:
         """Notes the stage."""
         maps = self.root / "train_cls/attention/oaa"
-        self._note(self._stage("train_integral", name, maps=str(maps), loss=loss))
+        self._note_training("train_integral", self._stage("train_integral", name, maps=str(maps), loss=loss))
         return self.root / name / "attention/oaa_plus"
 
     def make_labels(self, name: str, maps: Path, *, use_saliency: bool, **options) -> Path:
@@ -43,7 +54,7 @@ class PlannedExperiment(Experiment):
 
     def train_segmentation(self, name: str, labels: Path, **options) -> dict[str, Any]:
         """Notes the stage."""
-        return self._note(self._stage("train_seg", name, labels=str(labels), **options))
+        return self._note_training("train_seg", self._stage("train_seg", name, labels=str(labels), **options))
 
     def export(self, stage: str, name: str) -> Path:
         """Notes the export."""
@@ -56,6 +67,15 @@ class PlannedExperiment(Experiment):
         folder = self.root / "evaluate" / name
         self.states[str(folder)] = stage_state(folder)
         return _NO_METRICS | (WorkDir(folder, None).finished_metrics() or {})
+
+    def _note_training(self, stage: str, settings: Any) -> dict[str, Any]:
+        folder = Path(settings.work_dir)
+        # Tables may ask for the same run twice.
+        is_new = str(folder) not in self.states
+        metrics = self._note(settings)
+        if is_new and self.states[str(folder)] != DONE:
+            self.steps_left[stage] += settings.num_steps - newest_step(folder)
+        return metrics
 
     def _note(self, settings: Settings) -> dict[str, Any]:
         work_dir = WorkDir.peek(settings, {})
@@ -86,6 +106,56 @@ def plan_records(
     records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in plans}
     have_masks = [one["with_masks"] for one in plans]
     return {"records": records}, manifests, (have_masks[0], len(have_masks) > 1 and have_masks[1])
+
+
+def training_seconds(settings: ExperimentSettings, steps_left: Mapping[str, int]) -> dict[str, float]:
+    """Expected time of the training by stage, and in all, from a few steps of each on noise.
+
+    An experiment's own images may not be there yet, let alone its maps and labels; a step takes as long with others of
+    the same size. What stages do beside their steps comes on top.
+
+    Args:
+        settings: The settings.
+        steps_left: As in `PlannedExperiment`.
+    """
+    seconds = {}
+    for stage, num_steps in steps_left.items():
+        # A run that was stopped behind its last step has none left.
+        if num_steps:
+            with tempfile.TemporaryDirectory() as scratch:
+                seconds[stage] = num_steps * _step_seconds(stage, getattr(settings, stage), Path(scratch))
+    return seconds | {"in all": sum(seconds.values())}
+
+
+def _step_seconds(stage: str, settings: Any, scratch: Path) -> float:
+    records = _noise(scratch, 2 * settings.batch_size)
+    inputs: dict[str, Any] = {
+        "records": str(records.manifest_path),
+        "work_dir": str(scratch / stage),
+        "initial_weights": "",
+    }
+    if stage == "train_integral":
+        side = settings.views.grid
+        maps = np.zeros([len(records), side, side], np.uint8)
+        AttentionMaps.save(scratch / "maps", maps, records, kind="noise", image_size=settings.image_size)
+        inputs["maps"] = str(scratch / "maps")
+    if stage == "train_seg":
+        inputs |= {"labels": train_seg.MASKS, "share": 1.0}
+    plan = {"train_cls": train_cls.plan, "train_integral": train_integral.plan, "train_seg": train_seg.plan}[stage]
+    return plan(dataclasses.replace(settings, **inputs))["step_seconds"]
+
+
+def _noise(folder: Path, num_images: int) -> RecordSet:
+    """Records of noise in the most frequent size of VOC's images, with one class."""
+    size = 375, 500
+    image = np.random.default_rng(0).integers(0, 256, [*size, 3], np.uint8)
+    image_data, mask_data = cv2.imencode(".jpg", image)[1], cv2.imencode(".png", np.ones(size, np.uint8))[1]
+    with RecordWriter(folder, "train", images_per_shard=num_images) as writer:
+        for number in range(num_images):
+            entry = ImageEntry(f"noise_{number}", (0,), *size)
+            writer.write(entry, serialize(entry, image_data.tobytes(), mask_data.tobytes()))
+        path = writer.commit(classes=("noise",), labels_from="list", has_masks=True, has_saliency=False)
+    return RecordSet.open(path)
 
 
 def summary(states: Iterable[str]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
-from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary
+from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.launch import launch, setting
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
@@ -96,7 +96,12 @@ def plan(settings: PipelineSettings) -> dict[str, Any]:
     stages = PlannedExperiment(settings, root, *manifests, settings.seed)
     _run_stages(stages, settings, *have_masks)
     writes = [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")]
-    return records | {"stages": stages.states} | summary(stages.states.values()) | {"writes": writes}
+    return (
+        records
+        | {"stages": stages.states}
+        | summary(stages.states.values())
+        | {"training_seconds": training_seconds(settings, stages.steps_left), "writes": writes}
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,9 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     plan = pipeline.plan(chosen)
     assert set(plan["stages"].values()) == {"to do"} and (plan["stages_done"], plan["stages_to_do"]) == (0, 14)
     assert plan["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
+    seconds = dict(plan["training_seconds"])
+    assert seconds.pop("in all") == pytest.approx(sum(seconds.values()))
+    assert seconds.keys() == {"train_cls", "train_integral", "train_seg"} and min(seconds.values()) > 0
     assert not (tmp_path / "work").exists()
     metrics = pipeline.run(chosen)
 
@@ -70,6 +73,7 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert plan["stages"].keys() == metrics_files | models
     assert all(Path(path).exists() for path in plan["writes"])
     after = pipeline.plan(chosen)
+    assert after["training_seconds"] == {"in all": 0}
     assert set(after["stages"].values()) == {"done"} and after["records"]["train"] == "done, 6 images"
     (tmp_path / "work/train_seg/metrics.json").unlink()
     assert pipeline.plan(chosen)["stages"][str(tmp_path / "work/train_seg")] == "goes on from step 4"

@@ -9,6 +9,7 @@ segmentation network on random shares of the images, with the labels of the last
 done again; stop it at any moment and start it again.
 """
 
+import collections
 import dataclasses
 import functools
 import json
@@ -22,7 +23,7 @@ from typing import Any
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
-from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary
+from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.work_dir import WorkDir
@@ -118,11 +119,18 @@ def plan(settings: AblationSettings) -> dict[str, Any]:
     records, manifests, have_masks = plan_records(settings, root, settings.seeds[0])
     _check_masks(settings, *have_masks)
     states: dict[str, str] = {}
+    steps_left: collections.Counter[str] = collections.Counter()
     for seed in settings.seeds:
-        for _ in _measurements(PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states), settings):
+        experiment = PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states, steps_left)
+        for _ in _measurements(experiment, settings):
             pass
     writes = [str(Path(settings.output_dir or root) / f"table{table}.json") for table in settings.tables]
-    return records | {"stages": states} | summary(states.values()) | {"writes": writes}
+    return (
+        records
+        | {"stages": states}
+        | summary(states.values())
+        | {"training_seconds": training_seconds(settings, steps_left), "writes": writes}
+    )
 
 
 def _with_both_fusions(settings: AblationSettings) -> AblationSettings:

@@ -73,7 +73,7 @@ def plan_training(
     }
     if state == DONE:
         return plan
-    steps_left = settings.num_steps - _newest_step(work_dir.path)
+    steps_left = settings.num_steps - newest_step(work_dir.path)
     downloaded = [name for name in ("backbone_weights", "head_weights") if getattr(settings, name) == "imagenet"]
     here = dataclasses.replace(settings, **dict.fromkeys(downloaded, "none"))
     with tempfile.TemporaryDirectory() as scratch:
@@ -108,11 +108,12 @@ def stage_state(work_dir: Path) -> str:
     """How far a stage has come: `DONE`, `TO_DO`, or the step from which it goes on."""
     if (work_dir / METRICS_FILE).exists():
         return DONE
-    step = _newest_step(work_dir)
+    step = newest_step(work_dir)
     return f"goes on from step {step}" if step else TO_DO
 
 
-def _newest_step(work_dir: Path) -> int:
+def newest_step(work_dir: Path) -> int:
+    """The step of the newest checkpoint; 0 without."""
     checkpoints = checkpoints_in(work_dir)
     return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
 
