@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
 
-from oaa_tf import evaluate
+from oaa_tf.attention import map_files
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.errors import UserError
@@ -107,8 +107,8 @@ def test_ctrl_c_does_not_wait_for_all_images(settings, maps_folder, monkeypatch)
     def stopped(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(evaluate, "attention_histogram", histogram)
-    monkeypatch.setattr(evaluate.ThresholdSweep, "add_histogram", stopped)
+    monkeypatch.setattr(map_files, "attention_histogram", histogram)
+    monkeypatch.setattr(map_files.ThresholdSweep, "add_histogram", stopped)
     before = signal.getsignal(signal.SIGTERM)
     try:
         assert guarded(lambda: run(settings(maps=str(maps_folder), num_workers=1))) == 130
