@@ -132,7 +132,7 @@ def run(settings: AccumulationStudySettings, train: Callable[..., dict[str, Any]
         records,
         lambda network: RecordedClassifier(network, table, visits, accumulate_steps=training.accumulate_steps),
         supervision="image labels",
-        hooks=Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
+        make_hooks=lambda model: Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
         finish=finish,
     )
 

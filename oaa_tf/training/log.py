@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import importlib.util
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -70,12 +71,13 @@ def write_settings(stage: str, settings: Settings, step: int) -> None:
     """Writes a stage's settings and its command as texts, with the current default writer.
 
     Args:
-        stage: The stage's name.
+        stage: The stage's name; a tool's that trains with a stage's settings has no command like that.
         settings: Its settings.
         step: The step at which it begins.
     """
     tf.summary.text("flags", settings_table(settings), step=step)
-    tf.summary.text("command", f"```\n{command(stage, settings)}\n```", step=step)
+    if importlib.util.find_spec(f"oaa_tf.{stage}"):
+        tf.summary.text("command", f"```\n{command(stage, settings)}\n```", step=step)
 
 
 def settings_table(settings: Settings) -> str:
