@@ -42,5 +42,6 @@ def test_a_short_run_grows_in_nothing(tmp_path: Path) -> None:
     assert report["memory_bytes"]["ratio"] < 1.1
     # Two are kept, a third one may be under way.
     assert report["final_checkpoint_bytes"] <= report["most_checkpoint_bytes"] < 1.6 * report["final_checkpoint_bytes"]
-    assert 0 < report["log_bytes"] < 500_000
+    # Pictures of the first and the last step, most of it.
+    assert 0 < report["log_bytes"] < 1_000_000
     assert (tmp_path / "soak/soak_test.json").exists()
