@@ -23,6 +23,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
+from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import in_threads
 from oaa_tf.pseudo_labels import DESCRIPTION_FILE
 from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir
@@ -230,7 +231,7 @@ def _plan(
     work_dir = WorkDir.peek(settings, {"records": records.checksum, kind: checksum})
     return {
         "stage": "evaluate",
-        "state": "to do" if work_dir.finished_metrics() is None else "done",
+        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
         "evaluated": f"{kind}: {getattr(settings, kind)}",
         "supervision": _supervision(settings, supervision),
         "seed": seed,

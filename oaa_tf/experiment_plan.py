@@ -17,7 +17,8 @@ from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
 from oaa_tf.launch import Settings
-from oaa_tf.training.plan import DONE, TO_DO, newest_step, stage_state
+from oaa_tf.plan_text import DONE, TO_DO
+from oaa_tf.training.plan import newest_step, stage_state
 from oaa_tf.work_dir import WorkDir
 
 _SCORES = {"mean_iou": 0.0, "threshold": 0.0, "labelled_share": 0.0, "absent": [], "split": "", "supervision": ""}

@@ -21,6 +21,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import origin, write_json, write_metrics
+from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import in_threads
 from oaa_tf.pseudo_labels import (
     DESCRIPTION_FILE,
@@ -97,7 +98,7 @@ def plan(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     num_left = sum(not (folder / f"{image_id}.png").exists() for image_id in records.image_ids)
     return {
         "stage": "make_pseudo_labels",
-        "state": "to do" if work_dir.finished_metrics() is None else "done",
+        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
         "maps": f"{maps.kind}: {settings.maps}",
         "split": records.split,
         "images": len(records),

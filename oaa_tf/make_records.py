@@ -31,6 +31,7 @@ from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, inside, list_i
 from oaa_tf.data.voc_source import VocSource
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import Progress
 
 _NO_CLASS = "none of the kept classes"
@@ -152,7 +153,7 @@ def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
     is_done = _is_up_to_date(manifest_path, _recorded(settings), _fingerprint(source))
     source_files = [file for one in source.images for file in (one.image, one.mask, one.saliency) if file]
     return {
-        "state": "done" if is_done else "to do",
+        "state": DONE if is_done else TO_DO,
         "split": settings.split,
         "listed_images": len(source.images),
         "with_masks": source.has_masks,

@@ -3,6 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
+DONE, TO_DO = "done", "to do"
+"""How far something has come, in every plan."""
+
 _UNITS = ("_bytes", "_seconds")
 
 

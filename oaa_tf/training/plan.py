@@ -17,14 +17,13 @@ from oaa_tf.data.input_pipeline import Targets, reading_errors, training_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.models.networks import checkpoints_in
 from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.loop import Hooks, step_function
 from oaa_tf.training.memory import peak_memory_bytes
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import build_model
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
-
-DONE, TO_DO = "done", "to do"
 
 _TIMED_STEPS = 3
 

@@ -416,8 +416,6 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         import numpy as np
         import tensorflow as tf
 
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         from oaa_tf.errors import UserError
         from tiny_stage import TinyStage
         from tiny_voc import make_tiny_records
@@ -478,8 +476,6 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
 
         import tensorflow as tf
 
-        cpu = tf.config.list_physical_devices("CPU")[0]
-        tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
         from event_summaries import read_pictures
         from oaa_tf import train_cls, train_integral, train_seg
         from oaa_tf.report.event_files import read_scalars
@@ -523,12 +519,20 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
     run_with_two_devices(script, tmp_path)
 
 
+TWO_DEVICES = """
+import tensorflow as tf
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+"""
+
+
 def run_with_two_devices(script: str, folder: Path) -> None:
     """Runs a script in a process of its own: the number of devices is fixed once TensorFlow has started."""
     tests = Path(__file__).parent
     path = os.pathsep.join(map(str, (tests, tests.parent, tests.parents[1])))
     result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(script), str(folder)],
+        [sys.executable, "-c", TWO_DEVICES + textwrap.dedent(script), str(folder)],
         capture_output=True,
         text=True,
         env=os.environ | {"PYTHONPATH": path},
