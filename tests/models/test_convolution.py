@@ -1,11 +1,13 @@
-"""Gradients of convolutions in bfloat16."""
+"""Gradients of convolutions in bfloat16, and wide dilations."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from oaa_tf.models.convolution import Convolution
+from oaa_tf.models.convolution import Convolution, tapwise_convolution
 
 
 def gradients(dtype: str, images: tf.Tensor, upstream: tf.Tensor, in_function: bool, **options) -> list[np.ndarray]:
@@ -55,3 +57,55 @@ def test_is_registered_with_keras() -> None:
     layer = Convolution(4, 3, dilation_rate=2, padding="same")
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(layer))
     assert isinstance(again, Convolution) and again.get_config() == layer.get_config()
+
+
+def convolution_by_hand(values: np.ndarray, kernel: np.ndarray, dilation: tuple[int, int]) -> np.ndarray:
+    """Sums over what every cell of the output sees."""
+    height, width = values.shape[1:3]
+    outputs = np.zeros((*values.shape[:3], kernel.shape[-1]))
+    for row, column, i, j in np.ndindex(height, width, *kernel.shape[:2]):
+        y = row + (i - kernel.shape[0] // 2) * dilation[0]
+        x = column + (j - kernel.shape[1] // 2) * dilation[1]
+        if 0 <= y < height and 0 <= x < width:
+            outputs[:, row, column] += values[:, y, x] @ kernel[i, j]
+    return outputs
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    kernel_size=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 3])),
+    dilation=st.tuples(st.integers(1, 12), st.integers(1, 12)),
+    seed=st.integers(0, 1000),
+)
+def test_tapwise_convolution_is_the_dilated_convolution(size, kernel_size, dilation, seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    values = generator.normal(size=(2, *size, 3)).astype(np.float32)
+    kernel = generator.normal(size=(*kernel_size, 3, 4)).astype(np.float32)
+    found = tapwise_convolution(tf.constant(values), tf.constant(kernel), dilation)
+    np.testing.assert_allclose(found, convolution_by_hand(values, kernel, dilation), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("size", [(5, 12), (12, 16), (30, 27)])
+def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, int]) -> None:
+    """On grids that most taps leave, and on one that has all of them."""
+    images = tf.random.stateless_normal((2, *size, 3), (1, 2))
+    ours = Convolution(4, 3, padding="same", dilation_rate=12, bias_initializer="random_normal")
+    theirs = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=12)
+    found = []
+    for layer in (ours, theirs):
+        layer.build((None, None, None, 3))
+        layer.set_weights(ours.get_weights())
+
+        # The size of the images is not known when the graph is made.
+        @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3])])
+        def compute(images: tf.Tensor, layer=layer) -> list[tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(images)
+                outputs = layer(images)
+                total = tf.reduce_sum(tf.sin(outputs))
+            return [outputs, *tape.gradient(total, [images, layer.kernel.value, layer.bias.value])]
+
+        found.append(compute(images))
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
