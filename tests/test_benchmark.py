@@ -17,6 +17,7 @@ RATIOS = {
     "pipeline_over_training",
     "slots_1m_over_1k_step",
     "saved_model_over_bare",
+    "wide_dilation_speedup",
 }
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -35,6 +36,7 @@ from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
@@ -50,6 +52,7 @@ from tools.benchmark_candidates import (
     build_network,
     commonest_batch,
     compiled,
+    forward_and_backward_of,
     merge,
     num_multiplications,
     training_step,
@@ -137,6 +140,7 @@ class Benchmark:
         self._input_pipeline(records, step_seconds)
         self._slots(batch)
         self._inference(records, folder)
+        self._wide_dilation()
         if not self.settings.quick:
             self._other_stages(records)
             self._memory()
@@ -316,6 +320,24 @@ class Benchmark:
         )
         self._ratio("saved_model_over_bare", seconds["saved_model"], seconds["bare"])
         self._note("inference_images_per_second", self.settings.batch_size / statistics.median(seconds["saved_model"]))
+
+    def _wide_dilation(self) -> None:
+        """fc6, forward and backward, beside TensorFlow's dilated convolution."""
+        inputs, outputs = 8 * self.settings.width, 16 * self.settings.width
+        columns = self.settings.image_size // STRIDE
+        grids = {"": (3 * columns // 4, columns)}
+        if not self.settings.quick:
+            grids["_41x41_cells"] = (41, 41)
+        for name, cells in grids.items():
+            features = tf.random.normal((self.settings.batch_size, *cells, inputs))
+            candidates = {
+                kind.__name__: forward_and_backward_of(
+                    kind(outputs, 3, dilation_rate=12, padding="same", activation="relu"), features
+                )
+                for kind in (Convolution, keras.layers.Conv2D)
+            }
+            seconds = self._alternate(f"dilation 12 on {cells[0]} x {cells[1]} cells", candidates, repeats=5)
+            self._ratio(f"wide_dilation_speedup{name}", seconds["Conv2D"], seconds["Convolution"])
 
     def _other_stages(self, records: RecordSet) -> None:
         """Training steps of the integral attention model and the segmentation network beside their bare networks."""

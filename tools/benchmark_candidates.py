@@ -147,6 +147,21 @@ def bare_pass(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
     return lambda: float(forward_and_backward(batch))
 
 
+def forward_and_backward_of(layer: keras.layers.Layer, inputs: tf.Tensor) -> Callable[[], float]:
+    """Forward and backward pass of one layer on inputs whose size the graph does not know."""
+    layer.build(inputs.shape)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, None, None, inputs.shape[-1]])])
+    def forward_and_backward(inputs):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            total = tf.reduce_sum(layer(inputs) ** 2)
+        gradients = tape.gradient(total, [inputs, layer.kernel.value])
+        return tf.add_n([tf.reduce_sum(gradient) for gradient in gradients])
+
+    return lambda: float(forward_and_backward(inputs))
+
+
 def accumulation(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_maps: tf.Tensor) -> Callable[[], Any]:
     """All that a step does for accumulation, from score maps on; `TURNS` times, one after the other."""
     valid, labels = batch[keys.VALID], batch[keys.LABELS]
