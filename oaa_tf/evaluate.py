@@ -35,8 +35,24 @@ SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
 _Result = TypeVar("_Result")
 
-_Finish = Callable[..., dict[str, Any]]
-"""`_finish`, or another function of its arguments."""
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Evaluated:
+    """What is evaluated.
+
+    Attributes:
+        kind: "maps", "masks" or "model".
+        checksum: Of its files.
+        supervision: What it was trained with, if it says so.
+        seed: Its seed, if it says so.
+        results: Computes, from the work_dir, what is written.
+    """
+
+    kind: str
+    checksum: str
+    supervision: str | None
+    seed: int | None
+    results: Callable[[Path], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -91,23 +107,48 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value
             out of range.
     """
-    return _evaluate(settings, _finish)
+    records, evaluated = _inputs(settings)
+    supervision = _supervision(settings, evaluated)
+    inputs = {"records": records.checksum, evaluated.kind: evaluated.checksum}
+    with WorkDir.claim(settings, inputs) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"evaluate: {work_dir.path} is done")
+            return metrics
+        described = origin("evaluate", settings, records, supervision=supervision)
+        described |= {
+            "seed": evaluated.seed,
+            "evaluated": evaluated.kind,
+            "evaluated_checksum": evaluated.checksum,
+        }
+        return write_metrics(work_dir.path, described | evaluated.results(work_dir.path))
 
 
 def plan(settings: EvaluateSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
-    return _evaluate(settings, _plan)
+    records, evaluated = _inputs(settings)
+    work_dir = WorkDir.peek(settings, {"records": records.checksum, evaluated.kind: evaluated.checksum})
+    return {
+        "stage": "evaluate",
+        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        "evaluated": f"{evaluated.kind}: {getattr(settings, evaluated.kind)}",
+        "supervision": _supervision(settings, evaluated),
+        "seed": evaluated.seed,
+        "split": records.split,
+        "images": len(records),
+        "classes": len(records.classes),
+        "writes": str(work_dir.path / METRICS_FILE),
+    }
 
 
-def _evaluate(settings: EvaluateSettings, finish: _Finish) -> dict[str, Any]:
+def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated]:
     records = RecordSet.open(settings.records)
     if not records.has_masks and not settings.submission:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
-    evaluate = _evaluate_maps if settings.maps else _evaluate_masks if settings.masks else _evaluate_model
-    return evaluate(settings, records, finish)
+    read = _maps if settings.maps else _masks if settings.masks else _model
+    return records, read(settings, records)
 
 
-def _evaluate_maps(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
+def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     maps = AttentionMaps.open(settings.maps, records)
 
     def results(work_dir: Path) -> dict[str, Any]:
@@ -133,10 +174,12 @@ def _evaluate_maps(settings: EvaluateSettings, records: RecordSet, finish: _Fini
             },
         }
 
-    return finish(settings, records, "maps", maps.checksum, results, maps.supervision, maps.seed)
+    return _Evaluated(
+        kind="maps", checksum=maps.checksum, supervision=maps.supervision, seed=maps.seed, results=results
+    )
 
 
-def _evaluate_masks(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
+def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     folder = Path(settings.masks)
     if not folder.is_dir():
         raise UserError(f"--masks={folder}: is not a folder")
@@ -154,10 +197,11 @@ def _evaluate_masks(settings: EvaluateSettings, records: RecordSet, finish: _Fin
     def results(work_dir: Path) -> dict[str, Any]:
         return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
 
-    return finish(settings, records, "masks", _checksum(paths), results, *_mask_provenance(folder, records))
+    supervision, seed = _mask_provenance(folder, records)
+    return _Evaluated(kind="masks", checksum=_checksum(paths), supervision=supervision, seed=seed, results=results)
 
 
-def _evaluate_model(settings: EvaluateSettings, records: RecordSet, finish: _Finish) -> dict[str, Any]:
+def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     model = Path(settings.model)
     segment = _load_model(model, records, settings.crf)
 
@@ -182,73 +226,22 @@ def _evaluate_model(settings: EvaluateSettings, records: RecordSet, finish: _Fin
         return {"predictions": folder, "crf": settings.crf, **scores}
 
     files = sorted(path for path in model.rglob("*") if path.is_file())
-    return finish(settings, records, "model", _checksum(files), results, segment.supervision, segment.seed)
+    return _Evaluated(
+        kind="model",
+        checksum=_checksum(files),
+        supervision=segment.supervision,
+        seed=segment.seed,
+        results=results,
+    )
 
 
-def _finish(
-    settings: EvaluateSettings,
-    records: RecordSet,
-    kind: str,
-    checksum: str,
-    results: Callable[[Path], dict[str, Any]],
-    supervision: str | None,
-    seed: int | None,
-) -> dict[str, Any]:
-    """Computes the results unless that was done before, and writes them.
-
-    Args:
-        settings: The stage's settings.
-        records: The images.
-        kind: "maps", "masks" or "model".
-        checksum: Of what is evaluated.
-        results: From the work_dir to what is written.
-        supervision: What the evaluated thing was trained with, if it says so.
-        seed: Its seed, if it says so.
-
-    Raises:
-        UserError: `--supervision` says something else.
-    """
-    supervision = _supervision(settings, supervision)
-    with WorkDir.claim(settings, {"records": records.checksum, kind: checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"evaluate: {work_dir.path} is done")
-            return metrics
-        described = origin("evaluate", settings, records, supervision=supervision)
-        described |= {"seed": seed, "evaluated": kind, "evaluated_checksum": checksum}
-        return write_metrics(work_dir.path, described | results(work_dir.path))
-
-
-def _plan(
-    settings: EvaluateSettings,
-    records: RecordSet,
-    kind: str,
-    checksum: str,
-    results: Callable[[Path], dict[str, Any]],
-    supervision: str | None,
-    seed: int | None,
-) -> dict[str, Any]:
-    """What `_finish` would do."""
-    work_dir = WorkDir.peek(settings, {"records": records.checksum, kind: checksum})
-    return {
-        "stage": "evaluate",
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
-        "evaluated": f"{kind}: {getattr(settings, kind)}",
-        "supervision": _supervision(settings, supervision),
-        "seed": seed,
-        "split": records.split,
-        "images": len(records),
-        "classes": len(records.classes),
-        "writes": str(work_dir.path / METRICS_FILE),
-    }
-
-
-def _supervision(settings: EvaluateSettings, supervision: str | None) -> str | None:
-    if supervision and settings.supervision not in ("", supervision):
+def _supervision(settings: EvaluateSettings, evaluated: _Evaluated) -> str | None:
+    if evaluated.supervision and settings.supervision not in ("", evaluated.supervision):
         raise UserError(
-            f"--supervision={settings.supervision}: what is evaluated says that it was made from {supervision}; leave "
-            "the flag out"
+            f"--supervision={settings.supervision}: what is evaluated says that it was made from"
+            f" {evaluated.supervision}; leave the flag out"
         )
-    return supervision or settings.supervision or None
+    return evaluated.supervision or settings.supervision or None
 
 
 def _for_each_image(
