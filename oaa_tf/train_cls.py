@@ -4,7 +4,7 @@ python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --fl
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import run_training
+from oaa_tf.training.stage import Training, run_training
 from oaa_tf.work_dir import WorkDir
 
 COVERAGE_THRESHOLD = 0.3
@@ -59,12 +59,11 @@ class TrainClsSettings(AttentionTrainingSettings, group="attention"):
             )
 
 
-def run(settings: TrainClsSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
+def run(settings: TrainClsSettings) -> dict[str, Any]:
     """Trains, writes `attention/cam`, `attention/oaa` (and `attention/oaa_<fusion>` for further fusions).
 
     Args:
         settings: The stage's settings.
-        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -72,17 +71,27 @@ def run(settings: TrainClsSettings, train: Callable[..., dict[str, Any]] = run_t
     Raises:
         UserError: Anything that the user can put right.
     """
+    return run_training(_training(settings))
+
+
+def plan(settings: TrainClsSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    folder = Path(settings.work_dir) / "attention"
+    names = ["cam", *map(_oaa_name, range(len(settings.fusions)), settings.fusions)]
+    return plan_training(_training(settings)) | {"maps": [str(folder / name) for name in names]}
+
+
+def _training(settings: TrainClsSettings) -> Training:
     records = RecordSet.open(settings.records)
     table = CumulativeAttention(
         records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
     )
-
-    return train(
-        "train_cls",
-        "attention",
-        settings,
-        records,
-        lambda network: AttentionClassifier(
+    return Training(
+        stage="train_cls",
+        task="attention",
+        settings=settings,
+        records=records,
+        make_model=lambda network: AttentionClassifier(
             network,
             table,
             gate=settings.gate,
@@ -139,13 +148,6 @@ def _write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step
         # Not a number for a class that has not been seen since then.
         if np.isfinite(share):
             tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
-
-
-def plan(settings: TrainClsSettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    folder = Path(settings.work_dir) / "attention"
-    names = ["cam", *map(_oaa_name, range(len(settings.fusions)), settings.fusions)]
-    return run(settings, plan_training) | {"maps": [str(folder / name) for name in names]}
 
 
 def _oaa_name(rank: int, fusion: str) -> str:

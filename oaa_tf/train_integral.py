@@ -4,7 +4,7 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import run_training
+from oaa_tf.training.stage import Training, run_training
 from oaa_tf.work_dir import WorkDir
 
 _MAPS_FOLDER = Path("attention/oaa_plus")
@@ -44,12 +44,11 @@ class TrainIntegralSettings(AttentionTrainingSettings, group="attention"):
     )
 
 
-def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
+def run(settings: TrainIntegralSettings) -> dict[str, Any]:
     """Trains and writes `attention/oaa_plus`.
 
     Args:
         settings: The stage's settings.
-        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -57,6 +56,15 @@ def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = 
     Raises:
         UserError: Anything that the user can put right.
     """
+    return run_training(_training(settings))
+
+
+def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return plan_training(_training(settings)) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
+
+
+def _training(settings: TrainIntegralSettings) -> Training:
     records = RecordSet.open(settings.records)
     maps = AttentionMaps.open(settings.maps, records)
     if maps.image_size != settings.image_size:
@@ -76,12 +84,12 @@ def run(settings: TrainIntegralSettings, train: Callable[..., dict[str, Any]] = 
         AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size, seed=settings.seed)
         return {}
 
-    return train(
-        "train_integral",
-        "attention",
-        settings,
-        records,
-        lambda network: IntegralAttentionModel(
+    return Training(
+        stage="train_integral",
+        task="attention",
+        settings=settings,
+        records=records,
+        make_model=lambda network: IntegralAttentionModel(
             network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
         ),
         supervision="image labels",
@@ -110,11 +118,6 @@ def _hooks(
         for name, read in {"cumulative_attention": taught, "integral_attention": observed.read}.items():
             summaries.append(MapQuality(records, settings.image_size, len(measured), read, name))
     return Hooks(summaries=summaries, summaries_every=settings.pictures_every)
-
-
-def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    return run(settings, plan_training) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
 
 
 def attention_targets(maps: AttentionMaps) -> Targets:

@@ -5,7 +5,7 @@ python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_lab
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.stage import run_training
+from oaa_tf.training.stage import Training, run_training
 
 MASKS = "masks"
 
@@ -93,12 +93,11 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         )
 
 
-def run(settings: TrainSegSettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
+def run(settings: TrainSegSettings) -> dict[str, Any]:
     """Trains the segmentation network.
 
     Args:
         settings: The stage's settings.
-        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -106,6 +105,15 @@ def run(settings: TrainSegSettings, train: Callable[..., dict[str, Any]] = run_t
     Raises:
         UserError: Anything that the user can put right.
     """
+    return run_training(_training(settings))
+
+
+def plan(settings: TrainSegSettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return plan_training(_training(settings))
+
+
+def _training(settings: TrainSegSettings) -> Training:
     records = RecordSet.open(settings.records)
     if settings.labels == MASKS:
         if not records.has_masks:
@@ -114,12 +122,12 @@ def run(settings: TrainSegSettings, train: Callable[..., dict[str, Any]] = run_t
     else:
         label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
     labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
-    return train(
-        "train_seg",
-        "segmentation",
-        settings,
-        records,
-        lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
+    return Training(
+        stage="train_seg",
+        task="segmentation",
+        settings=settings,
+        records=records,
+        make_model=lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
         supervision=supervision,
         inputs={"labels": labels_checksum},
         chosen=chosen_positions(len(records), settings.share, settings.seed),
@@ -156,11 +164,6 @@ def _hooks(
     return Hooks(
         summaries=[predictions, *([write_quality] if has_quality else [])], summaries_every=settings.pictures_every
     )
-
-
-def plan(settings: TrainSegSettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    return run(settings, plan_training)
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:

@@ -11,7 +11,6 @@ of all epochs.
 
 import dataclasses
 import itertools
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -31,7 +30,7 @@ from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.plan import plan_training
-from oaa_tf.training.stage import run_training
+from oaa_tf.training.stage import Training, run_training
 from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_epochs
 
@@ -91,12 +90,11 @@ class AccumulationStudySettings(Settings):
     train_cls: TrainClsSettings
 
 
-def run(settings: AccumulationStudySettings, train: Callable[..., dict[str, Any]] = run_training) -> dict[str, Any]:
+def run(settings: AccumulationStudySettings) -> dict[str, Any]:
     """Trains, and writes `accumulation_study.json` and `visits.npz`.
 
     Args:
         settings: The settings.
-        train: `run_training`, or another function of its arguments.
 
     Returns:
         The content of `metrics.json`.
@@ -104,42 +102,48 @@ def run(settings: AccumulationStudySettings, train: Callable[..., dict[str, Any]
     Raises:
         UserError: Anything that the user can put right.
     """
+    return run_training(_training(settings))
+
+
+def plan(settings: AccumulationStudySettings) -> dict[str, Any]:
+    """What `run` would do; see `plan_training`."""
+    return plan_training(_training(settings))
+
+
+def _training(settings: AccumulationStudySettings) -> Training:
     own = {name: getattr(settings, name) for name in ("records", "work_dir", "backbone_weights")}
-    training = dataclasses.replace(settings.train_cls, **own)
+    stage_settings = dataclasses.replace(settings.train_cls, **own)
     records = RecordSet.open(settings.records)
     if not records.has_masks:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
-    grid = training.views.grid
-    table = CumulativeAttention(records.first_slots, grid, dtype=training.table_dtype)
+    grid = stage_settings.views.grid
+    table = CumulativeAttention(records.first_slots, grid, dtype=stage_settings.table_dtype)
     # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
-    num_epochs = training.num_steps * training.batch_size // len(records) + 2
+    num_epochs = stage_settings.num_steps * stage_settings.batch_size // len(records) + 2
     visits = Visits(num_epochs, len(records), len(records.classes), grid)
 
     def finish(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
         kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir.path / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        rows = compare(kept, records, training.image_size)
-        content = origin("accumulation_study", training, records, supervision="image labels") | {"rows": rows}
+        rows = compare(kept, records, stage_settings.image_size)
+        content = origin("accumulation_study", stage_settings, records, supervision="image labels") | {"rows": rows}
         write_json(work_dir.path / "accumulation_study.json", content)
         plot_epochs(work_dir.path / "by_epoch.png", rows)
         return {}
 
-    return train(
-        "accumulation_study",
-        "attention",
-        training,
-        records,
-        lambda network: RecordedClassifier(network, table, visits, accumulate_steps=training.accumulate_steps),
+    return Training(
+        stage="accumulation_study",
+        task="attention",
+        settings=stage_settings,
+        records=records,
+        make_model=lambda network: RecordedClassifier(
+            network, table, visits, accumulate_steps=stage_settings.accumulate_steps
+        ),
         supervision="image labels",
         make_hooks=lambda model: Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
         finish=finish,
     )
-
-
-def plan(settings: AccumulationStudySettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    return run(settings, plan_training)
 
 
 def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) -> list[dict[str, Any]]:

@@ -4,45 +4,28 @@ import dataclasses
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data.canvases import choose_canvases
-from oaa_tf.data.input_pipeline import Targets, reading_errors, training_batches
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.input_pipeline import reading_errors
 from oaa_tf.models.networks import checkpoints_in
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.loop import Hooks, step_function
+from oaa_tf.training.loop import step_function
 from oaa_tf.training.memory import peak_memory_bytes
-from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.stage import build_model
+from oaa_tf.training.stage import Training
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _TIMED_STEPS = 3
 
 
-def plan_training(
-    stage: str,
-    task: str,
-    settings: TrainingSettings,
-    records: RecordSet,
-    make_model: Callable[[keras.Model], TrainedNetwork],
-    *,
-    supervision: str,
-    inputs: Mapping[str, str] | None = None,
-    chosen: np.ndarray | None = None,
-    targets: Targets | None = None,
-    make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks(),
-    finish: Any = None,
-) -> dict[str, Any]:
-    """Says what `run_training` would do, whose arguments it takes, and leaves nothing behind.
+def plan_training(training: Training) -> dict[str, Any]:
+    """Says what `run_training` would do, and leaves nothing behind.
 
     Time and memory are those of a few steps that it takes with the real network and data; the maps and measurements
     that a stage makes beside its steps come on top. Weights that Keras would download are left out.
@@ -53,15 +36,16 @@ def plan_training(
     Raises:
         UserError: As `run_training` would.
     """
-    work_dir = WorkDir.peek(settings, {"records": records.checksum, **(inputs or {})})
+    settings, records, chosen = training.settings, training.records, training.chosen
+    work_dir = WorkDir.peek(settings, training.checksums)
     views, state = settings.views, stage_state(work_dir.path)
     num_images = len(records) if chosen is None else len(chosen)
     canvases = choose_canvases(records.sizes, views.canvas, min_images=settings.batch_size, square=views.square)
     shapes = [f"{width}x{height}" for height, width in (canvases if chosen is None else canvases[chosen])]
     plan = {
-        "stage": stage,
+        "stage": training.stage,
         "state": state,
-        "supervision": supervision,
+        "supervision": training.supervision,
         "split": records.split,
         "images": num_images,
         "classes": len(records.classes),
@@ -76,19 +60,9 @@ def plan_training(
     downloaded = [name for name in ("backbone_weights", "head_weights") if getattr(settings, name) == "imagenet"]
     here = dataclasses.replace(settings, **dict.fromkeys(downloaded, "none"))
     with tempfile.TemporaryDirectory() as scratch:
-        network, model = build_model(task, records, here, make_model, Path(scratch))
-        checkpoint = TrainingCheckpoint(model, Path(scratch), make_hooks(model).extra_state)
-        dataset = training_batches(
-            records,
-            views,
-            batch_size=settings.batch_size,
-            seed=settings.seed,
-            first_step=0,
-            num_steps=1 + _TIMED_STEPS,
-            chosen=chosen,
-            targets=targets,
-        )
-        seconds = _seconds_per_step(model, dataset)
+        network, model = dataclasses.replace(training, settings=here).build_model(Path(scratch))
+        checkpoint = TrainingCheckpoint(model, Path(scratch), training.make_hooks(model).extra_state)
+        seconds = _seconds_per_step(model, training.batches(0, 1 + _TIMED_STEPS))
     return plan | {
         "steps_left": steps_left,
         "parameters": network.count_params(),

@@ -1,5 +1,6 @@
 """A training stage from its settings to its `metrics.json`: what the three of them have in common."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,23 +19,11 @@ from oaa_tf.training.start import choose_strategy, prepare_network
 from oaa_tf.work_dir import WorkDir
 
 
-def run_training(
-    stage: str,
-    task: str,
-    settings: TrainingSettings,
-    records: RecordSet,
-    make_model: Callable[[keras.Model], TrainedNetwork],
-    *,
-    supervision: str,
-    inputs: Mapping[str, str] | None = None,
-    chosen: np.ndarray | None = None,
-    targets: Targets | None = None,
-    make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks(),
-    finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {},
-) -> dict[str, Any]:
-    """Trains in `settings.work_dir`, from where an earlier run stopped, unless it is done there already.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Training:
+    """A training stage with its settings and inputs, for `run_training` or `oaa_tf.training.plan.plan_training`.
 
-    Args:
+    Attributes:
         stage: The stage's name.
         task: See `NetworkDescription`.
         settings: The stage's settings.
@@ -46,6 +35,55 @@ def run_training(
         targets: Adds the stage's own features to the input pipeline.
         make_hooks: What the stage adds to the loop, from the compiled model.
         finish: Called after the training; writes further results and returns further metrics.
+    """
+
+    stage: str
+    task: str
+    settings: TrainingSettings
+    records: RecordSet
+    make_model: Callable[[keras.Model], TrainedNetwork]
+    supervision: str
+    inputs: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    chosen: np.ndarray | None = None
+    targets: Targets | None = None
+    make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks()
+    finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {}
+
+    @property
+    def checksums(self) -> dict[str, str]:
+        """Checksums of all that the stage reads, by name."""
+        return {"records": self.records.checksum, **self.inputs}
+
+    def batches(self, first_step: int, num_steps: int) -> tf.data.Dataset:
+        """The batches of the steps from `first_step` up to, without, `num_steps`."""
+        return training_batches(
+            self.records,
+            self.settings.views,
+            batch_size=self.settings.batch_size,
+            seed=self.settings.seed,
+            first_step=first_step,
+            num_steps=num_steps,
+            chosen=self.chosen,
+            targets=self.targets,
+        )
+
+    def build_model(self, work_dir: Path) -> tuple[keras.Model, TrainedNetwork]:
+        """Builds the network, with its initial weights, and the compiled model around it.
+
+        Raises:
+            UserError: See `prepare_network`.
+        """
+        with choose_strategy().scope():
+            network, optimizer = prepare_network(
+                self.task, self.records, self.settings, self.settings.schedule, work_dir
+            )
+            model = self.make_model(network)
+            model.compile(optimizer=optimizer, jit_compile=False)
+        return network, model
+
+
+def run_training(training: Training) -> dict[str, Any]:
+    """Trains in the settings' `work_dir`, from where an earlier run stopped, unless it is done there already.
 
     Returns:
         The content of `metrics.json`.
@@ -53,39 +91,17 @@ def run_training(
     Raises:
         UserError: Anything that the user can put right.
     """
-    with WorkDir.claim(settings, {"records": records.checksum, **(inputs or {})}) as work_dir:
+    stage, settings, records = training.stage, training.settings, training.records
+    with WorkDir.claim(settings, training.checksums) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"{stage}: {work_dir.path} is done")
             return metrics
-        network, model = build_model(task, records, settings, make_model, work_dir.path)
+        network, model = training.build_model(work_dir.path)
 
         def batches(first_step: int) -> tf.data.Dataset:
-            return training_batches(
-                records,
-                settings.views,
-                batch_size=settings.batch_size,
-                seed=settings.seed,
-                first_step=first_step,
-                num_steps=settings.num_steps,
-                chosen=chosen,
-                targets=targets,
-            )
+            return training.batches(first_step, settings.num_steps)
 
-        results = train(model, batches, records, settings, work_dir.path, make_hooks(model), stage)
-        results |= finish(network, work_dir)
-        return write_metrics(work_dir.path, origin(stage, settings, records, supervision=supervision) | results)
-
-
-def build_model(
-    task: str,
-    records: RecordSet,
-    settings: TrainingSettings,
-    make_model: Callable[[keras.Model], TrainedNetwork],
-    work_dir: Path,
-) -> tuple[keras.Model, TrainedNetwork]:
-    """Builds the network, with its initial weights, and the compiled model around it; see `run_training`."""
-    with choose_strategy().scope():
-        network, optimizer = prepare_network(task, records, settings, settings.schedule, work_dir)
-        model = make_model(network)
-        model.compile(optimizer=optimizer, jit_compile=False)
-    return network, model
+        results = train(model, batches, records, settings, work_dir.path, training.make_hooks(model), stage)
+        results |= training.finish(network, work_dir)
+        described = origin(stage, settings, records, supervision=training.supervision)
+        return write_metrics(work_dir.path, described | results)
