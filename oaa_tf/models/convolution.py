@@ -58,11 +58,28 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
         seen = values[:, behind[0] : size[0] - before[0], behind[1] : size[1] - before[1]]
         outputs.append(
             tf.pad(
-                tf.tensordot(seen, matrix, 1),
+                _product(seen, matrix),
                 [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]],
             )
         )
-    return tf.ensure_shape(tf.add_n(outputs), [*values.shape[:3], num_outputs])
+    total = tf.add_n(outputs)
+    total.set_shape([*values.shape[:3], num_outputs])
+    return total
+
+
+@tf.custom_gradient
+def _product(values: tf.Tensor, matrix: tf.Tensor):
+    """`[batch, height, width, inputs]` times `[inputs, outputs]`.
+
+    Without a reshape forward, which ONNX cannot do with what is empty; backward with one, since TensorFlow's gradient
+    of this product keeps a matrix for every row of every image.
+    """
+
+    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        inputs, outputs = (tf.reshape(cells, [-1, cells.shape[-1]]) for cells in (values, upstream))
+        return tf.matmul(upstream, matrix, transpose_b=True), tf.matmul(inputs, outputs, transpose_a=True)
+
+    return tf.matmul(values, matrix), gradient
 
 
 @tf.custom_gradient
