@@ -109,8 +109,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     """
     records, evaluated = _inputs(settings)
     supervision = _supervision(settings, evaluated)
-    inputs = {"records": records.checksum, evaluated.kind: evaluated.checksum}
-    with WorkDir.claim(settings, inputs) as work_dir:
+    with WorkDir.claim(settings, _checksums(records, evaluated)) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
             print(f"evaluate: {work_dir.path} is done")
             return metrics
@@ -126,7 +125,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
 def plan(settings: EvaluateSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     records, evaluated = _inputs(settings)
-    work_dir = WorkDir.peek(settings, {"records": records.checksum, evaluated.kind: evaluated.checksum})
+    work_dir = WorkDir.peek(settings, _checksums(records, evaluated))
     return {
         "stage": "evaluate",
         "state": TO_DO if work_dir.finished_metrics() is None else DONE,
@@ -146,6 +145,10 @@ def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated]:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
     read = _maps if settings.maps else _masks if settings.masks else _model
     return records, read(settings, records)
+
+
+def _checksums(records: RecordSet, evaluated: _Evaluated) -> dict[str, str]:
+    return {"records": records.checksum, evaluated.kind: evaluated.checksum}
 
 
 def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
