@@ -5,6 +5,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -21,8 +22,22 @@ class _Terminated(BaseException):
     """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
 
 
+_STOPS = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}
+_SECONDS_TO_ASK_AGAIN = 0.05
+
+
 def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
     raise _Terminated
+
+
+def _ask_again(lost: Any) -> None:
+    """Python's hook for what is raised where nobody can catch it: a signal that came during a `__del__` comes again."""
+    if lost.exc_type in _STOPS:
+        # Not at once: the hook runs where the first was lost.
+        again = (os.getpid(), _STOPS[lost.exc_type])
+        threading.Timer(_SECONDS_TO_ASK_AGAIN, os.kill, again).start()
+    else:
+        sys.__unraisablehook__(lost)
 
 
 def guarded(run: Callable[[], Any]) -> int:
@@ -32,6 +47,7 @@ def guarded(run: Callable[[], Any]) -> int:
     SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
+    sys.unraisablehook = _ask_again
     try:
         run()
         sys.stdout.flush()

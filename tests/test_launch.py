@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -447,6 +448,27 @@ def test_done_is_0_and_sigterm_143(capsys: pytest.CaptureFixture) -> None:
     assert guarded(lambda: None) == 0
     assert guarded(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again to go on\n"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_that_python_swallows_comes_again(
+    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    # Python drops what is raised inside of __del__; TensorFlow's graphs have one, and there are many of them.
+    monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+
+    class Graph:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), number)
+
+    def run() -> None:
+        graph = Graph()
+        del graph
+        for _ in range(1000):
+            time.sleep(0.01)
+
+    assert guarded(run) == code
+    assert "Traceback" not in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("sigterm")
