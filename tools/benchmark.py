@@ -45,6 +45,7 @@ from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.optimizer import paper_optimizer
 from oaa_tf.training.start import check_precision
 from tools.benchmark_candidates import (
+    MERGES,
     TURNS,
     accumulation,
     bare_pass,
@@ -247,12 +248,13 @@ class Benchmark:
         candidates = {
             "whole": accumulation(table, batch, score_maps),
             "merge": merge(table, pairs, maps),
-            "png": lambda: [png_loop() for _ in range(TURNS)],
+            "png": png_loop,
         }
+        turns = {"whole": TURNS, "merge": MERGES, "png": 1}
         # Several calls at a time: in a training step, the executor's threads are awake already.
         candidates = {name: lambda call=call: [call() for _ in range(_CALLS)] for name, call in candidates.items()}
         seconds = self._alternate("accumulation", candidates, repeats=4 * self.repeats)
-        seconds = {name: [value / (_CALLS * TURNS) for value in values] for name, values in seconds.items()}
+        seconds = {name: [value / (_CALLS * turns[name]) for value in values] for name, values in seconds.items()}
         self._ratio("accumulation_share", seconds["whole"], [step_seconds] * len(seconds["whole"]))
         # Both merge maps that are ready into what is stored.
         self._ratio("png_loop_over_accumulation", seconds["png"], seconds["merge"])

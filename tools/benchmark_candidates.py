@@ -34,7 +34,10 @@ _ASPECTS = (0.58, 0.65, 0.66, 0.67, 0.67, 0.67, 0.68, 0.7, 0.72, 0.75, 0.75, 0.7
 _UPRIGHT_SHARE = 0.24
 
 TURNS = 20
-"""How often `accumulation` and `merge` do their work in one call."""
+"""How often `accumulation` does its work in one call."""
+
+MERGES = 200
+"""How often `merge` does. A merge takes microseconds, and calling a graph from Python, which a step does once, 200."""
 
 
 def benchmark_records(voc_dir: str, folder: Path) -> RecordSet:
@@ -183,7 +186,7 @@ def accumulation(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_
 
 
 def merge(table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Callable[[], Any]:
-    """The table's update with maps that are ready, `TURNS` times; without a loop, which a step does not have either."""
+    """The table's update with maps that are ready, `MERGES` times; without a loop, which a step has not either."""
     rows = np.zeros((len(pairs), table.grid, table.grid), np.uint8)
     for row, (image, label) in zip(rows, pairs, strict=True):
         row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
@@ -191,7 +194,7 @@ def merge(table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Ca
 
     @tf.function
     def merge_rows() -> None:
-        for _ in range(TURNS):
+        for _ in range(MERGES):
             table.maximum.scatter_max(updates)
 
     return merge_rows
