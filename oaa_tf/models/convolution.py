@@ -38,7 +38,7 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
 
     Args:
         values: `[batch, height, width, inputs]`.
-        kernel: `[rows, columns, inputs, outputs]`, rows and columns odd.
+        kernel: `[rows, columns, inputs, outputs]`.
         dilation: Of rows and columns.
 
     Returns:
@@ -48,10 +48,13 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
     rows, columns, num_inputs, num_outputs = kernel.shape
     outputs = []
     # Taken apart at once: the gradient of a slice would be as large as the kernel, for every tap.
-    for tap, matrix in enumerate(tf.unstack(tf.reshape(kernel, [rows * columns, num_inputs, num_outputs]))):
-        row, column = divmod(tap, columns)
+    for number, matrix in enumerate(tf.unstack(tf.reshape(kernel, [rows * columns, num_inputs, num_outputs]))):
+        row, column = divmod(number, columns)
         # From a cell of the output to the cell that this tap sees.
-        offset = ((row - rows // 2) * dilation[0], (column - columns // 2) * dilation[1])
+        offset = [
+            tap * rate - (taps - 1) * rate // 2
+            for tap, taps, rate in zip((row, column), (rows, columns), dilation, strict=True)
+        ]
         # Cells of the output whose tap is beyond the border, before and behind the others.
         before = tf.minimum([max(-distance, 0) for distance in offset], size)
         behind = tf.minimum([max(distance, 0) for distance in offset], size)

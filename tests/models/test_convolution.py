@@ -86,12 +86,13 @@ def test_tapwise_convolution_is_the_dilated_convolution(size, kernel_size, dilat
     np.testing.assert_allclose(found, convolution_by_hand(values, kernel, dilation), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("kernel_size", [3, 2, 4])
 @pytest.mark.parametrize("size", [(5, 12), (12, 16), (30, 27)])
-def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, int]) -> None:
+def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, int], kernel_size: int) -> None:
     """On grids that most taps leave, and on one that has all of them."""
     images = tf.random.stateless_normal((2, *size, 3), (1, 2))
-    ours = Convolution(4, 3, padding="same", dilation_rate=12, bias_initializer="random_normal")
-    theirs = keras.layers.Conv2D(4, 3, padding="same", dilation_rate=12)
+    ours = Convolution(4, kernel_size, padding="same", dilation_rate=(12, 5), bias_initializer="random_normal")
+    theirs = keras.layers.Conv2D(4, kernel_size, padding="same", dilation_rate=(12, 5))
     found = []
     for layer in (ours, theirs):
         layer.build((None, None, None, 3))
