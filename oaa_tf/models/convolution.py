@@ -55,34 +55,21 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
             tap * rate - (taps - 1) * rate // 2
             for tap, taps, rate in zip((row, column), (rows, columns), dilation, strict=True)
         ]
-        # Cells of the output whose tap is beyond the border, before and behind the others.
-        before = tf.minimum([max(-distance, 0) for distance in offset], size)
-        behind = tf.minimum([max(distance, 0) for distance in offset], size)
+        # Cells of the output whose tap is beyond the border, before and behind the others; but one is always left,
+        # since ONNX cannot reshape what is empty. Where it is beyond the border for all of them, it sees zeros.
+        before = tf.minimum([max(-distance, 0) for distance in offset], size - 1)
+        behind = tf.minimum([max(distance, 0) for distance in offset], size - 1)
+        is_seen = tf.reduce_all(tf.abs(offset) < size)
         seen = values[:, behind[0] : size[0] - before[0], behind[1] : size[1] - before[1]]
-        outputs.append(
-            tf.pad(
-                _product(seen, matrix),
-                [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]],
-            )
-        )
+        seen = tf.where(is_seen, seen, tf.zeros([], values.dtype))
+        # Of two axes: oneDNN's product of more of them writes beyond its result when it broadcasts a matrix over axes
+        # of length 1 (TensorFlow 2.21, github.com/tensorflow/tensorflow/issues/117700).
+        product = tf.matmul(tf.reshape(seen, [-1, num_inputs]), matrix)
+        product = tf.reshape(product, tf.concat([tf.shape(seen)[:3], [num_outputs]], axis=0))
+        outputs.append(tf.pad(product, [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]]))
     total = tf.add_n(outputs)
     total.set_shape([*values.shape[:3], num_outputs])
     return total
-
-
-@tf.custom_gradient
-def _product(values: tf.Tensor, matrix: tf.Tensor):
-    """`[batch, height, width, inputs]` times `[inputs, outputs]`.
-
-    Without a reshape forward, which ONNX cannot do with what is empty; backward with one, since TensorFlow's gradient
-    of this product keeps a matrix for every row of every image.
-    """
-
-    def gradient(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        inputs, outputs = (tf.reshape(cells, [-1, cells.shape[-1]]) for cells in (values, upstream))
-        return tf.matmul(upstream, matrix, transpose_b=True), tf.matmul(inputs, outputs, transpose_a=True)
-
-    return tf.matmul(values, matrix), gradient
 
 
 @tf.custom_gradient

@@ -142,9 +142,33 @@ def _interpolated(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Te
         cells = tf.clip_by_value(pixels / STRIDE - 0.5, 0.0, tf.cast(num_valid - 1, tf.float32))
         distance = tf.abs(cells[:, tf.newaxis] - tf.range(tf.cast(num_cells, tf.float32)))
         weights.append(tf.nn.relu(1.0 - distance))
-    rows, columns = weights
+    return _resampled(tf.transpose(maps, [0, 3, 1, 2]), *weights)
+
+
+def _resampled(planes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Planes with other numbers of rows and columns.
+
+    oneDNN's product of several matrices with a single one writes beyond its result when there is an axis of length 1
+    (TensorFlow 2.21, github.com/tensorflow/tensorflow/issues/117700). So one of these products is of two matrices, and
+    the other one of equally many on both sides.
+
+    Args:
+        planes: `[batch, channels, height, width]`.
+        rows: `[new height, height]`, what each new row takes of the old ones.
+        columns: `[new width, width]`.
+
+    Returns:
+        `[batch, channels, new height, new width]`.
+    """
+    batch, channels, height, width = tf.unstack(tf.shape(planes))
+    new_height, new_width = tf.shape(rows)[0], tf.shape(columns)[0]
     # Columns first: the result of the first product is the smaller, the fewer rows it has.
-    return rows @ tf.linalg.matmul(tf.transpose(maps, [0, 3, 1, 2]), columns, transpose_b=True)
+    wide = tf.linalg.matmul(tf.reshape(planes, [-1, width]), columns, transpose_b=True)
+    wide = tf.reshape(wide, [batch * channels, height, new_width])
+    resampled = tf.tile(rows[tf.newaxis], [batch * channels, 1, 1]) @ wide
+    resampled = tf.reshape(resampled, [batch, channels, new_height, new_width])
+    resampled.set_shape([*planes.shape[:2], None, None])
+    return resampled
 
 
 def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
@@ -183,6 +207,5 @@ def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
         distance = tf.abs(tf.expand_dims(centers, 1) - tf.expand_dims(tf.range(num_in) + 0.5, 0))
         tent = tf.nn.relu(1.0 - distance / reach)
         weights.append(tent / tf.reduce_sum(tent, axis=1, keepdims=True))
-    rows, columns = weights
     planes = tf.transpose(tf.cast(images, tf.float32), [0, 3, 1, 2])
-    return tf.transpose(rows @ tf.linalg.matmul(planes, columns, transpose_b=True), [0, 2, 3, 1])
+    return tf.transpose(_resampled(planes, *weights), [0, 2, 3, 1])

@@ -110,6 +110,16 @@ def test_any_size_and_batch(attention, segment, height: int, width: int) -> None
         np.testing.assert_allclose(tf.reduce_sum(masks["probabilities"], axis=-1), 1, atol=1e-5)
 
 
+def test_images_of_many_sizes_leave_the_memory_whole(attention, segment) -> None:
+    """Products of matrices that broadcast over axes of length 1 corrupt it, in TensorFlow 2.21 on some processors."""
+    generator = np.random.default_rng(0)
+    for size in generator.integers(1, 130, (60, 2)):
+        for batch in (1, 3):
+            images = tf.constant(random_images(batch, *size))
+            assert np.all(np.isfinite(attention(images)["attention"]))
+            assert np.all(np.isfinite(segment(images)["probabilities"]))
+
+
 def test_images_of_a_batch_do_not_mix(attention, segment) -> None:
     images = random_images(2, 40, 75, seed=3)
     for function in (attention, segment):
