@@ -62,10 +62,9 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
         is_seen = tf.reduce_all(tf.abs(offset) < size)
         seen = values[:, behind[0] : size[0] - before[0], behind[1] : size[1] - before[1]]
         seen = tf.where(is_seen, seen, tf.zeros([], values.dtype))
-        # Of two axes: oneDNN's product of more of them writes beyond its result when it broadcasts a matrix over axes
-        # of length 1 (TensorFlow 2.21, github.com/tensorflow/tensorflow/issues/117700).
-        product = tf.matmul(tf.reshape(seen, [-1, num_inputs]), matrix)
-        product = tf.reshape(product, tf.concat([tf.shape(seen)[:3], [num_outputs]], axis=0))
+        # Not `matmul`: oneDNN's writes beyond its result when it broadcasts a matrix over axes of length 1 (TensorFlow
+        # 2.21, github.com/tensorflow/tensorflow/issues/117700). This one multiplies two matrices.
+        product = tf.tensordot(seen, matrix, 1)
         outputs.append(tf.pad(product, [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]]))
     total = tf.add_n(outputs)
     total.set_shape([*values.shape[:3], num_outputs])
