@@ -148,8 +148,10 @@ def _interpolated(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Te
 def _resampled(planes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     """Planes with other numbers of rows and columns.
 
-    Without a product that broadcasts: oneDNN's writes beyond its result when there is an axis of length 1 (TensorFlow
-    2.21, github.com/tensorflow/tensorflow/issues/117700).
+    oneDNN's product of several matrices with a single one writes beyond its result when there is an axis of length 1
+    (TensorFlow 2.21, github.com/tensorflow/tensorflow/issues/117700). So one of these products is of two matrices, and
+    the other one of equally many on both sides. `tensordot` would do for the first, but LiteRT does not convert its
+    reshaping to more than one unknown size.
 
     Args:
         planes: `[batch, channels, height, width]`.
@@ -159,9 +161,15 @@ def _resampled(planes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Ten
     Returns:
         `[batch, channels, new height, new width]`.
     """
+    batch, channels, height, width = tf.unstack(tf.shape(planes))
+    new_height, new_width = tf.shape(rows)[0], tf.shape(columns)[0]
     # Columns first: the result of the first product is the smaller, the fewer rows it has.
-    wide = tf.tensordot(planes, columns, [[3], [1]])
-    return tf.tile(rows[tf.newaxis, tf.newaxis], [tf.shape(planes)[0], planes.shape[1], 1, 1]) @ wide
+    wide = tf.linalg.matmul(tf.reshape(planes, [-1, width]), columns, transpose_b=True)
+    wide = tf.reshape(wide, [batch * channels, height, new_width])
+    resampled = tf.tile(rows[tf.newaxis], [batch * channels, 1, 1]) @ wide
+    resampled = tf.reshape(resampled, [batch, channels, new_height, new_width])
+    resampled.set_shape([*planes.shape[:2], None, None])
+    return resampled
 
 
 def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
