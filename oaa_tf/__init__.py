@@ -24,6 +24,7 @@ _HOMES = {
     "class_activation_maps": "attention.cam",
     "class_aware_network": "models.class_aware",
     "class_scores": "attention.cam",
+    "confident_label": "relabel",
     "confusion_matrix": "metrics",
     "export_network": "export",
     "extract_attention": "training.extraction",

@@ -26,10 +26,9 @@ from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_json
-from oaa_tf.pseudo_labels import DESCRIPTION_FILE, LABELS_FOLDER
-from oaa_tf.train_seg import read_pseudo_labels
 
 _MAPS = {
     "oaa_png": (read_class_pngs, write_class_pngs),

@@ -7,10 +7,9 @@ What is written to `metrics.json` is described at `run`.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -20,16 +19,13 @@ from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.label_files import DESCRIPTION_FILE
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import in_threads
-from oaa_tf.pseudo_labels import DESCRIPTION_FILE
-from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir
-
-if TYPE_CHECKING:
-    from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
@@ -201,12 +197,13 @@ def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
 
     supervision, seed = _mask_provenance(folder, records)
-    return _Evaluated(kind="masks", checksum=_checksum(paths), supervision=supervision, seed=seed, results=results)
+    return _Evaluated(kind="masks", checksum=files_checksum(paths), supervision=supervision, seed=seed, results=results)
 
 
 def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
-    model = Path(settings.model)
-    segment = _load_model(model, records, settings.crf)
+    from oaa_tf.models.segmenter import Segmenter  # Maps and masks are evaluated without models.
+
+    segment = Segmenter.of_records(settings.model, records, crf=settings.crf)
 
     def results(work_dir: Path) -> dict[str, Any]:
         folder = work_dir / (SUBMISSION_FOLDER if settings.submission else PREDICTIONS_FOLDER)
@@ -228,10 +225,9 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         scores = _confusion_scores(sum(confusions), records) if records.has_masks else {}
         return {"predictions": folder, "crf": settings.crf, **scores}
 
-    files = sorted(path for path in model.rglob("*") if path.is_file())
     return _Evaluated(
         kind="model",
-        checksum=_checksum(files),
+        checksum=segment.checksum,
         supervision=segment.supervision,
         seed=segment.seed,
         results=results,
@@ -298,28 +294,6 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
             "records that they were made from"
         )
     return supervision, seed
-
-
-def _load_model(folder: Path, records: RecordSet, crf: bool) -> "Segmenter":
-    """Loads a SavedModel for the records' classes as a function from an image to a mask."""
-    from oaa_tf.models.segmenter import Segmenter  # Maps and masks are evaluated without models.
-
-    segmenter = Segmenter(folder, crf=crf)
-    if segmenter.classes != tuple(records.classes):
-        raise UserError(
-            f"--model={folder} was trained for the classes {', '.join(segmenter.classes)}, but {records.manifest_path} "
-            f"has {', '.join(records.classes)}"
-        )
-    return segmenter
-
-
-def _checksum(paths: list[Path]) -> str:
-    """SHA-256 over the names and contents of files."""
-    digest = hashlib.sha256()
-    for path in paths:
-        digest.update(path.name.encode())
-        digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
 
 
 if __name__ == "__main__":

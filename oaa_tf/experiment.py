@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from oaa_tf import evaluate, export, make_pseudo_labels, make_records, train_cls, train_integral, train_seg
+from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
 from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
@@ -56,6 +56,7 @@ class ExperimentSettings(Settings):
     train_integral: train_integral.TrainIntegralSettings
     make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
     train_seg: train_seg.TrainSegSettings
+    relabel: relabel.RelabelSettings
 
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
@@ -128,6 +129,11 @@ class Experiment:
         """Trains the segmentation network and returns its metrics."""
         return train_seg.run(self._stage("train_seg", name, labels=str(labels), **options))
 
+    def relabel(self, name: str, model: Path, *, use_saliency: bool) -> Path:
+        """Makes pseudo labels from a segmentation SavedModel and returns the stage's folder."""
+        relabel.run(self._stage("relabel", name, model=str(model), use_saliency=use_saliency))
+        return self.root / name
+
     def export(self, stage: str, name: str) -> Path:
         """Exports a trained stage and returns the SavedModel's folder."""
         folder = self.root / name
@@ -144,14 +150,14 @@ class Experiment:
     def _stage(self, stage: str, name: str, **inputs: Any) -> Any:
         """A stage's settings with what comes from the experiment."""
         own = getattr(self.settings, stage)
-        options = {"records": self.train_records, "work_dir": str(self.root / name)} | inputs
+        options: dict[str, Any] = {"records": self.train_records, "work_dir": str(self.root / name)}
         if stage == "train_seg" and self.settings.seg_backbone_weights:
             options["backbone_weights"] = self.settings.seg_backbone_weights
         if stage in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
-        if stage != "make_pseudo_labels":
+        if stage.startswith("train"):
             options["seed"] = self.seed
-        return dataclasses.replace(own, **options)
+        return dataclasses.replace(own, **options | inputs)
 
 
 def check_weights_files(settings: ExperimentSettings) -> None:

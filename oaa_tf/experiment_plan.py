@@ -57,6 +57,11 @@ class PlannedExperiment(Experiment):
         """Notes the stage."""
         return self._note_training("train_seg", self._stage("train_seg", name, labels=str(labels), **options))
 
+    def relabel(self, name: str, model: Path, *, use_saliency: bool) -> Path:
+        """Notes the stage."""
+        self._note(self._stage("relabel", name, model=str(model), use_saliency=use_saliency))
+        return self.root / name
+
     def export(self, stage: str, name: str) -> Path:
         """Notes the export."""
         folder = self.root / name

@@ -32,6 +32,7 @@ STAGES = (
     "train_integral",
     "make_pseudo_labels",
     "train_seg",
+    "relabel",
     "evaluate",
     "export",
     "predict",

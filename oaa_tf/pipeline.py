@@ -13,6 +13,7 @@ from typing import Any
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
+from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
@@ -30,6 +31,11 @@ class PipelineSettings(ExperimentSettings):
 
     compare_losses: bool = setting(
         True, help="Also train the integral attention model with the other loss, for the table (the paper's Table 2)."
+    )
+    self_training: bool = setting(
+        False,
+        help="Train the segmentation network a second time, from its own weights, on labels that it gives the training"
+        " images (see relabel).",
     )
     seed: int = setting(0, help="Seed of all stages.", minimum=0)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
@@ -111,7 +117,7 @@ class _Results:
     Attributes:
         classifier: The classifier's metrics.
         maps: Folders of attention maps by the name of their row.
-        label_folder: Folder of the pseudo labels.
+        label_folder: Folder of the pseudo labels that the network has learned from.
         models: Folders of the SavedModels by name.
         rows: The summary table.
     """
@@ -131,23 +137,39 @@ def _run_stages(stages: Experiment, settings: PipelineSettings, train_has_masks:
         name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
         maps[_LOSS_NAMES[loss]] = stages.train_integral(name, loss)
     labels = stages.make_labels("make_pseudo_labels", maps[_LOSS_NAMES[main_loss]], use_saliency=settings.use_saliency)
-    seg = stages.train_segmentation("train_seg", labels)
-    models = {
-        name: stages.export(stage, f"saved_models/{name}")
-        for name, stage in (("attention", "train_integral"), ("segment", "train_seg"))
-    }
-    label_folder = labels / "SegmentationClass"
+    # By the name of their row: the folders of labels, and of networks with their supervision.
+    label_folders = {"pseudo labels": labels / LABELS_FOLDER}
+    models, networks = {}, {}
+    if settings.self_training:
+        first = stages.train_segmentation("train_seg_first", labels)
+        models["segment_first"] = stages.export("train_seg_first", "saved_models/segment_first")
+        networks["segmentation, first"] = models["segment_first"], first["supervision"]
+        labels = stages.relabel("relabel", models["segment_first"], use_saliency=settings.use_saliency)
+        label_folders["pseudo labels, second"] = labels / LABELS_FOLDER
+        seg = stages.train_segmentation(
+            "train_seg", labels, initial_weights=str(stages.root / "train_seg_first"), head_weights="none"
+        )
+    else:
+        seg = stages.train_segmentation("train_seg", labels)
+    models["attention"] = stages.export("train_integral", "saved_models/attention")
+    models["segment"] = stages.export("train_seg", "saved_models/segment")
+    networks["segmentation"] = models["segment"], seg["supervision"]
     rows = []
     # Own photos with tags have no masks to compare with: the pipeline works all the same.
     if train_has_masks:
         for name, folder in maps.items():
-            folder_name = name.lower().replace(" ", "_").replace("+", "_plus")
-            rows.append(_maps_row(name, stages.evaluate(folder_name, "train", maps=str(folder))))
-        rows.append(_masks_row("pseudo labels", stages.evaluate("pseudo_labels", "train", masks=str(label_folder))))
+            rows.append(_maps_row(name, stages.evaluate(_folder_name(name), "train", maps=str(folder))))
+        for name, folder in label_folders.items():
+            rows.append(_masks_row(name, stages.evaluate(_folder_name(name), "train", masks=str(folder))))
     if val_has_masks:
-        metrics = stages.evaluate("segmentation", "val", model=str(models["segment"]), supervision=seg["supervision"])
-        rows.append(_masks_row("segmentation", metrics))
-    return _Results(cls, maps, label_folder, models, rows)
+        for name, (model, supervision) in networks.items():
+            metrics = stages.evaluate(_folder_name(name), "val", model=str(model), supervision=supervision)
+            rows.append(_masks_row(name, metrics))
+    return _Results(cls, maps, labels / LABELS_FOLDER, models, rows)
+
+
+def _folder_name(row: str) -> str:
+    return row.lower().replace(",", "").replace(" ", "_").replace("+", "_plus")
 
 
 def _maps_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:

@@ -9,12 +9,6 @@ from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 
-LABELS_FOLDER = "SegmentationClass"
-"""Folder of the label maps, `<id>.png`, inside the work_dir of make_pseudo_labels."""
-
-DESCRIPTION_FILE = "pseudo_labels.json"
-"""What the labels belong to; its presence says that they are complete."""
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions(Settings):

@@ -15,14 +15,13 @@ import tensorflow as tf
 from oaa_tf.data import keys
 from oaa_tf.data.batch_plan import permutation
 from oaa_tf.data.input_pipeline import Targets
-from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, read_indexed
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
+from oaa_tf.label_files import read_pseudo_labels
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
@@ -180,36 +179,6 @@ def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
     # An epoch that no run reaches, so that the choice has random numbers of its own.
     order = permutation(num_images, seed, epoch=2**63)
     return np.sort(order[: max(round(share * num_images), 1)])
-
-
-def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:
-    """Reads the label maps of all images, each as the bytes of a grey PNG, and their supervision.
-
-    Raises:
-        UserError: The folder is not complete, or its labels are of other records.
-    """
-    try:
-        description = read_json(folder / "pseudo_labels.json")
-        checksum, supervision = description["records_checksum"], description["supervision"]
-        if supervision not in SUPERVISIONS:
-            raise ValueError(supervision)
-    except OSError:
-        raise UserError(f"--labels={folder}: no pseudo_labels.json in it; run make_pseudo_labels first") from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / 'pseudo_labels.json'}: damaged; run make_pseudo_labels again") from None
-    if checksum != records.checksum:
-        raise UserError(f"--labels={folder}: made from other records than {records.manifest_path}")
-    files = []
-    for image_id, size in zip(records.image_ids, records.sizes, strict=True):
-        path = folder / "SegmentationClass" / f"{image_id}.png"
-        labels = read_indexed(path)
-        if labels.shape != tuple(size):
-            raise UserError(f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, the image has {size[1]}x{size[0]}")
-        highest = labels[labels != IGNORE_LABEL].max(initial=0)
-        if highest > len(records.classes):
-            raise UserError(f"{path}: label {highest}, but there are {len(records.classes)} classes")
-        files.append(encode_grey(labels))
-    return files, supervision
 
 
 def segmentation_targets(labels: Sequence[bytes | np.ndarray] | None) -> Targets:

@@ -2,9 +2,10 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
@@ -178,3 +179,12 @@ def _by_name(text: str) -> dict[str, str]:
         name, equals, _ = line.removeprefix("--").partition("=")
         lines[name if equals else name.removeprefix("no")] = line
     return lines
+
+
+def files_checksum(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the names and contents of files, for the inputs of a `claim`."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

@@ -50,12 +50,12 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.tag_list import read_tag_list
 from oaa_tf.data.voc import VocFolder
 from oaa_tf.errors import UserError
+from oaa_tf.label_files import read_pseudo_labels
 from oaa_tf.launch import parse
 from oaa_tf.make_pseudo_labels import MakePseudoLabelsSettings
 from oaa_tf.make_pseudo_labels import run as make_labels
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
-from oaa_tf.train_seg import read_pseudo_labels
 from oaa_tf.work_dir import WorkDir
 
 IMAGE_SIZE = 64

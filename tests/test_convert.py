@@ -13,7 +13,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.train_seg import read_pseudo_labels
+from oaa_tf.label_files import read_pseudo_labels
 
 IMAGE_SIZE = 64
 

@@ -114,6 +114,24 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
     assert "  -  " in lines[3]
 
 
+def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
+    chosen = settings(tiny_voc, tmp_path / "work", "--nocompare_losses", "--self_training")
+    plan = pipeline.plan(chosen)
+    metrics = pipeline.run(chosen)
+    rows = {row["name"]: row for row in metrics["rows"]}
+    assert list(rows)[-4:] == [*("pseudo labels", "pseudo labels, second", "segmentation, first", "segmentation")]
+    assert {row["supervision"] for name, row in rows.items() if "," in name} == {"image labels + saliency"}
+    work = tmp_path / "work"
+    flags = (work / "train_seg/flags.txt").read_text()
+    assert f"--initial_weights={work}/train_seg_first\n" in flags and f"--labels={work}/relabel\n" in flags
+    assert f"--labels={work}/make_pseudo_labels\n" in (work / "train_seg_first/flags.txt").read_text()
+    assert all(Path(path).exists() for path in plan["stages"])
+    assert set(pipeline.plan(chosen)["stages"].values()) == {"done"}
+    report = ReportPage.read(work / "report.html")
+    assert "Not in this report" not in report.text
+    assert len(report.articles["tiny_000"]) == 8
+
+
 def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path):
     shutil.rmtree(tiny_voc / "SegmentationClass")
     shutil.rmtree(tiny_voc / "saliency")

@@ -1,15 +1,20 @@
 """A segmentation SavedModel as a function."""
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data.json_file import read_json
+from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.refinement.dense_crf import dense_crf
+from oaa_tf.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""
@@ -26,6 +31,7 @@ class Segmenter:
         classes: Names of the foreground classes.
         supervision: What the model was trained with, or None if it does not say so.
         seed: Seed of its training, or None.
+        checksum: SHA-256 (hex) over its files.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:
@@ -45,6 +51,7 @@ class Segmenter:
             if not self.classes or not all(isinstance(name, str) for name in self.classes):
                 raise ValueError(f"{CLASSES_FILE.name}: expected names")
             self.supervision, self.seed = _checked_origin(folder)
+            self.checksum = files_checksum(sorted(path for path in folder.rglob("*") if path.is_file()))
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
             raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
@@ -65,6 +72,21 @@ class Segmenter:
             raise UserError(f"--crf: --model={folder} has no signature probabilities; export it again, or use --nocrf")
         self._crf = crf
 
+    @classmethod
+    def of_records(cls, folder: str | Path, records: RecordSet, *, crf: bool = False) -> Self:
+        """Loads a model for the classes of records.
+
+        Raises:
+            UserError: As the constructor, or the model has other classes.
+        """
+        segmenter = cls(folder, crf=crf)
+        if segmenter.classes != tuple(records.classes):
+            raise UserError(
+                f"--model={folder} was trained for the classes {', '.join(segmenter.classes)}, but"
+                f" {records.manifest_path} has {', '.join(records.classes)}"
+            )
+        return segmenter
+
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
 
@@ -77,13 +99,11 @@ class Segmenter:
         Raises:
             UserError: The model fails, or gives something else.
         """
-        try:
-            mask = self._mask(image)
-        except tf.errors.OpError as error:
-            size = "x".join(map(str, image.shape[:2]))
-            raise UserError(
-                f"--model={self._folder}: fails on an image of {size} pixels: {first_line(error)}"
-            ) from None
+        with self._failing_in_one_line(image):
+            if self._crf:
+                mask = _refined_mask(self._probabilities(image), tf.constant(image)).numpy()
+            else:
+                mask = self._model.signatures["segment"](images=tf.constant(image[np.newaxis]))["mask"][0].numpy()
         expected, num_classes = image.shape[:2], len(self.classes)
         if mask.dtype != np.uint8 or mask.shape != expected or mask.max() > num_classes:
             raise UserError(
@@ -92,17 +112,42 @@ class Segmenter:
             )
         return mask
 
-    def _mask(self, image: np.ndarray) -> np.ndarray:
-        images = tf.constant(image[np.newaxis])
-        if not self._crf:
-            return self._model.signatures["segment"](images=images)["mask"][0].numpy()
-        probabilities = self._model.signatures["probabilities"](images=images)["probabilities"][0]
+    def probabilities(self, image: np.ndarray) -> np.ndarray:
+        """The probabilities of background and classes at every pixel.
+
+        Args:
+            image: uint8 RGB `[height, width, 3]`.
+
+        Returns:
+            float32 `[height, width, C + 1]`, background first.
+
+        Raises:
+            UserError: The model fails, gives something else, or has no signature `probabilities`.
+        """
+        with self._failing_in_one_line(image):
+            return self._probabilities(image).numpy()
+
+    def _probabilities(self, image: np.ndarray) -> tf.Tensor:
+        if "probabilities" not in self._model.signatures:
+            raise UserError(f"--model={self._folder}: has no signature probabilities; export it again")
+        signature = self._model.signatures["probabilities"]
+        probabilities = signature(images=tf.constant(image[np.newaxis]))["probabilities"][0]
         expected = (*image.shape[:2], len(self.classes) + 1)
         if probabilities.shape != expected:
             raise UserError(
                 f"--model={self._folder}: probabilities {probabilities.shape.as_list()}, expected {list(expected)}"
             )
-        return _refined_mask(probabilities, images[0]).numpy()
+        return probabilities
+
+    @contextlib.contextmanager
+    def _failing_in_one_line(self, image: np.ndarray) -> Iterator[None]:
+        try:
+            yield
+        except tf.errors.OpError as error:
+            size = "x".join(map(str, image.shape[:2]))
+            raise UserError(
+                f"--model={self._folder}: fails on an image of {size} pixels: {first_line(error)}"
+            ) from None
 
 
 def file_checksums(folder: Path) -> dict[str, str]:

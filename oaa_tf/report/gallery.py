@@ -10,10 +10,10 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.metrics import confusion_matrix, mean_iou
 from oaa_tf.models.inference import segmentation_functions
 from oaa_tf.models.networks import load_network
-from oaa_tf.pseudo_labels import LABELS_FOLDER
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
 from oaa_tf.work_dir import PREDICTIONS_FOLDER
@@ -126,7 +126,8 @@ class Gallery:
         return rows
 
     def _chosen(self, records: RecordSet, count: int, choose: str, seed: int) -> list[int]:
-        folder = self._label_folder if records is self._run.train_records else self._predictions_folder
+        is_train = records is self._run.train_records
+        folder = self._label_folder("make_pseudo_labels") if is_train else self._predictions_folder
         if choose == "worst" and count:
             if not records.has_masks or folder is None:
                 self.missing.append(
@@ -144,9 +145,8 @@ class Gallery:
         truth = records.record(position).mask
         return float(np.nan_to_num(_iou(truth, read_indexed(path), records), nan=-1)) if path.exists() else 2.0
 
-    @property
-    def _label_folder(self) -> Path | None:
-        stage = self._run.stages.get("make_pseudo_labels")
+    def _label_folder(self, name: str) -> Path | None:
+        stage = self._run.stages.get(name)
         return stage.path / LABELS_FOLDER if stage and stage.metrics else None
 
     @property
@@ -156,11 +156,13 @@ class Gallery:
         return folder if folder and folder.is_dir() else None
 
     def _train_columns(self, records: RecordSet) -> list[_Column]:
+        has_second = self._label_folder("relabel") is not None
         columns = [
             self._maps_column("CAM", "train_cls", "attention/cam", records),
             self._maps_column("Cumulative (OAA)", "train_cls", "attention/oaa", records),
             self._maps_column("Integral (OAA+)", "train_integral", "attention/oaa_plus", records),
-            self._files_column("Pseudo label", self._label_folder, records),
+            self._files_column("Pseudo label", self._label_folder("make_pseudo_labels"), records),
+            *([self._files_column("Second label", self._label_folder("relabel"), records)] if has_second else []),
             self._network_column(records),
             _truth_column(records, self._side),
         ]

@@ -10,7 +10,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
-STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg")
+STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
 
 _MAPS = {
     "cam": "CAM",
@@ -88,7 +88,8 @@ class RunFolder:
 
     Attributes:
         root: The folder.
-        stages: The first stage of each name, `train_integral` before `train_integral_mce`.
+        stages: The first stage of each name, `train_integral` before `train_integral_mce`, `train_seg` before
+            `train_seg_first`.
         evaluations: Those that have scores, attention maps first.
         train_records: What the stages were trained on; None if it is not there any more.
         val_records: What the segmentation was evaluated on; None without such an evaluation.
