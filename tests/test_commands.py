@@ -75,6 +75,11 @@ def work(tmp_path_factory) -> Path:
     for stage in ("integral", "seg"):
         command("oaa_tf.export", f"--stage_dir={root / stage}", f"--output_dir={root / 'models' / stage}")
     command(
+        "oaa_tf.relabel",
+        *(f"--records={records}", f"--model={root / 'models/seg'}", f"--work_dir={root / 'second_labels'}"),
+        "--use_saliency",
+    )
+    command(
         "oaa_tf.evaluate",
         *(f"--records={root / 'records/val.json'}", f"--model={root / 'models/seg'}", f"--work_dir={root / 'score'}"),
     )
@@ -86,7 +91,7 @@ def work(tmp_path_factory) -> Path:
 
 
 def test_every_stage_says_what_it_ran_with(work):
-    for stage in ("cls", "integral", "labels", "seg", "score"):
+    for stage in ("cls", "integral", "labels", "seg", "second_labels", "score"):
         metrics = json.loads((work / stage / "metrics.json").read_text())
         assert metrics["split"] == ("val" if stage == "score" else "train")
         assert metrics["supervision"] in ("image labels", "image labels + saliency")
@@ -220,6 +225,11 @@ def test_the_plan_of_a_training_is_what_it_did(work, tmp_path, monkeypatch):
             "oaa_tf.make_pseudo_labels",
             ("--maps={work}/cls/attention/cam", "--work_dir={work}/new"),
             {"state": "to do", "images": 12, "images_left": 12},
+        ),
+        (
+            "oaa_tf.relabel",
+            ("--model={work}/models/seg", "--use_saliency", "--work_dir={work}/second_labels"),
+            {"state": "done", "supervision": "image labels + saliency", "images_left": 0},
         ),
         ("oaa_tf.evaluate", ("--masks={work}/labels/SegmentationClass", "--work_dir={work}/new"), {"state": "to do"}),
         ("oaa_tf.export", ("--stage_dir={work}/seg", "--output_dir={work}/models/seg"), {"task": "segmentation"}),
