@@ -186,7 +186,7 @@ def accumulation(table: CumulativeAttention, batch: dict[str, tf.Tensor], score_
 
 
 def merge(table: CumulativeAttention, pairs: np.ndarray, maps: np.ndarray) -> Callable[[], Any]:
-    """The table's update with maps that are ready, `MERGES` times; without a loop, which a step has not either."""
+    """The table's update with maps that are ready, `MERGES` times; without a loop, since a step has none."""
     rows = np.zeros((len(pairs), table.grid, table.grid), np.uint8)
     for row, (image, label) in zip(rows, pairs, strict=True):
         row[: maps.shape[1], : maps.shape[2]] = np.rint(maps[image, :, :, label] * 255)
