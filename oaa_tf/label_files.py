@@ -1,7 +1,7 @@
 """Folders of pseudo labels: written image by image, resumed, and compared with the masks where there are any."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,12 @@ from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, read_indexed, write_indexed
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, write_json, write_metrics
+from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import in_threads
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 LABELS_FOLDER = "SegmentationClass"
 """Folder of the label maps, `<id>.png`, inside the work_dir of the stage that made them."""
@@ -34,17 +37,19 @@ class _Counts:
 
 
 def write_pseudo_labels(
-    work_dir: Path,
+    settings: Settings,
+    inputs: Mapping[str, str],
     records: RecordSet,
     description: dict[str, Any],
     make: Callable[[int, Record], np.ndarray],
     *,
     num_workers: int,
 ) -> dict[str, Any]:
-    """Makes the labels that are not there yet; then writes `DESCRIPTION_FILE` and `metrics.json`.
+    """Claims the work_dir, makes the labels that are not there yet, and writes `DESCRIPTION_FILE` and `metrics.json`.
 
     Args:
-        work_dir: The stage's folder.
+        settings: The stage's settings.
+        inputs: Checksums of what it reads, see `WorkDir.claim`.
         records: The images.
         description: From `metrics_file.origin`, and what else says where the labels come from.
         make: From an image's position and record to its label map, uint8 `[height, width]`: 0 background, `c + 1` for
@@ -59,9 +64,49 @@ def write_pseudo_labels(
           could make of them.
 
     Raises:
-        UserError: A file among the labels is not of its image.
+        UserError: The work_dir holds another run, or a file among its labels is not of its image.
     """
-    folder = work_dir / LABELS_FOLDER
+    with WorkDir.claim(settings, inputs) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"{description['stage']}: {work_dir.path} is done")
+            return metrics
+        counts = _label_all(work_dir.path / LABELS_FOLDER, records, make, num_workers)
+        write_json(work_dir.path / DESCRIPTION_FILE, description)
+        return write_metrics(work_dir.path, description | _summary(counts, records))
+
+
+def plan_pseudo_labels(
+    stage: str, settings: Settings, inputs: Mapping[str, str], records: RecordSet, source: dict[str, Any]
+) -> dict[str, Any]:
+    """What `write_pseudo_labels` would do, for `oaa_tf.plan_text`.
+
+    Args:
+        stage: Name of the stage.
+        settings: As for `write_pseudo_labels`.
+        inputs: As for `write_pseudo_labels`.
+        records: The images.
+        source: What the plan says of where the labels come from.
+
+    Raises:
+        UserError: The work_dir holds another run.
+    """
+    work_dir = WorkDir.peek(settings, inputs)
+    folder = work_dir.path / LABELS_FOLDER
+    return {
+        "stage": stage,
+        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        **source,
+        "split": records.split,
+        "images": len(records),
+        "images_left": sum(not (folder / f"{image_id}.png").exists() for image_id in records.image_ids),
+        "classes": len(records.classes),
+        "writes": [str(work_dir.path / name) for name in (LABELS_FOLDER, DESCRIPTION_FILE, METRICS_FILE)],
+    }
+
+
+def _label_all(
+    folder: Path, records: RecordSet, make: Callable[[int, Record], np.ndarray], num_workers: int
+) -> list[_Counts]:
     folder.mkdir(exist_ok=True)
 
     def work(position: int) -> _Counts:
@@ -81,9 +126,7 @@ def write_pseudo_labels(
         num_ignored = np.count_nonzero(labels == IGNORE_LABEL)
         return _Counts(labels.size, num_ignored, np.count_nonzero(labels) - num_ignored, confusion)
 
-    counts = list(in_threads(work, range(len(records)), "pseudo labels", num_workers=num_workers))
-    write_json(work_dir / DESCRIPTION_FILE, description)
-    return write_metrics(work_dir, description | _summary(counts, records))
+    return list(in_threads(work, range(len(records)), "pseudo labels", num_workers=num_workers))
 
 
 def require_saliency(records: RecordSet) -> None:
@@ -97,11 +140,6 @@ def require_saliency(records: RecordSet) -> None:
             f"--use_saliency: {records.manifest_path} has no saliency maps; make the records with --saliency_dir, or"
             " use --nouse_saliency"
         )
-
-
-def num_labels_missing(work_dir: Path, records: RecordSet) -> int:
-    """How many images have no label map yet."""
-    return sum(not (work_dir / LABELS_FOLDER / f"{image_id}.png").exists() for image_id in records.image_ids)
 
 
 def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:

@@ -14,19 +14,11 @@ import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.records import Record, RecordSet
-from oaa_tf.label_files import (
-    DESCRIPTION_FILE,
-    LABELS_FOLDER,
-    num_labels_missing,
-    require_saliency,
-    write_pseudo_labels,
-)
+from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import origin
-from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.pseudo_labels import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
 from oaa_tf.refinement.refined_attention import METHODS, refined_attention
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,44 +47,32 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         UserError: The records, the maps and the settings do not go together, or work_dir holds another run.
     """
     records, maps = _inputs(settings)
-    with WorkDir.claim(settings, {"records": records.checksum, "maps": maps.checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"make_pseudo_labels: {work_dir.path} is done")
-            return metrics
 
-        def make(position: int, record: Record) -> np.ndarray:
-            classes, attention = maps.at_image_size(position)
-            saliency = record.saliency if settings.use_saliency else None
-            if settings.refine != "none":
-                # The scores among which the rule chooses.
-                attention = min_max_normalized(attention)
-                background = background_scores(attention, saliency, settings)
-                attention = refined_attention(settings.refine, attention, background, record.image)
-            return pseudo_label(attention, classes, saliency, settings)
+    def make(position: int, record: Record) -> np.ndarray:
+        classes, attention = maps.at_image_size(position)
+        saliency = record.saliency if settings.use_saliency else None
+        if settings.refine != "none":
+            # The scores among which the rule chooses.
+            attention = min_max_normalized(attention)
+            background = background_scores(attention, saliency, settings)
+            attention = refined_attention(settings.refine, attention, background, record.image)
+        return pseudo_label(attention, classes, saliency, settings)
 
-        supervision = "image labels + saliency" if settings.use_saliency else maps.supervision
-        description = origin("make_pseudo_labels", settings, records, supervision=supervision) | {
-            "seed": maps.seed,
-            "maps_kind": maps.kind,
-            "maps_checksum": maps.checksum,
-        }
-        return write_pseudo_labels(work_dir.path, records, description, make, num_workers=settings.num_workers)
+    supervision = "image labels + saliency" if settings.use_saliency else maps.supervision
+    description = origin("make_pseudo_labels", settings, records, supervision=supervision) | {
+        "seed": maps.seed,
+        "maps_kind": maps.kind,
+        "maps_checksum": maps.checksum,
+    }
+    inputs = _checksums(records, maps)
+    return write_pseudo_labels(settings, inputs, records, description, make, num_workers=settings.num_workers)
 
 
 def plan(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     records, maps = _inputs(settings)
-    work_dir = WorkDir.peek(settings, {"records": records.checksum, "maps": maps.checksum})
-    return {
-        "stage": "make_pseudo_labels",
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
-        "maps": f"{maps.kind}: {settings.maps}",
-        "split": records.split,
-        "images": len(records),
-        "images_left": num_labels_missing(work_dir.path, records),
-        "classes": len(records.classes),
-        "writes": [str(work_dir.path / name) for name in (LABELS_FOLDER, DESCRIPTION_FILE, METRICS_FILE)],
-    }
+    source = {"maps": f"{maps.kind}: {settings.maps}"}
+    return plan_pseudo_labels("make_pseudo_labels", settings, _checksums(records, maps), records, source)
 
 
 def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps]:
@@ -100,6 +80,10 @@ def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMap
     if settings.use_saliency:
         require_saliency(records)
     return records, AttentionMaps.open(settings.maps, records)
+
+
+def _checksums(records: RecordSet, maps: AttentionMaps) -> dict[str, str]:
+    return {"records": records.checksum, "maps": maps.checksum}
 
 
 if __name__ == "__main__":

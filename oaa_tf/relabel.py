@@ -17,18 +17,10 @@ import numpy as np
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.label_files import (
-    DESCRIPTION_FILE,
-    LABELS_FOLDER,
-    num_labels_missing,
-    require_saliency,
-    write_pseudo_labels,
-)
+from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import origin
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.plan_text import DONE, TO_DO
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _TINY = np.finfo(np.float32).tiny
 
@@ -54,39 +46,25 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
         UserError: The records, the model and the settings do not go together, or work_dir holds another run.
     """
     records, segmenter = _inputs(settings)
-    with WorkDir.claim(settings, {"records": records.checksum, "model": segmenter.checksum}) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"relabel: {work_dir.path} is done")
-            return metrics
 
-        def make(position: int, record: Record) -> np.ndarray:
-            saliency = record.saliency if settings.use_saliency else None
-            probabilities = segmenter.probabilities(record.image)
-            return confident_label(probabilities, records.labels[position], saliency, settings.min_probability)
+    def make(position: int, record: Record) -> np.ndarray:
+        saliency = record.saliency if settings.use_saliency else None
+        probabilities = segmenter.probabilities(record.image)
+        return confident_label(probabilities, records.labels[position], saliency, settings.min_probability)
 
-        description = origin("relabel", settings, records, supervision=_supervision(settings, segmenter)) | {
-            "seed": segmenter.seed,
-            "model_checksum": segmenter.checksum,
-        }
-        # TensorFlow uses all cores by itself.
-        return write_pseudo_labels(work_dir.path, records, description, make, num_workers=1)
+    description = origin("relabel", settings, records, supervision=_supervision(settings, segmenter)) | {
+        "seed": segmenter.seed,
+        "model_checksum": segmenter.checksum,
+    }
+    # TensorFlow uses all cores by itself.
+    return write_pseudo_labels(settings, _checksums(records, segmenter), records, description, make, num_workers=1)
 
 
 def plan(settings: RelabelSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     records, segmenter = _inputs(settings)
-    work_dir = WorkDir.peek(settings, {"records": records.checksum, "model": segmenter.checksum})
-    return {
-        "stage": "relabel",
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
-        "model": settings.model,
-        "supervision": _supervision(settings, segmenter),
-        "split": records.split,
-        "images": len(records),
-        "images_left": num_labels_missing(work_dir.path, records),
-        "classes": len(records.classes),
-        "writes": [str(work_dir.path / name) for name in (LABELS_FOLDER, DESCRIPTION_FILE, METRICS_FILE)],
-    }
+    source = {"model": settings.model, "supervision": _supervision(settings, segmenter)}
+    return plan_pseudo_labels("relabel", settings, _checksums(records, segmenter), records, source)
 
 
 def confident_label(
@@ -128,6 +106,10 @@ def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter]:
     if segmenter.supervision is None:
         raise UserError(f"--model={settings.model}: does not say what it was trained with; export it again")
     return records, segmenter
+
+
+def _checksums(records: RecordSet, segmenter: Segmenter) -> dict[str, str]:
+    return {"records": records.checksum, "model": segmenter.checksum}
 
 
 def _supervision(settings: RelabelSettings, segmenter: Segmenter) -> str:

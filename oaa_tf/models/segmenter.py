@@ -1,6 +1,7 @@
 """A segmentation SavedModel as a function."""
 
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,7 +32,6 @@ class Segmenter:
         classes: Names of the foreground classes.
         supervision: What the model was trained with, or None if it does not say so.
         seed: Seed of its training, or None.
-        checksum: SHA-256 (hex) over its files.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:
@@ -51,7 +51,6 @@ class Segmenter:
             if not self.classes or not all(isinstance(name, str) for name in self.classes):
                 raise ValueError(f"{CLASSES_FILE.name}: expected names")
             self.supervision, self.seed = _checked_origin(folder)
-            self.checksum = files_checksum(sorted(path for path in folder.rglob("*") if path.is_file()))
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
             raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
@@ -86,6 +85,11 @@ class Segmenter:
                 f" {records.manifest_path} has {', '.join(records.classes)}"
             )
         return segmenter
+
+    @functools.cached_property
+    def checksum(self) -> str:
+        """SHA-256 (hex) over its files; computed when it is first asked for."""
+        return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
