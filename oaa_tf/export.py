@@ -7,6 +7,9 @@ nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by
 `oaa_tf.models.inference`. `serving_default` takes encoded JPEGs and PNGs, for servers. The class names are in
 `assets.extra/classes.json`, and what it was trained on, with checksums of its files, in `assets.extra/origin.json`.
 
+With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better masks,
+at as many times the cost.
+
 `--format` writes something else into the folder instead: `model.onnx` and `model.tflite` take and give the same as the
 signature; `model.keras` is the bare network, to go on from in Keras.
 """
@@ -43,7 +46,17 @@ class ExportSettings(Settings):
     stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint is taken.")
     output_dir: str = setting(help="Folder to write; it must not exist, or be an earlier export.")
     image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
+    scales: tuple[float, ...] = setting(
+        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
+    )
+    flip: bool = setting(False, help="The network also sees every image mirrored.")
     format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
+
+    def __post_init__(self) -> None:
+        """Checks the combination."""
+        super().__post_init__()
+        if self.format == "keras" and (self.flip or self.scales != (1.0,)):
+            raise UserError("--format=keras: the bare network sees one view; leave out --scales and --flip")
 
 
 def run(settings: ExportSettings) -> dict[str, Any]:
@@ -62,6 +75,8 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         settings.output_dir,
         classes=description.classes,
         image_size=image_size,
+        scales=settings.scales,
+        flip=settings.flip,
         format=settings.format,
         **trained_on,
     )
@@ -78,6 +93,8 @@ def export_network(
     *,
     classes: Sequence[str],
     image_size: int,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
     format: str = "saved_model",
     supervision: str | None = None,
     seed: int | None = None,
@@ -94,6 +111,8 @@ def export_network(
         output_dir: Folder to write; it must not exist, or be an earlier export.
         classes: Names of the classes.
         image_size: Long side in pixels to which images are resized.
+        scales: Sizes of the views that the network sees of an image, relative to `image_size`; their mean counts.
+        flip: Whether it also sees every view mirrored.
         format: "saved_model", "keras", "onnx" or "litert".
         supervision: What the network was trained with, one of `oaa_tf.metrics_file.SUPERVISIONS`, for the export's
             `origin.json`.
@@ -113,7 +132,7 @@ def export_network(
     if num_channels not in by_channels:
         expected = " or ".join(map(str, by_channels))
         raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
-    make = functools.partial(by_channels[num_channels], network, image_size)
+    make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
     trained_on = {"supervision": supervision, "seed": seed, "records_checksum": records_checksum}
     output = _checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -147,6 +166,7 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
         "supervision": trained_on["supervision"],
         "classes": len(description.classes),
         "image_size": settings.image_size or description.image_size,
+        "views": len(settings.scales) * (1 + settings.flip),
         "parameters": network.count_params(),
         "format": settings.format,
         "replaces": "an earlier export" if output.exists() else "nothing",

@@ -163,6 +163,9 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
             value = tuple(kind(item) for item in value)
         except ValueError:
             raise UserError(f"{name}={','.join(map(str, value))}: expected {kind.__name__} values") from None
+        # No names at all may mean all of them; no numbers mean nothing.
+        if not value and kind is not str:
+            raise UserError(f"{name}=: expected one number at least")
         items = value
     else:
         if hint is float and isinstance(value, int) and not isinstance(value, bool):

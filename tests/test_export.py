@@ -154,6 +154,25 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     assert not np.allclose(result["scores"], other)
 
 
+@pytest.mark.parametrize("task", FUNCTIONS)
+def test_several_views(task: str, stages, exported: Path, tmp_path: Path) -> None:
+    views = {"scales": (0.5, 1.0), "flip": True}
+    run(ExportSettings(stage_dir=str(stages[task][0]), output_dir=str(tmp_path / "model"), **views))
+    images = tf.constant(random_images(2, 37, 90))
+    name, function = next(iter(FUNCTIONS[task](stages[task][1], 48, **views).items()))
+    one_view = tf.saved_model.load(str(exported / task)).signatures[name](images=images)
+    result = tf.saved_model.load(str(tmp_path / "model")).signatures[name](images=images)
+    for key, value in function(images).items():
+        np.testing.assert_array_equal(result[key], value)
+        assert result[key].shape == one_view[key].shape and np.any(result[key] != one_view[key])
+
+
+def test_the_bare_network_has_no_views(tmp_path: Path) -> None:
+    for views in ({"flip": True}, {"scales": (1.0, 2.0)}):
+        with pytest.raises(UserError, match=r"--format=keras: the bare network sees one view; leave out"):
+            ExportSettings(stage_dir="stage", output_dir="model", format="keras", **views)
+
+
 def test_an_earlier_export_is_replaced(stages, tmp_path: Path) -> None:
     output = tmp_path / "model"
     run(ExportSettings(stage_dir=str(stages["attention"][0]), output_dir=str(output)))
@@ -259,6 +278,7 @@ def runs_litert(folder: Path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("views", [{}, {"scales": (0.75, 1.0), "flip": True}], ids=["one view", "views"])
 @pytest.mark.parametrize("task", FUNCTIONS)
 @pytest.mark.parametrize(
     ("format", "package", "reload"),
@@ -266,14 +286,15 @@ def runs_litert(folder: Path):
     ids=["onnx", "litert"],
 )
 def test_other_runtimes_give_the_same_on_real_images(
-    format: str, package: str, reload, task: str, stages, tmp_path: Path, real_data: Path
+    format: str, package: str, reload, task: str, views: dict, stages, tmp_path: Path, real_data: Path
 ) -> None:
     pytest.importorskip(package, reason=f"needs the extra {format}")
     folder, network = stages[task]
-    run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model"), format=format))
+    run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model"), format=format, **views))
     ported = reload(tmp_path / "model")
-    name, original = next(iter(FUNCTIONS[task](network, 48).items()))
-    probabilities = FUNCTIONS[task](network, 48).get("probabilities")
+    functions = FUNCTIONS[task](network, 48, **views)
+    name, original = next(iter(functions.items()))
+    probabilities = functions.get("probabilities")
     shares_of_clear_pixels = []
     voc = real_data / "voc12_animals"
     for image_id in (voc / "ImageSets/Segmentation/mini_val.txt").read_text().split()[:6]:

@@ -199,6 +199,7 @@ def test_of_two_values_the_later_one_counts() -> None:
         ((*PATHS, "--flip", "false"), "unexpected argument 'false': every setting is a --flag"),
         ((*PATHS, "train.json"), "unexpected argument 'train.json': every setting is a --flag"),
         ((*PATHS, "--scales=1,a"), "--scales=1,a: expected float values"),
+        ((*PATHS, "--scales="), "--scales=: expected one number at least"),
         ((*PATHS, "--seed"), "Missing value for flag --seed"),
         ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; did you mean train_integral?"),
         ((*PATHS, "--xyzzy.seed=1"), "--xyzzy.seed=1: 'xyzzy' is not a stage; expected one of train_cls, "),

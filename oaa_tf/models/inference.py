@@ -5,7 +5,8 @@ floating-point sums.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
 import tensorflow as tf
@@ -18,12 +19,24 @@ from oaa_tf.data.views import MEAN_RGB, frame_content, frame_valid_cells
 IMAGES_SIGNATURE = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
 
-def attention_functions(network: keras.Model, image_size: int, *, portable: bool = False):
+def attention_functions(
+    network: keras.Model,
+    image_size: int,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    portable: bool = False,
+):
     """The signature of a class-aware network.
+
+    Several views of an image have the mean of their scores, and that of their maps, normalised again.
 
     Args:
         network: From `oaa_tf.models.class_aware`.
         image_size: Long side in pixels to which images are resized.
+        scales: Sizes of the views that the network sees of an image, relative to `image_size`.
+        flip: Whether it also sees every view mirrored.
+        portable: Whether ONNX and LiteRT have all operations.
 
     Returns:
         By its name `attention`, a `tf.function` from images, uint8 RGB `[batch, height, width, 3]`, to a dictionary of
@@ -33,32 +46,54 @@ def attention_functions(network: keras.Model, image_size: int, *, portable: bool
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
-        score_maps, valid, content = _run(network, images, image_size, portable)
-        maps = class_activation_maps(score_maps, valid)
-        return {
-            "attention": to_image(maps, content, tf.shape(images)[1:3]),
-            "scores": tf.sigmoid(class_scores(score_maps, valid)),
-        }
+        maps, scores = [], []
+        for score_maps, valid, content, as_seen in _views(network, images, image_size, scales, flip, portable):
+            attention = to_image(class_activation_maps(score_maps, valid), content, tf.shape(images)[1:3])
+            maps.append(as_seen(attention))
+            scores.append(tf.sigmoid(class_scores(score_maps, valid)))
+        if len(maps) == 1:
+            return {"attention": maps[0], "scores": scores[0]}
+        mean = tf.add_n(maps) / len(maps)
+        highest = tf.reduce_max(mean, axis=(1, 2), keepdims=True)
+        return {"attention": tf.math.divide_no_nan(mean, highest), "scores": tf.add_n(scores) / len(scores)}
 
     return {"attention": attention}
 
 
-def segmentation_functions(network: keras.Model, image_size: int, *, portable: bool = False):
+def segmentation_functions(
+    network: keras.Model,
+    image_size: int,
+    *,
+    scales: Sequence[float] = (1.0,),
+    flip: bool = False,
+    portable: bool = False,
+):
     """The signatures of a segmentation network.
+
+    Several views of an image have the mean of their probabilities.
 
     Args:
         network: From `oaa_tf.models.largefov`.
-        image_size: Long side in pixels to which images are resized.
+        image_size: As in `attention_functions`, as are `scales`, `flip` and `portable`.
 
     Returns:
         By name, two `tf.function`s from images, uint8 RGB `[batch, height, width, 3]`, to a dictionary: `segment` gives
         `mask`, uint8 `[batch, height, width]` (0 background, c + 1 class c), and `probabilities` gives `probabilities`,
         float32 `[batch, height, width, C + 1]`, which takes longer.
     """
+    has_one_view = len(scales) == 1 and not flip
+
+    def mean_of_views(images: tf.Tensor) -> tf.Tensor:
+        probabilities = []
+        for logits, _, content, as_seen in _views(network, images, image_size, scales, flip, portable):
+            probabilities.append(as_seen(tf.nn.softmax(to_image(logits, content, tf.shape(images)[1:3]))))
+        return tf.add_n(probabilities) / len(probabilities)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        logits, _, content = _run(network, images, image_size, portable)
+        if not has_one_view:
+            return {"mask": tf.cast(tf.argmax(mean_of_views(images), axis=-1, output_type=tf.int32), tf.uint8)}
+        [(logits, _, content, as_seen)] = _views(network, images, image_size, scales, flip, portable)
         logits = _interpolated(logits, content, tf.shape(images)[1:3])
         if portable:
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
@@ -66,8 +101,7 @@ def segmentation_functions(network: keras.Model, image_size: int, *, portable: b
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def probabilities(images):
-        logits, _, content = _run(network, images, image_size, portable)
-        return {"probabilities": tf.nn.softmax(to_image(logits, content, tf.shape(images)[1:3]))}
+        return {"probabilities": mean_of_views(images)}
 
     return {"segment": segment, "probabilities": probabilities}
 
@@ -180,22 +214,27 @@ def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
     return tf.cast(num_channels, tf.uint8) - tf.reduce_max(is_greatest * tf.cast(descending, tf.uint8), axis=1)
 
 
-def _run(
-    network: keras.Model, images: tf.Tensor, image_size: int, portable: bool
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Scores of the network, the valid cells of its grid, and the size of the resized images."""
+def _views(
+    network: keras.Model, images: tf.Tensor, image_size: int, scales: Sequence[float], flip: bool, portable: bool
+) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]]:
+    """For every view: scores of the network, the valid cells of its grid, the size of the resized images, and the way
+    back from maps of the view, `[batch, height, width, channels]` of the images' size, to the images."""
     batch, height, width = tf.unstack(tf.shape(images)[:3])
-    content = frame_content(height, width, image_size)
-    resized = (_resized if portable else functools.partial(tf.image.resize, antialias=True))(images, content)
-    # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not `-content % STRIDE`,
-    # which tf2onnx turns into a remainder below zero.
-    margin = (STRIDE - content % STRIDE) % STRIDE
-    mean = tf.constant(MEAN_RGB)
-    padded = tf.pad(resized - mean, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]) + mean
-    scores = network(padded, training=False)
-    longest = tf.reduce_max(tf.shape(scores)[1:3])
-    valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
-    return scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content
+    for scale, mirrored in itertools.product(scales, (False, True) if flip else (False,)):
+        mirror = functools.partial(tf.reverse, axis=[2]) if mirrored else tf.identity
+        content = frame_content(height, width, round(scale * image_size))
+        resized = (_resized if portable else functools.partial(tf.image.resize, antialias=True))(
+            mirror(images), content
+        )
+        # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not
+        # `-content % STRIDE`, which tf2onnx turns into a remainder below zero.
+        margin = (STRIDE - content % STRIDE) % STRIDE
+        mean = tf.constant(MEAN_RGB)
+        padded = tf.pad(resized - mean, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]) + mean
+        scores = network(padded, training=False)
+        longest = tf.reduce_max(tf.shape(scores)[1:3])
+        valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
+        yield scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, mirror
 
 
 def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

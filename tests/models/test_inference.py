@@ -147,3 +147,47 @@ def test_an_enlarged_image_has_an_enlarged_mask(segment) -> None:
 def test_images_must_be_uint8(attention) -> None:
     with pytest.raises((TypeError, ValueError)):
         attention(tf.constant(random_images(1, 20, 20).astype(np.float32)))
+
+
+VIEWS = [(0.5, False), (0.5, True), (1.5, False), (1.5, True)]
+
+
+def mean_over_views(make, images: np.ndarray, name: str) -> np.ndarray:
+    """The mean of what functions of single views give, mirrored images being turned back."""
+    results = []
+    for scale, mirrored in VIEWS:
+        function = make(round(scale * SIZE))
+        shown = images[:, :, ::-1] if mirrored else images
+        result = function(tf.constant(shown))[name].numpy()
+        results.append(result[:, :, ::-1] if mirrored and result.ndim == 4 else result)
+    return np.mean(results, axis=0)
+
+
+@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize(("height", "width"), [(48, 48), (61, 37)])
+def test_views_have_the_mean_of_their_probabilities(
+    segmentation_network, height: int, width: int, portable: bool
+) -> None:
+    images = random_images(2, height, width)
+    views = segmentation_functions(segmentation_network, SIZE, scales=(0.5, 1.5), flip=True, portable=portable)
+    expected = mean_over_views(
+        lambda size: segmentation_functions(segmentation_network, size)["probabilities"], images, "probabilities"
+    )
+    np.testing.assert_allclose(views["probabilities"](tf.constant(images))["probabilities"], expected, atol=1e-4)
+    mask = views["segment"](tf.constant(images))["mask"]
+    clear = np.ptp(np.sort(expected, axis=-1)[..., -2:], axis=-1) > 1e-3
+    assert clear.any() and mask.dtype == tf.uint8
+    np.testing.assert_array_equal(mask.numpy()[clear], expected.argmax(axis=-1)[clear])
+
+
+def test_views_have_the_mean_of_their_maps_normalised_again(attention_network) -> None:
+    images = random_images(2, 61, 37)
+    views = attention_functions(attention_network, SIZE, scales=(0.5, 1.5), flip=True)["attention"](tf.constant(images))
+
+    def single(size: int):
+        return attention_functions(attention_network, size)["attention"]
+
+    mean = mean_over_views(single, images, "attention")
+    expected = mean / np.maximum(mean.max(axis=(1, 2), keepdims=True), 1e-12)
+    np.testing.assert_allclose(views["attention"], expected, atol=2e-3)
+    np.testing.assert_allclose(views["scores"], mean_over_views(single, images, "scores"), atol=1e-4)
