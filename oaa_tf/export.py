@@ -7,8 +7,8 @@ nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by
 `oaa_tf.models.inference`. `serving_default` takes encoded JPEGs and PNGs, for servers. The class names are in
 `assets.extra/classes.json`, and what it was trained on, with checksums of its files, in `assets.extra/origin.json`.
 
-With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better masks,
-at as many times the cost.
+With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better
+masks, at as many times the cost.
 
 `--format` writes something else into the folder instead: `model.onnx` and `model.tflite` take and give the same as the
 signature; `model.keras` is the bare network, to go on from in Keras.

@@ -4,6 +4,7 @@ With `portable`, the graph has only operations that ONNX and LiteRT have too. It
 floating-point sums.
 """
 
+import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -47,10 +48,9 @@ def attention_functions(
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
         maps, scores = [], []
-        for score_maps, valid, content, as_seen in _views(network, images, image_size, scales, flip, portable):
-            attention = to_image(class_activation_maps(score_maps, valid), content, tf.shape(images)[1:3])
-            maps.append(as_seen(attention))
-            scores.append(tf.sigmoid(class_scores(score_maps, valid)))
+        for view in _views(network, images, image_size, scales, flip, portable):
+            maps.append(view.to_images(class_activation_maps(view.scores, view.valid), tf.shape(images)[1:3]))
+            scores.append(tf.sigmoid(class_scores(view.scores, view.valid)))
         if len(maps) == 1:
             return {"attention": maps[0], "scores": scores[0]}
         mean = tf.add_n(maps) / len(maps)
@@ -85,16 +85,16 @@ def segmentation_functions(
 
     def mean_of_views(images: tf.Tensor) -> tf.Tensor:
         probabilities = []
-        for logits, _, content, as_seen in _views(network, images, image_size, scales, flip, portable):
-            probabilities.append(as_seen(tf.nn.softmax(to_image(logits, content, tf.shape(images)[1:3]))))
+        for view in _views(network, images, image_size, scales, flip, portable):
+            probabilities.append(tf.nn.softmax(view.to_images(view.scores, tf.shape(images)[1:3])))
         return tf.add_n(probabilities) / len(probabilities)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
         if not has_one_view:
             return {"mask": tf.cast(tf.argmax(mean_of_views(images), axis=-1, output_type=tf.int32), tf.uint8)}
-        [(logits, _, content, as_seen)] = _views(network, images, image_size, scales, flip, portable)
-        logits = _interpolated(logits, content, tf.shape(images)[1:3])
+        [view] = _views(network, images, image_size, scales, flip, portable)
+        logits = _interpolated(view.scores, view.content, tf.shape(images)[1:3])
         if portable:
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
         return {"mask": _first_of_the_greatest(logits)}
@@ -214,18 +214,36 @@ def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
     return tf.cast(num_channels, tf.uint8) - tf.reduce_max(is_greatest * tf.cast(descending, tf.uint8), axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class _View:
+    """What the network says of images in one size, mirrored or not.
+
+    Attributes:
+        scores: The network's output.
+        valid: bool, the cells of its grid that show the image.
+        content: int32 `[2]`, the size of the resized images.
+        mirrored: Whether they are mirrored.
+    """
+
+    scores: tf.Tensor
+    valid: tf.Tensor
+    content: tf.Tensor
+    mirrored: bool
+
+    def to_images(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+        """Maps on the grid as maps of the images, as `to_image`."""
+        maps = to_image(maps, self.content, size)
+        return tf.reverse(maps, axis=[2]) if self.mirrored else maps
+
+
 def _views(
     network: keras.Model, images: tf.Tensor, image_size: int, scales: Sequence[float], flip: bool, portable: bool
-) -> Iterator[tuple[tf.Tensor, tf.Tensor, tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]]:
-    """For every view: scores of the network, the valid cells of its grid, the size of the resized images, and the way
-    back from maps of the view, `[batch, height, width, channels]` of the images' size, to the images."""
+) -> Iterator[_View]:
     batch, height, width = tf.unstack(tf.shape(images)[:3])
+    resize = _resized if portable else functools.partial(tf.image.resize, antialias=True)
     for scale, mirrored in itertools.product(scales, (False, True) if flip else (False,)):
-        mirror = functools.partial(tf.reverse, axis=[2]) if mirrored else tf.identity
         content = frame_content(height, width, round(scale * image_size))
-        resized = (_resized if portable else functools.partial(tf.image.resize, antialias=True))(
-            mirror(images), content
-        )
+        resized = resize(tf.reverse(images, axis=[2]) if mirrored else images, content)
         # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not
         # `-content % STRIDE`, which tf2onnx turns into a remainder below zero.
         margin = (STRIDE - content % STRIDE) % STRIDE
@@ -234,7 +252,7 @@ def _views(
         scores = network(padded, training=False)
         longest = tf.reduce_max(tf.shape(scores)[1:3])
         valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
-        yield scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, mirror
+        yield _View(scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, mirrored)
 
 
 def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
