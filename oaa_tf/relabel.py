@@ -105,6 +105,7 @@ def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter]:
     segmenter = Segmenter.of_records(settings.model, records)
     if segmenter.supervision is None:
         raise UserError(f"--model={settings.model}: does not say what it was trained with; export it again")
+    segmenter.require_probabilities()
     return records, segmenter
 
 

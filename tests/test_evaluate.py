@@ -376,7 +376,7 @@ def test_predictions_without_crf_are_not_taken_for_refined_ones(settings, probab
 
 
 def test_models_that_crf_cannot_refine_are_refused(settings, model, tmp_path):
-    with pytest.raises(UserError, match=r"--crf: --model=.* has no signature probabilities; export it again"):
+    with pytest.raises(UserError, match=r"--model=.*: has no signature probabilities; export it again"):
         run(settings(model=str(model), crf=True))
 
     def of_three_labels(module):

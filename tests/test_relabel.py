@@ -2,9 +2,11 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import make_trained_stage
@@ -14,7 +16,7 @@ from oaa_tf import export
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import read_pseudo_labels
-from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
 from oaa_tf.relabel import RelabelSettings, confident_label, plan, run
 
 NUM_CLASSES = 4
@@ -161,3 +163,14 @@ def test_what_does_not_go_together(settings, tmp_path):
     with pytest.raises(UserError, match="no SavedModel"):
         run(dataclasses.replace(settings, model=str(tmp_path)))
     assert not (tmp_path / "labels").exists()
+
+
+def test_a_model_without_probabilities_is_refused_before_any_image(settings, data, tmp_path):
+    model, masks_only = data[1], tmp_path / "masks only"
+    loaded = tf.saved_model.load(str(model))
+    tf.saved_model.save(loaded, str(masks_only), {"segment": loaded.signatures["segment"]})
+    shutil.copytree(model / "assets.extra", masks_only / "assets.extra")
+    origin = json.loads((masks_only / ORIGIN_FILE).read_text())
+    (masks_only / ORIGIN_FILE).write_text(json.dumps(origin | {"files": file_checksums(masks_only)}))
+    with pytest.raises(UserError, match="masks only: has no signature probabilities; export it again"):
+        plan(dataclasses.replace(settings, model=str(masks_only)))

@@ -67,9 +67,9 @@ class Segmenter:
             raise UserError(
                 f"--model={folder}: its signature segment is not from uint8 images to a mask; export it again"
             )
-        if crf and "probabilities" not in self._model.signatures:
-            raise UserError(f"--crf: --model={folder} has no signature probabilities; export it again, or use --nocrf")
         self._crf = crf
+        if crf:
+            self.require_probabilities()
 
     @classmethod
     def of_records(cls, folder: str | Path, records: RecordSet, *, crf: bool = False) -> Self:
@@ -90,6 +90,15 @@ class Segmenter:
     def checksum(self) -> str:
         """SHA-256 (hex) over its files; computed when it is first asked for."""
         return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
+
+    def require_probabilities(self) -> None:
+        """Checks that the model gives probabilities, without which there is no CRF.
+
+        Raises:
+            UserError: It has no signature `probabilities`.
+        """
+        if "probabilities" not in self._model.signatures:
+            raise UserError(f"--model={self._folder}: has no signature probabilities; export it again")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
@@ -132,8 +141,7 @@ class Segmenter:
             return self._probabilities(image).numpy()
 
     def _probabilities(self, image: np.ndarray) -> tf.Tensor:
-        if "probabilities" not in self._model.signatures:
-            raise UserError(f"--model={self._folder}: has no signature probabilities; export it again")
+        self.require_probabilities()
         signature = self._model.signatures["probabilities"]
         probabilities = signature(images=tf.constant(image[np.newaxis]))["probabilities"][0]
         expected = (*image.shape[:2], len(self.classes) + 1)
