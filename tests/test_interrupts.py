@@ -46,6 +46,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     train_cls.run(train_cls.TrainClsSettings(work_dir=str(root / "cls"), **common))
     train_seg.run(train_seg.TrainSegSettings(work_dir=str(root / "seg"), labels="masks", frame_size=256, **common))
     export.run(export.ExportSettings(stage_dir=str(root / "seg"), output_dir=str(root / "model")))
+    many_views = {"output_dir": str(root / "slow_model"), "scales": (1.5,) * 40}
+    export.run(export.ExportSettings(stage_dir=str(root / "seg"), **many_views))
     # Many images for a command that is quick.
     many = root / "many"
     for name in ("JPEGImages", "ImageSets/Segmentation"):
@@ -88,6 +90,11 @@ def commands(root: Path, out: Path) -> dict[str, tuple[str, list[str], str]]:
         "make_pseudo_labels": (
             "oaa_tf.make_pseudo_labels",
             flags(work_dir=out, **records, maps=root / "cls/attention/oaa", refine="crf", num_workers=1),
+            "SegmentationClass/*.png",
+        ),
+        "relabel": (
+            "oaa_tf.relabel",
+            flags(work_dir=out, **records, model=root / "slow_model"),
             "SegmentationClass/*.png",
         ),
         "evaluate": (
