@@ -32,7 +32,7 @@ from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
-from oaa_tf.models.networks import NetworkDescription, checkpoints_in, load_network
+from oaa_tf.models.networks import PRECISIONS, NetworkDescription, checkpoints_in, load_network
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
 
@@ -50,6 +50,11 @@ class ExportSettings(Settings):
         (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
     )
     flip: bool = setting(False, help="The network also sees every image mirrored.")
+    precision: str = setting(
+        "float32",
+        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
+        choices=tuple(PRECISIONS),
+    )
     format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
 
     def __post_init__(self) -> None:
@@ -57,6 +62,8 @@ class ExportSettings(Settings):
         super().__post_init__()
         if self.format == "keras" and (self.flip or self.scales != (1.0,)):
             raise UserError("--format=keras: the bare network sees one view; leave out --scales and --flip")
+        if self.format in ("onnx", "litert") and self.precision != "float32":
+            raise UserError(f"--format={self.format}: computes in float32; leave out --precision")
 
 
 def run(settings: ExportSettings) -> dict[str, Any]:
@@ -167,6 +174,7 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
         "classes": len(description.classes),
         "image_size": settings.image_size or description.image_size,
         "views": len(settings.scales) * (1 + settings.flip),
+        "precision": settings.precision,
         "parameters": network.count_params(),
         "format": settings.format,
         "replaces": "an earlier export" if output.exists() else "nothing",
@@ -178,7 +186,7 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     """The network's description, the network, and what it was trained on."""
     if settings.format == "onnx":
         _import_tf2onnx()
-    description, network, _ = load_network(settings.stage_dir)
+    description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
     return description, network, _trained_on(Path(settings.stage_dir) / METRICS_FILE)
 
 

@@ -167,7 +167,20 @@ def test_several_views(task: str, stages, exported: Path, tmp_path: Path) -> Non
         assert result[key].shape == one_view[key].shape and np.any(result[key] != one_view[key])
 
 
-def test_the_bare_network_has_no_views(tmp_path: Path) -> None:
+def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:
+    stage = str(stages["segmentation"][0])
+    run(ExportSettings(stage_dir=stage, output_dir=str(tmp_path / "model"), precision="bfloat16"))
+    images = tf.constant(random_images(2, 61, 40))
+    models = [tf.saved_model.load(str(folder)) for folder in (exported / "segmentation", tmp_path / "model")]
+    expected, found = (model.signatures["probabilities"](images=images)["probabilities"] for model in models)
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, expected, atol=0.05)
+    assert np.any(found != expected)
+    with pytest.raises(UserError, match=r"--format=onnx: computes in float32; leave out --precision"):
+        ExportSettings(stage_dir=stage, output_dir="model", format="onnx", precision="bfloat16")
+
+
+def test_the_bare_network_has_no_views() -> None:
     for views in ({"flip": True}, {"scales": (1.0, 2.0)}):
         with pytest.raises(UserError, match=r"--format=keras: the bare network sees one view; leave out"):
             ExportSettings(stage_dir="stage", output_dir="model", format="keras", **views)

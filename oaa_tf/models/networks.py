@@ -154,11 +154,14 @@ def checkpoints_in(work_dir: Path) -> list[str]:
     return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
 
 
-def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model, keras.Model]:
+def load_network(
+    work_dir: str | Path, *, precision: str = "float32"
+) -> tuple[NetworkDescription, keras.Model, keras.Model]:
     """Builds the network of a training stage with the weights of its newest checkpoint.
 
     Args:
         work_dir: The stage's work_dir.
+        precision: As in `NetworkDescription.build`.
 
     Returns:
         Its description, the network and, inside it, its backbone.
@@ -171,7 +174,7 @@ def load_network(work_dir: str | Path) -> tuple[NetworkDescription, keras.Model,
     checkpoints = checkpoints_in(work_dir)
     if not checkpoints:
         raise UserError(f"{work_dir / CHECKPOINT_FOLDER}: no checkpoint yet; run the training stage first")
-    network, backbone = description.build()
+    network, backbone = description.build(precision=precision)
     try:
         checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
         checkpoint.read(checkpoints[-1]).assert_existing_objects_matched().expect_partial()
