@@ -95,7 +95,8 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         The content of `metrics.json`. For masks and models: "mean_iou", "iou_per_class" by name (null and listed in
         "absent" if a label occurs neither in the truth nor in the prediction), "num_labels_in_mean", and
         "labelled_share", the share of the pixels with known truth that have a predicted label (the IoUs are over these
-        only). For models, "crf" says whether the masks were refined with a CRF. For maps: the same, at the best of 256
+        only). For models, "crf" says whether the masks were refined with a CRF, and "inference" how the model looks at
+        an image, if it says so. For maps: the same, at the best of 256
         thresholds, under "best", and at `settings.threshold` under "fixed", with the "threshold"; and the whole
         "sweep". Without ground truth (submission): no scores.
 
@@ -223,7 +224,7 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         one_worker = dataclasses.replace(settings, num_workers=1)
         confusions = list(_for_each_image(work, one_worker, records))
         scores = _confusion_scores(sum(confusions), records) if records.has_masks else {}
-        return {"predictions": folder, "crf": settings.crf, **scores}
+        return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
 
     return _Evaluated(
         kind="model",

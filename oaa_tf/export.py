@@ -5,7 +5,8 @@
 The SavedModel takes uint8 RGB images of any size in batches of any size, has its preprocessing inside, and needs
 nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by the stage; see
 `oaa_tf.models.inference`. `serving_default` takes encoded JPEGs and PNGs, for servers. The class names are in
-`assets.extra/classes.json`, and what it was trained on, with checksums of its files, in `assets.extra/origin.json`.
+`assets.extra/classes.json`; what it was trained on, how it looks at images, and checksums of its files are in
+`assets.extra/origin.json`.
 
 With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better
 masks, at as many times the cost.
@@ -149,7 +150,8 @@ def export_network(
         write[format](temporary, network, make)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
-        content = trained_on | {"files": file_checksums(temporary)}
+        inference = {"image_size": image_size, "scales": list(scales), "flip": flip}
+        content = trained_on | {"inference": inference, "files": file_checksums(temporary)}
         (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
         for path in temporary.rglob("*"):
             sync(path)

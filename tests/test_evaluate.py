@@ -310,6 +310,7 @@ def test_model(settings, records, model, tmp_path):
     metrics = run(settings(model=str(model), supervision="image labels"))
     assert_scores(metrics, records, bright_pixels(records))
     assert metrics["labelled_share"] == 1 and metrics["supervision"] == "image labels"
+    assert metrics["inference"] is None
     assert metrics["predictions"] == str(tmp_path / "evaluation" / "predictions")
     for image_id, expected in zip(records.image_ids, bright_pixels(records), strict=True):
         np.testing.assert_array_equal(read_indexed(f"{metrics['predictions']}/{image_id}.png"), expected)
@@ -320,10 +321,12 @@ def test_model(settings, records, model, tmp_path):
 
 def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settings, tmp_path):
     folder = save_model(tmp_path / "said")
-    content = {"supervision": "pixel masks", "seed": 6, "files": file_checksums(folder)}
+    inference = {"image_size": 48, "scales": [1.0, 2.0], "flip": True}
+    content = {"supervision": "pixel masks", "seed": 6, "inference": inference, "files": file_checksums(folder)}
     (folder / ORIGIN_FILE).write_text(json.dumps(content))
     metrics = run(settings(model=str(folder)))
     assert metrics["supervision"] == "pixel masks" and metrics["seed"] == 6
+    assert metrics["inference"] == inference
     with pytest.raises(UserError, match=r"--supervision=image labels: .* was made from pixel masks"):
         run(settings(model=str(folder), supervision="image labels"))
     (folder / CLASSES_FILE).write_text(json.dumps(["dog", "cat", "cow"]))

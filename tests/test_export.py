@@ -64,6 +64,7 @@ def test_a_reloaded_model_gives_what_the_network_gives(task: str, stages, export
 def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: Path) -> None:
     origin = json.loads((exported / "attention" / ORIGIN_FILE).read_text())
     assert origin.pop("files") == file_checksums(exported / "attention")
+    assert origin.pop("inference") == {"image_size": 48, "scales": [1.0], "flip": False}
     # This stage is not finished.
     assert origin == {"supervision": None, "seed": None, "records_checksum": None}
     known = {"supervision": "image labels", "seed": 3, "records_checksum": "ab"}
@@ -71,7 +72,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     (folder / "metrics.json").write_text(json.dumps(known | {"loss": 0.5}))
     run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
     content = json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())
-    assert content == known | {"files": file_checksums(tmp_path / "model")}
+    assert content.pop("inference") and content == known | {"files": file_checksums(tmp_path / "model")}
     (folder / "metrics.json").write_text("[")
     with pytest.raises(UserError, match=r"metrics.json: damaged; delete it and run the stage again"):
         run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
@@ -129,7 +130,10 @@ def test_a_network_in_memory_is_exported_as_its_stage_is(task: str, stages, expo
     output, origin = tmp_path / "model", {"supervision": "image labels", "seed": 4, "records_checksum": "ab"}
     name = export_network(stages[task][1], output, classes=MODEL_CLASSES, image_size=48, **origin)
     assert name == {"attention": "attention", "segmentation": "segment"}[task]
-    assert json.loads((output / ORIGIN_FILE).read_text()) == origin | {"files": file_checksums(output)}
+    assert json.loads((output / ORIGIN_FILE).read_text()) == origin | {
+        "inference": {"image_size": 48, "scales": [1.0], "flip": False},
+        "files": file_checksums(output),
+    }
     assert json.loads((output / "assets.extra/classes.json").read_text()) == list(MODEL_CLASSES)
     images = tf.constant(random_images(1, 37, 50))
     result, expected = (tf.saved_model.load(str(f)).signatures[name](images=images) for f in (output, exported / task))
@@ -162,6 +166,11 @@ def test_several_views(task: str, stages, exported: Path, tmp_path: Path) -> Non
     name, function = next(iter(FUNCTIONS[task](stages[task][1], 48, **views).items()))
     one_view = tf.saved_model.load(str(exported / task)).signatures[name](images=images)
     result = tf.saved_model.load(str(tmp_path / "model")).signatures[name](images=images)
+    assert json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())["inference"] == {
+        "image_size": 48,
+        "scales": [0.5, 1.0],
+        "flip": True,
+    }
     for key, value in function(images).items():
         np.testing.assert_array_equal(result[key], value)
         assert result[key].shape == one_view[key].shape and np.any(result[key] != one_view[key])

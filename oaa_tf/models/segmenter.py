@@ -5,7 +5,7 @@ import functools
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
@@ -21,8 +21,8 @@ CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""
 
 ORIGIN_FILE = Path("assets.extra") / "origin.json"
-"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), and the
-checksums of its other files ("files")."""
+"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), how it
+looks at an image ("inference"), and the checksums of its other files ("files")."""
 
 
 class Segmenter:
@@ -32,6 +32,7 @@ class Segmenter:
         classes: Names of the foreground classes.
         supervision: What the model was trained with, or None if it does not say so.
         seed: Seed of its training, or None.
+        inference: How it looks at an image ("image_size", "scales", "flip"), or None.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:
@@ -50,7 +51,8 @@ class Segmenter:
             self.classes = tuple(read_json(folder / CLASSES_FILE, list))
             if not self.classes or not all(isinstance(name, str) for name in self.classes):
                 raise ValueError(f"{CLASSES_FILE.name}: expected names")
-            self.supervision, self.seed = _checked_origin(folder)
+            origin = _checked_origin(folder)
+            self.supervision, self.seed, self.inference = (origin.get(n) for n in ("supervision", "seed", "inference"))
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
             raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
@@ -168,24 +170,25 @@ def file_checksums(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
-def _checked_origin(folder: Path) -> tuple[str | None, int | None]:
-    """Supervision and seed, once it is clear that no file has changed; TensorFlow itself would not notice.
+def _checked_origin(folder: Path) -> dict[str, Any]:
+    """The content of `ORIGIN_FILE`, once it is clear that no file has changed; TensorFlow itself would not notice.
 
     Raises:
         ValueError: A file has changed.
     """
     if not (folder / ORIGIN_FILE).exists():
         # Exported before there was such a file, or by another program.
-        return None, None
+        return {}
     origin = read_json(folder / ORIGIN_FILE)
-    supervision, seed, expected = (origin.get(name) for name in ("supervision", "seed", "files"))
-    if not isinstance(expected, dict) or "saved_model.pb" not in expected or supervision not in (None, *SUPERVISIONS):
+    supervision, expected = origin.get("supervision"), origin.get("files")
+    is_whole = isinstance(expected, dict) and "saved_model.pb" in expected
+    if not is_whole or supervision not in (None, *SUPERVISIONS):
         raise ValueError(f"{ORIGIN_FILE.name} is damaged")
     found = file_checksums(folder)
     for name, checksum in expected.items():
         if found.get(name) != checksum:
             raise ValueError(f"{name} has changed since {ORIGIN_FILE.name} was written; export it again")
-    return supervision, seed
+    return origin
 
 
 # Images of all sizes share one graph.
