@@ -128,7 +128,7 @@ names = st.text(st.characters(codec="utf-8", exclude_categories=("C", "Z")), min
     learning_rate=st.floats(0, allow_infinity=False),
     flip=st.booleans(),
     fusions=st.lists(st.sampled_from(["max", "average"]), max_size=2, unique=True),
-    scales=st.lists(st.floats(0.1, 1e9), max_size=3),
+    scales=st.lists(st.floats(0.1, 1e9), min_size=1, max_size=3),
 )
 def test_flags_of_a_run_are_the_run(tmp_path_factory: pytest.TempPathFactory, **values) -> None:
     settings = TrainSettings(work_dir="w", **values)
