@@ -96,9 +96,9 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         "absent" if a label occurs neither in the truth nor in the prediction), "num_labels_in_mean", and
         "labelled_share", the share of the pixels with known truth that have a predicted label (the IoUs are over these
         only). For models, "crf" says whether the masks were refined with a CRF, and "inference" how the model looks at
-        an image, if it says so. For maps: the same, at the best of 256
-        thresholds, under "best", and at `settings.threshold` under "fixed", with the "threshold"; and the whole
-        "sweep". Without ground truth (submission): no scores.
+        an image, if it says so. For maps: the same, at the best of 256 thresholds, under "best", and at
+        `settings.threshold` under "fixed", with the "threshold"; and the whole "sweep". Without ground truth
+        (submission): no scores.
 
     Raises:
         UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value

@@ -30,6 +30,7 @@ import tensorflow as tf
 
 from oaa_tf.data.atomic import sync
 from oaa_tf.data.json_file import read_json
+from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
@@ -175,7 +176,7 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
         "supervision": trained_on["supervision"],
         "classes": len(description.classes),
         "image_size": settings.image_size or description.image_size,
-        "views": len(settings.scales) * (1 + settings.flip),
+        "views": len(whole_views(settings.scales, settings.flip)),
         "precision": settings.precision,
         "parameters": network.count_params(),
         "format": settings.format,

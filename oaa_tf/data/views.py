@@ -12,6 +12,8 @@ the whole canvas: it permutes grid cells and is inverted without any rounding.
 """
 
 import dataclasses
+import itertools
+from collections.abc import Sequence
 
 import tensorflow as tf
 
@@ -88,6 +90,11 @@ def random_view(
     mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
     ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
     return tf.concat([ratio, offset, [mirrored]], axis=0), size
+
+
+def whole_views(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:
+    """The scales and mirrorings of `whole_view` in which a trained network sees an image: each scale, upright first."""
+    return list(itertools.product(scales, (False, True) if flip else (False,)))
 
 
 def whole_view(content: tf.Tensor, scale: float, mirrored: bool) -> tuple[tf.Tensor, tf.Tensor]:

@@ -6,7 +6,6 @@ floating-point sums.
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import keras
@@ -15,7 +14,7 @@ import tensorflow as tf
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.image_files import decode_image
-from oaa_tf.data.views import MEAN_RGB, frame_content, frame_valid_cells
+from oaa_tf.data.views import MEAN_RGB, frame_content, frame_valid_cells, whole_views
 
 IMAGES_SIGNATURE = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
@@ -44,12 +43,13 @@ def attention_functions(
         `attention`, float32 `[batch, height, width, C]` in [0, 1] (Eq. 2, every class normalised by itself), and
         `scores`, float32 `[batch, C]`, the probabilities p_c of Eq. 1 (meaningful for classifiers).
     """
+    views = functools.partial(_views, network, image_size, whole_views(scales, flip), portable)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
         maps, scores = [], []
-        for view in _views(network, images, image_size, scales, flip, portable):
-            maps.append(view.to_images(class_activation_maps(view.scores, view.valid), tf.shape(images)[1:3]))
+        for view in views(images):
+            maps.append(view.to_images(class_activation_maps(view.scores, view.valid)))
             scores.append(tf.sigmoid(class_scores(view.scores, view.valid)))
         if len(maps) == 1:
             return {"attention": maps[0], "scores": scores[0]}
@@ -81,20 +81,19 @@ def segmentation_functions(
         `mask`, uint8 `[batch, height, width]` (0 background, c + 1 class c), and `probabilities` gives `probabilities`,
         float32 `[batch, height, width, C + 1]`, which takes longer.
     """
-    has_one_view = len(scales) == 1 and not flip
+    looks = whole_views(scales, flip)
+    views = functools.partial(_views, network, image_size, looks, portable)
 
     def mean_of_views(images: tf.Tensor) -> tf.Tensor:
-        probabilities = []
-        for view in _views(network, images, image_size, scales, flip, portable):
-            probabilities.append(tf.nn.softmax(view.to_images(view.scores, tf.shape(images)[1:3])))
+        probabilities = [tf.nn.softmax(view.to_images(view.scores)) for view in views(images)]
         return tf.add_n(probabilities) / len(probabilities)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        if not has_one_view:
+        if len(looks) > 1:
             return {"mask": tf.cast(tf.argmax(mean_of_views(images), axis=-1, output_type=tf.int32), tf.uint8)}
-        [view] = _views(network, images, image_size, scales, flip, portable)
-        logits = _interpolated(view.scores, view.content, tf.shape(images)[1:3])
+        [view] = views(images)
+        logits = _interpolated(view.scores, view.content, view.size)
         if portable:
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
         return {"mask": _first_of_the_greatest(logits)}
@@ -222,26 +221,29 @@ class _View:
         scores: The network's output.
         valid: bool, the cells of its grid that show the image.
         content: int32 `[2]`, the size of the resized images.
+        size: int32 `[2]`, that of the images.
         mirrored: Whether they are mirrored.
     """
 
     scores: tf.Tensor
     valid: tf.Tensor
     content: tf.Tensor
+    size: tf.Tensor
     mirrored: bool
 
-    def to_images(self, maps: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    def to_images(self, maps: tf.Tensor) -> tf.Tensor:
         """Maps on the grid as maps of the images, as `to_image`."""
-        maps = to_image(maps, self.content, size)
+        maps = to_image(maps, self.content, self.size)
         return tf.reverse(maps, axis=[2]) if self.mirrored else maps
 
 
 def _views(
-    network: keras.Model, images: tf.Tensor, image_size: int, scales: Sequence[float], flip: bool, portable: bool
+    network: keras.Model, image_size: int, looks: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
 ) -> Iterator[_View]:
+    size = tf.shape(images)[1:3]
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     resize = _resized if portable else functools.partial(tf.image.resize, antialias=True)
-    for scale, mirrored in itertools.product(scales, (False, True) if flip else (False,)):
+    for scale, mirrored in looks:
         content = frame_content(height, width, round(scale * image_size))
         resized = resize(tf.reverse(images, axis=[2]) if mirrored else images, content)
         # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not
@@ -252,7 +254,7 @@ def _views(
         scores = network(padded, training=False)
         longest = tf.reduce_max(tf.shape(scores)[1:3])
         valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
-        yield _View(scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, mirrored)
+        yield _View(scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, size, mirrored)
 
 
 def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:

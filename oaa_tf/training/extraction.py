@@ -1,6 +1,5 @@
 """Attention of a trained class-aware network on every training image."""
 
-import itertools
 from collections.abc import Sequence
 
 import keras
@@ -12,7 +11,7 @@ from oaa_tf.data import keys
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.input_pipeline import frame_batches, reading_errors
 from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import attention_to_frame
+from oaa_tf.data.views import attention_to_frame, whole_views
 from oaa_tf.progress import Progress
 
 
@@ -45,7 +44,7 @@ def extract_attention(
         float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots; the greatest value of a map is 1, unless all
         are 0.
     """
-    views = list(itertools.product(scales, (False, True) if flip else (False,)))
+    views = whole_views(scales, flip)
     grid = image_size // STRIDE
     total = np.zeros((records.first_slots[-1], grid, grid), np.float32)
     with Progress(len(records) * len(views), label) as progress, reading_errors():
