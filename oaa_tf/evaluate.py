@@ -284,16 +284,9 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
             raise ValueError(supervision)
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; run the stage that wrote it and --masks={folder} again") from None
-    if classes != tuple(records.classes):
-        raise UserError(
-            f"--masks={folder} are of the classes {', '.join(classes)} ({path.name}), but {records.manifest_path} has "
-            f"{', '.join(records.classes)}"
-        )
-    if made_from != records.checksum:
-        raise UserError(
-            f"--masks={folder} were made from other records than {records.manifest_path} ({path.name}); give the "
-            "records that they were made from"
-        )
+    what = f"--masks={folder} ({path.name})"
+    records.require_classes(what, classes)
+    records.require_source(what, made_from)
     return supervision, seed
 
 

@@ -132,7 +132,7 @@ def export_network(
         The signature's name.
 
     Raises:
-        ValueError: The network has another number of channels.
+        ValueError: The network has another number of channels, or there are views for "keras", the bare network.
         UserError: A package is missing, or the output can't be written or is something else.
     """
     write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
@@ -142,6 +142,8 @@ def export_network(
         expected = " or ".join(map(str, by_channels))
         raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
     make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
+    if format == "keras" and (flip or tuple(scales) != (1.0,)):
+        raise ValueError(f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}")
     trained_on = {"supervision": supervision, "seed": seed, "records_checksum": records_checksum}
     output = _checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")

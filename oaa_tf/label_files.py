@@ -157,8 +157,7 @@ def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], s
         raise UserError(f"--labels={folder}: no {DESCRIPTION_FILE} in it; run make_pseudo_labels first") from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder / DESCRIPTION_FILE}: damaged; run make_pseudo_labels again") from None
-    if checksum != records.checksum:
-        raise UserError(f"--labels={folder}: made from other records than {records.manifest_path}")
+    records.require_source(f"--labels={folder}", checksum)
     files = []
     for image_id, size in zip(records.image_ids, records.sizes, strict=True):
         path = folder / LABELS_FOLDER / f"{image_id}.png"

@@ -120,7 +120,7 @@ def test_ctrl_c_does_not_wait_for_all_images(settings, maps_folder, monkeypatch)
 
 def test_maps_of_other_records_are_refused(settings, records, maps_folder, tmp_path):
     other = make_tiny_records(tmp_path / "other", saliency=False)
-    with pytest.raises(UserError, match=r"were made from other records"):
+    with pytest.raises(UserError, match=r"maps in .*: made from other records than .*train.json"):
         run(settings(maps=str(maps_folder), records=str(other.manifest_path)))
 
 
@@ -182,8 +182,11 @@ def origin_of(records):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"records_checksum": "0"}, "masks were made from other records than .*train.json"),
-        ({"classes": ["cow", "dog", "cat"]}, "masks are of the classes cow, dog, cat .*train.json has cat, dog, cow"),
+        ({"records_checksum": "0"}, r"masks \(pseudo_labels.json\): made from other records than .*train.json"),
+        (
+            {"classes": ["cow", "dog", "cat"]},
+            r"masks \(pseudo_labels.json\): for the classes cow, dog, cat, but .*train.json has cat, dog, cow",
+        ),
         ({"supervision": "none"}, "pseudo_labels.json: damaged"),
         ({"classes": None}, "pseudo_labels.json: damaged"),
     ],
@@ -200,7 +203,7 @@ def test_predictions_of_an_evaluation_say_what_they_are_of(settings, records, ma
     metrics.write_text(json.dumps(origin_of(records) | {"evaluated": "model"}))
     assert run(settings(masks=str(folder)))["seed"] == 4
     metrics.write_text(json.dumps(origin_of(records) | {"evaluated": "model", "classes": ["cat"]}))
-    with pytest.raises(UserError, match=r"predictions are of the classes cat \(metrics.json\)"):
+    with pytest.raises(UserError, match=r"predictions \(metrics.json\): for the classes cat, but"):
         run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))
     # The work_dir of another stage, in which somebody has put a folder of this name.
     metrics.write_text(json.dumps({"stage": "train_seg"}))
@@ -412,7 +415,7 @@ def test_submission_needs_no_ground_truth(settings, model, tmp_path):
 def test_wrong_models_are_refused(settings, model, tmp_path):
     with pytest.raises(UserError, match=r"no SavedModel of oaa_tf.export"):
         run(settings(model=str(tmp_path)))
-    with pytest.raises(UserError, match=r"was trained for the classes cat, cow, but .*train.json has cat, dog, cow"):
+    with pytest.raises(UserError, match=r"classes: for the classes cat, cow, but .*train.json has cat, dog, cow"):
         run(settings(model=str(save_model(tmp_path / "classes", classes=["cat", "cow"]))))
     with pytest.raises(UserError, match=r"expected the signature segment .*, found attention"):
         run(settings(model=str(save_model(tmp_path / "signature", signature="attention"))))

@@ -150,6 +150,15 @@ def test_a_network_of_other_classes_is_refused(stages, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("views", [{"flip": True}, {"scales": [0.5, 1]}])
+def test_the_bare_network_has_one_view(stages, tmp_path: Path, views: dict) -> None:
+    with pytest.raises(ValueError, match="format 'keras' is the bare network"):
+        export_network(
+            stages["segmentation"][1], tmp_path / "model", classes=MODEL_CLASSES, image_size=48, format="keras", **views
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_another_image_size(stages, tmp_path: Path) -> None:
     folder, network = stages["attention"]
     settings = ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model"), image_size=80)

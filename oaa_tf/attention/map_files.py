@@ -165,16 +165,8 @@ class AttentionMaps:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{info_file}: damaged; run the stage that wrote it again") from None
-        if classes != tuple(records.classes):
-            raise UserError(
-                f"maps in {folder} were made for the classes {', '.join(classes)}, but {records.manifest_path} has "
-                f"{', '.join(records.classes)}"
-            )
-        if made_from != records.checksum:
-            raise UserError(
-                f"maps in {folder} were made from other records than {records.manifest_path} (checksum "
-                f"{made_from[:12]} instead of {records.checksum[:12]}); give the records that they were made from"
-            )
+        records.require_classes(f"maps in {folder}", classes)
+        records.require_source(f"maps in {folder}", made_from)
         try:
             # Unlike `np.load`, it reads arrays only, no archives and no pickles.
             maps = np.lib.format.open_memmap(maps_file, mode="r")

@@ -5,6 +5,7 @@ import hashlib
 import os
 import struct
 import weakref
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -121,6 +122,36 @@ class RecordSet:
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def require_classes(self, what: str, classes: Sequence[str]) -> None:
+        """Refuses what is for other classes, or has them in another order.
+
+        Args:
+            what: What it is, for the message, such as "--model=runs/segment".
+            classes: The names of its classes.
+
+        Raises:
+            UserError: They are not those of the records.
+        """
+        if tuple(classes) != self.classes:
+            raise UserError(
+                f"{what}: for the classes {', '.join(classes)}, but {self.manifest_path} has {', '.join(self.classes)}"
+            )
+
+    def require_source(self, what: str, checksum: str) -> None:
+        """Refuses what was made from other records.
+
+        Args:
+            what: What it is, for the message, such as "--labels=runs/labels".
+            checksum: The `checksum` of the records that it was made from.
+
+        Raises:
+            UserError: It is not that of these records.
+        """
+        if checksum != self.checksum:
+            raise UserError(
+                f"{what}: made from other records than {self.manifest_path}; give the records that it was made from"
+            )
 
     def label_matrix(self) -> np.ndarray:
         """The labels as float32 `[num_images, num_classes]`, 1 for each class in the image, else 0."""

@@ -81,11 +81,7 @@ class Segmenter:
             UserError: As the constructor, or the model has other classes.
         """
         segmenter = cls(folder, crf=crf)
-        if segmenter.classes != tuple(records.classes):
-            raise UserError(
-                f"--model={folder} was trained for the classes {', '.join(segmenter.classes)}, but"
-                f" {records.manifest_path} has {', '.join(records.classes)}"
-            )
+        records.require_classes(f"--model={folder}", segmenter.classes)
         return segmenter
 
     @functools.cached_property

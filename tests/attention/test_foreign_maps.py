@@ -22,6 +22,7 @@ from oaa_tf.attention.foreign_maps import (
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.npy_dictionary import read_npy_dictionary
 from oaa_tf.data.frame import STRIDE, Frame
+from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 
 CANVAS, GRID = 64, 8
@@ -29,6 +30,8 @@ CANVAS, GRID = 64, 8
 
 class FakeRecords(SimpleNamespace):
     """What attention maps need to know of a record set."""
+
+    require_classes, require_source = RecordSet.require_classes, RecordSet.require_source
 
     def __len__(self):
         return len(self.image_ids)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from oaa_tf.attention.map_files import AttentionMaps, to_uint8
+from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 
 LABELS = ((0, 2), (1,), (0, 1, 2))
@@ -16,8 +17,13 @@ SIZES = np.array([[30, 40], [40, 20], [25, 25]], np.int32)
 CANVAS, GRID, NUM_SLOTS = 40, 5, 6
 
 
-def make_records(**changes):
+class FakeRecords(SimpleNamespace):
     """What attention maps need to know of a record set."""
+
+    require_classes, require_source = RecordSet.require_classes, RecordSet.require_source
+
+
+def make_records(**changes):
     attributes = {
         "manifest_path": Path("records/train.json"),
         "classes": ("cat", "dog", "cow"),
@@ -27,7 +33,7 @@ def make_records(**changes):
         "first_slots": np.array([0, 2, 3, 6]),
         "checksum": "ab" * 32,
     }
-    return SimpleNamespace(**attributes | changes)
+    return FakeRecords(**attributes | changes)
 
 
 @pytest.fixture
@@ -120,13 +126,9 @@ def error_of_opening(folder, records=None):
 def test_other_records_are_refused(tmp_path, maps):
     save(tmp_path, maps)
     other = make_records(checksum="cd" * 32)
-    assert f"maps in {tmp_path} were made from other records than records/train.json" in error_of_opening(
-        tmp_path, other
-    )
+    assert f"maps in {tmp_path}: made from other records than records/train.json" in error_of_opening(tmp_path, other)
     other = make_records(classes=("cat", "dog"))
-    assert "made for the classes cat, dog, cow, but records/train.json has cat, dog" in error_of_opening(
-        tmp_path, other
-    )
+    assert "for the classes cat, dog, cow, but records/train.json has cat, dog" in error_of_opening(tmp_path, other)
 
 
 def test_incomplete_or_damaged_folders_are_refused(tmp_path, maps):
