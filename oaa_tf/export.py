@@ -62,7 +62,7 @@ class ExportSettings(Settings):
     def __post_init__(self) -> None:
         """Checks the combination."""
         super().__post_init__()
-        if self.format == "keras" and (self.flip or self.scales != (1.0,)):
+        if self.format == "keras" and not _sees_one_view(self.scales, self.flip):
             raise UserError("--format=keras: the bare network sees one view; leave out --scales and --flip")
         if self.format in ("onnx", "litert") and self.precision != "float32":
             raise UserError(f"--format={self.format}: computes in float32; leave out --precision")
@@ -141,9 +141,9 @@ def export_network(
     if num_channels not in by_channels:
         expected = " or ".join(map(str, by_channels))
         raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
-    make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
-    if format == "keras" and (flip or tuple(scales) != (1.0,)):
+    if format == "keras" and not _sees_one_view(scales, flip):
         raise ValueError(f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}")
+    make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
     trained_on = {"supervision": supervision, "seed": seed, "records_checksum": records_checksum}
     output = _checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
@@ -193,6 +193,11 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
         _import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
     return description, network, _trained_on(Path(settings.stage_dir) / METRICS_FILE)
+
+
+def _sees_one_view(scales: Sequence[float], flip: bool) -> bool:
+    """Whether the network sees every image once, upright and at its `image_size`."""
+    return whole_views(scales, flip) == [(1.0, False)]
 
 
 def _checked_output(output_dir: str | os.PathLike) -> Path:
