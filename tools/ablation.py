@@ -1,7 +1,7 @@
 """The paper's Tables 2 and 3, for several seeds: which attention maps, and how many images, make the better masks.
 
     python -m tools.ablation --flagfile=flags/voc12_animals_ablation.flags --voc_dir=VOC12_ANIMALS \
-        --backbone_weights=VGG16.h5 --seeds=0,1 --work_dir=runs/ablation
+        --backbone_weights=VGG16.weights.h5 --seeds=0,1 --work_dir=runs/ablation
 
 One classifier run gives the maps of the rows CAM, OAA average and OAA max: they differ in what is kept of the same
 training. The integral attention models of the last two rows learn its cumulative attention (max). Table 3 trains the

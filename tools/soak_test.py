@@ -1,6 +1,6 @@
 """A long training run of a tiny network: does memory, time per step or disk space grow?
 
-    python -m tools.soak_test
+    python -m tools.soak_test --work_dir=runs/soak
 
 Runs `oaa_tf.train_cls` on demo data in a process of its own, with checkpoints and TensorBoard logs, and reports, at the
 end and in `soak_test.json`: the resident memory after a tenth of the steps and at the end, the time per step in the
