@@ -29,7 +29,7 @@ _HOMES = {
     "export_network": "export",
     "extract_attention": "training.extraction",
     "largefov_network": "models.largefov",
-    "load_model": "models.keras_files",
+    "load_model": "training.keras_files",
     "mean_iou": "metrics",
     "paper_optimizer": "training.optimizer",
     "pseudo_label": "pseudo_labels",

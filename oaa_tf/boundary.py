@@ -12,8 +12,9 @@ from typing import Any
 
 from oaa_tf.errors import UserError
 
+_FORBIDDEN = (errno.EACCES, errno.EPERM)
 _DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS),
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
     *(errno.ENAMETOOLONG, errno.ELOOP),
 )
 
@@ -43,8 +44,8 @@ def _ask_again(lost: Any) -> None:
 def guarded(run: Callable[[], Any]) -> int:
     """Runs a function and returns the process's exit code: the error boundary of every command.
 
-    0 when done; 2 with one line on stderr for a `UserError` or a full or unwritable disk; 130 and 143 for Ctrl-C and
-    SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
+    0 when done; 2 with one line on stderr for a `UserError`, a full disk or missing permissions; 130 and 143 for Ctrl-C
+    and SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
     sys.unraisablehook = _ask_again
@@ -59,10 +60,14 @@ def guarded(run: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except OSError as error:
-        if error.errno not in _DISK_ERRORS:
+        if error.errno in _FORBIDDEN:
+            failed, advice = "cannot read or write", "change its permissions or choose another"
+        elif error.errno in _DISK_ERRORS:
+            failed, advice = "cannot write", "free space or choose another"
+        else:
             raise
         where = f": {error.filename}" if error.filename else ""
-        print(f"error: cannot write{where}: {os.strerror(error.errno)}; free space or choose another", file=sys.stderr)
+        print(f"error: {failed}{where}: {os.strerror(error.errno)}; {advice}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)

@@ -12,6 +12,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 
 WARM_STARTS = ("train_integral", "train_seg")
+LARGEST_SEED = 2**32 - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,12 @@ class ExperimentSettings(Settings):
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
         super().__post_init__()
+        for name in ("train_cls", "train_integral", "train_seg"):
+            if seed := getattr(self, name).seed:
+                raise UserError(
+                    f"--{name}.seed={seed}: every stage has the seed of the whole; use --seed (--seeds of"
+                    " tools.ablation)"
+                )
         backbone = self.train_seg.backbone
         if self.seg_backbone_weights and "train_seg" in self.warm_start:
             raise UserError(
@@ -136,16 +143,20 @@ class Experiment:
 
     def export(self, stage: str, name: str) -> Path:
         """Exports a trained stage and returns the SavedModel's folder."""
-        folder = self.root / name
-        if not folder.exists():
-            export.run(export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(folder)))
-        return folder
+        settings = self._export(stage, name)
+        if not export.is_current(settings):
+            export.run(settings)
+        return self.root / name
 
     def evaluate(self, name: str, split: str, **inputs: str) -> dict[str, Any]:
         """Evaluates maps, masks or a model on "train" or "val" and returns the metrics."""
         records = self.train_records if split == "train" else self.val_records
         folder = str(self.root / "evaluate" / name)
         return evaluate.run(evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
+
+    def _export(self, stage: str, name: str) -> Any:
+        """Settings of a stage's export."""
+        return export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
 
     def _stage(self, stage: str, name: str, **inputs: Any) -> Any:
         """A stage's settings with what comes from the experiment."""

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from oaa_tf import make_records, train_cls, train_integral, train_seg
+from oaa_tf import export, make_records, train_cls, train_integral, train_seg
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.manifest import ImageEntry
 from oaa_tf.data.record_writer import RecordWriter, serialize
@@ -65,7 +65,7 @@ class PlannedExperiment(Experiment):
     def export(self, stage: str, name: str) -> Path:
         """Notes the export."""
         folder = self.root / name
-        self.states[str(folder)] = DONE if folder.exists() else TO_DO
+        self.states[str(folder)] = DONE if export.is_current(self._export(stage, name)) else TO_DO
         return folder
 
     def evaluate(self, name: str, split: str, **inputs: str) -> dict[str, Any]:
@@ -146,7 +146,8 @@ def _step_seconds(stage: str, settings: Any, scratch: Path) -> float:
         AttentionMaps.save(scratch / "maps", maps, records, kind="noise", image_size=settings.image_size)
         inputs["maps"] = str(scratch / "maps")
     if stage == "train_seg":
-        inputs |= {"labels": train_seg.MASKS, "share": 1.0}
+        # Which weights it starts from does not change a step's time, and the experiment may name others than the stage.
+        inputs |= {"labels": train_seg.MASKS, "share": 1.0, "backbone_weights": "none"}
     plan = {"train_cls": train_cls.plan, "train_integral": train_integral.plan, "train_seg": train_seg.plan}[stage]
     return plan(dataclasses.replace(settings, **inputs))["step_seconds"]
 

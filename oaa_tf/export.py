@@ -34,7 +34,7 @@ from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
-from oaa_tf.models.networks import PRECISIONS, NetworkDescription, checkpoints_in, load_network
+from oaa_tf.models.networks import PRECISIONS, NetworkDescription, checkpoint_checksum, checkpoints_in, load_network
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
 
@@ -108,6 +108,7 @@ def export_network(
     supervision: str | None = None,
     seed: int | None = None,
     records_checksum: str | None = None,
+    checkpoint_checksum: str | None = None,
 ) -> str:
     """Writes a network, whole or not at all.
 
@@ -127,6 +128,7 @@ def export_network(
             `origin.json`.
         seed: Seed of the training, likewise.
         records_checksum: Which records it was trained on, likewise.
+        checkpoint_checksum: Which checkpoint it is of, likewise.
 
     Returns:
         The signature's name.
@@ -144,7 +146,12 @@ def export_network(
     if format == "keras" and not _sees_one_view(scales, flip):
         raise ValueError(f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}")
     make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
-    trained_on = {"supervision": supervision, "seed": seed, "records_checksum": records_checksum}
+    trained_on = {
+        "supervision": supervision,
+        "seed": seed,
+        "records_checksum": records_checksum,
+        "checkpoint_checksum": checkpoint_checksum,
+    }
     output = _checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
@@ -166,6 +173,17 @@ def export_network(
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return next(iter(make()))
+
+
+def is_current(settings: ExportSettings) -> bool:
+    """Whether `output_dir` holds an export of what is in `stage_dir` now, and not of an earlier training."""
+    try:
+        exported = read_json(Path(settings.output_dir) / ORIGIN_FILE).get("checkpoint_checksum")
+    except (OSError, ValueError):
+        return False
+    trained = checkpoint_checksum(Path(settings.stage_dir))
+    # Without checkpoints, which somebody may have deleted to save space, the export is all that there is.
+    return None in (exported, trained) or exported == trained
 
 
 def plan(settings: ExportSettings) -> dict[str, Any]:
@@ -192,7 +210,7 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     if settings.format == "onnx":
         _import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
-    return description, network, _trained_on(Path(settings.stage_dir) / METRICS_FILE)
+    return description, network, _trained_on(Path(settings.stage_dir))
 
 
 def _sees_one_view(scales: Sequence[float], flip: bool) -> bool:
@@ -252,8 +270,9 @@ def _import_tf2onnx():
     return tf2onnx
 
 
-def _trained_on(metrics_file: Path) -> dict[str, Any]:
-    """What a stage's metrics say about its training; nothing before its end."""
+def _trained_on(stage_dir: Path) -> dict[str, Any]:
+    """Which checkpoint it is, and what the stage's metrics say about its training; nothing before its end."""
+    metrics_file = stage_dir / METRICS_FILE
     names = ("supervision", "seed", "records_checksum")
     try:
         metrics = read_json(metrics_file)
@@ -261,7 +280,7 @@ def _trained_on(metrics_file: Path) -> dict[str, Any]:
         metrics = {}
     except (OSError, ValueError):
         raise UserError(f"{metrics_file}: damaged; delete it and run the stage again") from None
-    return {name: metrics.get(name) for name in names}
+    return {name: metrics.get(name) for name in names} | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p
 in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar,
-the mean over the batch.
+the mean over the batch, 0 for an empty one.
 """
 
 import keras
@@ -19,7 +19,7 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         labels: Multi-hot, float32 `[batch, classes]`.
     """
     per_class = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
-    return tf.reduce_mean(tf.reduce_sum(per_class, axis=1))
+    return _mean_over_images(tf.reduce_sum(per_class, axis=1))
 
 
 def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
@@ -29,7 +29,7 @@ def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.T
     with p > 0, plus the constraint loss -1/|N-| sum log(1 - q) over the cells N- with p = 0; summed over classes. An
     empty set contributes 0.
     """
-    return tf.reduce_mean(_hybrid_loss_of_images(logits, targets, valid))
+    return _mean_over_images(_hybrid_loss_of_images(logits, targets, valid))
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
@@ -66,7 +66,12 @@ def _hybrid_loss_of_images(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tens
 def multi_label_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """The multi-label cross-entropy (MCE) that the hybrid loss is compared with (paper, Eq. 6), summed over classes."""
     per_cell = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
-    return tf.reduce_mean(tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
+    return _mean_over_images(tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
+
+
+def _mean_over_images(losses: tf.Tensor) -> tf.Tensor:
+    """Mean of `[batch]`; 0 for no image, since one of several GPUs may have none of a small batch."""
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype))
 
 
 def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:

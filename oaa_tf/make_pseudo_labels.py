@@ -16,7 +16,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import origin
+from oaa_tf.metrics_file import origin, supervision_of_labels
 from oaa_tf.pseudo_labels import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
 from oaa_tf.refinement.refined_attention import METHODS, refined_attention
 
@@ -58,7 +58,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
             attention = refined_attention(settings.refine, attention, background, record.image)
         return pseudo_label(attention, classes, saliency, settings)
 
-    supervision = "image labels + saliency" if settings.use_saliency else maps.supervision
+    supervision = supervision_of_labels(maps.supervision, use_saliency=settings.use_saliency)
     description = origin("make_pseudo_labels", settings, records, supervision=supervision) | {
         "seed": maps.seed,
         "maps_kind": maps.kind,

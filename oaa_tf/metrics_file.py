@@ -19,6 +19,16 @@ SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
 """What is known about images in a training; every figure names one of them."""
 
 
+def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
+    """The supervision of pseudo labels, from that of the maps or the network that they are made of.
+
+    Args:
+        source: One of `SUPERVISIONS`.
+        use_saliency: Whether saliency maps have a say, too. Masks stay the stronger supervision.
+    """
+    return "image labels + saliency" if use_saliency and source == "image labels" else source
+
+
 def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[str, Any]:
     """Writes `<work_dir>/metrics.json`, atomically, with the software versions under the key "versions".
 

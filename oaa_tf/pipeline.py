@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf.data.records import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import LARGEST_SEED, Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
@@ -37,7 +37,7 @@ class PipelineSettings(ExperimentSettings):
         help="Train the segmentation network a second time, from its own weights, on labels that it gives the training"
         " images (see relabel).",
     )
-    seed: int = setting(0, help="Seed of all stages.", minimum=0)
+    seed: int = setting(0, help="Seed of all stages.", minimum=0, maximum=LARGEST_SEED)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
 
 

@@ -19,7 +19,7 @@ from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import origin
+from oaa_tf.metrics_file import origin, supervision_of_labels
 from oaa_tf.models.segmenter import Segmenter
 
 _TINY = np.finfo(np.float32).tiny
@@ -114,10 +114,7 @@ def _checksums(records: RecordSet, segmenter: Segmenter) -> dict[str, str]:
 
 
 def _supervision(settings: RelabelSettings, segmenter: Segmenter) -> str:
-    """Masks stay the stronger supervision."""
-    if settings.use_saliency and segmenter.supervision == "image labels":
-        return "image labels + saliency"
-    return segmenter.supervision
+    return supervision_of_labels(segmenter.supervision, use_saliency=settings.use_saliency)
 
 
 if __name__ == "__main__":

@@ -80,8 +80,15 @@ def _training(settings: TrainIntegralSettings) -> Training:
             **settings.map_options,
         )
         folder = work_dir.path / _MAPS_FOLDER
-        kind = f"oaa_plus_{settings.loss}"
-        AttentionMaps.save(folder, attention, records, kind=kind, image_size=settings.image_size, seed=settings.seed)
+        AttentionMaps.save(
+            folder,
+            attention,
+            records,
+            kind=f"oaa_plus_{settings.loss}",
+            image_size=settings.image_size,
+            supervision=maps.supervision,
+            seed=settings.seed,
+        )
         return {}
 
     return Training(
@@ -92,7 +99,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
         make_model=lambda network: IntegralAttentionModel(
             network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
         ),
-        supervision="image labels",
+        supervision=maps.supervision,
         inputs={"maps": maps.checksum},
         targets=attention_targets(maps),
         make_hooks=lambda model: _hooks(settings, model, records, maps),

@@ -6,10 +6,11 @@ import statistics
 import pytest
 from own_data import write_own_data
 from test_pipeline import TINY
+from tiny_voc import make_tiny_records
 
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
-from tools.ablation import ROWS, AblationSettings, plan, run, table_text
+from tools.ablation import ROWS, AblationSettings, _table, plan, run, table_text
 
 COMMON = ("width=2", "image_size=48", "batch_size=2", "num_steps=3", "initializer=he", "clip_norm=10")
 
@@ -85,10 +86,20 @@ def test_numbers_in_the_table() -> None:
     rows = [
         row | {"setting": "CAM", "measurement": "maps", "mean": 0.4, "spread": 0.012},
         row | {"setting": "OAA max", "measurement": "maps", "mean": 0.5, "spread": None},
+        row | {"setting": "OAA+ MCE", "measurement": "maps", "mean": None, "spread": None},
     ]
     lines = table_text({"rows": rows}).splitlines()
-    assert lines[0] == "|  | split | supervision | CAM | OAA max |"
-    assert lines[2:] == ["| maps | train | image labels | 40.0 ± 1.2 | 50.0 |"]
+    assert lines[0] == "|  | split | supervision | CAM | OAA max | OAA+ MCE |"
+    assert lines[2:] == ["| maps | train | image labels | 40.0 ± 1.2 | 50.0 | - |"]
+
+
+def test_a_seed_without_any_label_is_left_out_of_the_mean(tmp_path) -> None:
+    records = make_tiny_records(tmp_path)
+    key = ("CAM", "pseudo labels", "train", "image labels")
+    for by_seed, seeds, values in (({0: None, 4: 0.5}, [4], [0.5]), ({0: None}, [], [])):
+        (row,) = _table(settings("voc", tmp_path), (records, records), "2", {key: by_seed}, "")["rows"]
+        assert (row["seeds"], row["values"], row["spread"]) == (seeds, values, None)
+        assert row["mean"] == (0.5 if values else None)
 
 
 @pytest.mark.parametrize("command", [plan, run])

@@ -1,5 +1,6 @@
 """The study puts together afterwards what a run with those settings would have accumulated."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -64,6 +65,14 @@ def test_rows(study) -> None:
     recalls = [r["recall_at_0.3"] for r in sorted(of_max, key=lambda row: row["last_epoch"])]
     assert len(recalls) > 2 and recalls == sorted(recalls)
     assert len({(r["gate"], r["fusion"], r["first_epoch"], r["last_epoch"]) for r in rows}) == len(rows)
+
+
+def test_needs_two_epochs(tmp_path) -> None:
+    records = make_tiny_records(tmp_path)
+    chosen = settings(records, tmp_path / "work")
+    short = dataclasses.replace(chosen.train_cls, num_steps=len(records) - 1)
+    with pytest.raises(UserError, match=rf"--train_cls.num_steps=\d+: expected at least {len(records)}, two epochs"):
+        accumulation_study.run(dataclasses.replace(chosen, train_cls=short))
 
 
 def test_needs_masks(tmp_path) -> None:

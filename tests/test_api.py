@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import oaa_tf
+from oaa_tf.training.keras_files import MODULES
 
 
 def test_every_name_is_there_and_documented() -> None:
@@ -40,6 +41,34 @@ def test_importing_the_package_imports_nothing_heavy() -> None:
 @pytest.mark.parametrize("name", ["AttentionClassifier", "DeepLabLargeFOV", "HybridLoss", "IntegralAttentionModel"])
 def test_classes_are_registered_with_keras(name: str) -> None:
     assert keras.saving.get_registered_object(f"oaa_tf>{name}") is getattr(oaa_tf, name)
+
+
+def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: Path) -> None:
+    backbone = oaa_tf.vgg16_backbone(2, recompute=True)
+    network = oaa_tf.class_aware_network(backbone, num_classes=2, attention_drop=0.5)
+    labels = np.array([[1, 0], [1, 1]], np.float32)
+    model = oaa_tf.AttentionClassifier(network, oaa_tf.CumulativeAttention.for_labels(labels, grid=2))
+    model.compile(oaa_tf.paper_optimizer(network, backbone, 0.01))
+    batch = {"image": np.ones((2, 16, 16, 3), np.float32), "labels": labels, "position": np.arange(2)}
+    model.train_step(batch)
+    model.save(tmp_path / "model.keras")
+    np.savez(tmp_path / "batch.npz", **batch, scores=model(batch["image"]))
+    script = f"""
+        import numpy as np
+        import oaa_tf
+        model = oaa_tf.load_model({str(tmp_path / "model.keras")!r})
+        batch = dict(np.load({str(tmp_path / "batch.npz")!r}))
+        np.testing.assert_array_equal(model(batch["image"]), batch.pop("scores"))
+        assert type(model.optimizer).__name__ == "CaffeSGD" and model.optimizer.iterations == 1
+        model.train_step(batch)
+    """
+    subprocess.run([sys.executable, "-c", textwrap.dedent(script)], cwd=Path(__file__).parents[1], check=True)
+
+
+def test_all_classes_of_keras_files_are_imported() -> None:
+    root = Path(oaa_tf.__file__).parent
+    registering = {path for path in root.rglob("*.py") if "@keras.saving.register_keras_serial" in path.read_text()}
+    assert registering == {Path(module.__file__) for module in MODULES}
 
 
 @pytest.mark.parametrize("name", ["DeepLabLargeFOV", "IntegralAttentionModel"])

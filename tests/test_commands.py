@@ -255,6 +255,13 @@ def test_the_plans_of_other_stages(work, module, arguments, expected):
     assert expected.items() <= plan.items()
 
 
+def test_a_plan_names_a_download_only_where_there_is_one(work, tmp_path):
+    arguments = (f"--records={work / 'records/train.json'}", *TINY, f"--work_dir={tmp_path / 'new'}")
+    arguments = (*arguments, "--backbone_weights=imagenet", "--labels=masks", "--frame_size=64")
+    assert planned(work, "oaa_tf.train_seg", *arguments)["downloads"] == ["backbone_weights"]
+    assert planned(work, "oaa_tf.train_seg", *arguments, f"--initial_weights={work / 'cls'}")["downloads"] == []
+
+
 def test_a_dry_run_finds_mistakes(work, tmp_path):
     common = (f"--records={work / 'records/train.json'}", f"--work_dir={tmp_path / 'out'}", *TINY)
     for arguments, culprit in (

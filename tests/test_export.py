@@ -1,5 +1,6 @@
 """SavedModels that need nothing but TensorFlow."""
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf.data.image_files import read_image
 from oaa_tf.errors import UserError
-from oaa_tf.export import ExportSettings, export_network, run
+from oaa_tf.export import ExportSettings, export_network, is_current, run
 from oaa_tf.models.inference import attention_functions, segmentation_functions
 from oaa_tf.models.segmenter import ORIGIN_FILE, file_checksums
 
@@ -44,6 +45,19 @@ def random_images(*shape: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (*shape, 3), np.uint8)
 
 
+def test_an_export_of_an_earlier_training_is_not_current(stages, exported: Path, tmp_path: Path) -> None:
+    stage = shutil.copytree(stages["attention"][0], tmp_path / "stage")
+    settings = ExportSettings(stage_dir=str(stage), output_dir=str(exported / "attention"))
+    assert is_current(settings)
+    assert not is_current(dataclasses.replace(settings, output_dir=str(tmp_path / "none")))
+    shutil.rmtree(stage)
+    make_trained_stage(stage, "attention", seed=1)
+    assert not is_current(settings)
+    # Somebody wants the space.
+    shutil.rmtree(stage / "checkpoints")
+    assert is_current(settings)
+
+
 @pytest.mark.parametrize("task", FUNCTIONS)
 def test_a_reloaded_model_gives_what_the_network_gives(task: str, stages, exported: Path) -> None:
     loaded = tf.saved_model.load(str(exported / task))
@@ -66,6 +80,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     assert origin.pop("files") == file_checksums(exported / "attention")
     assert origin.pop("inference") == {"image_size": 48, "scales": [1.0], "flip": False}
     # This stage is not finished.
+    checkpoint = origin.pop("checkpoint_checksum")
     assert origin == {"supervision": None, "seed": None, "records_checksum": None}
     known = {"supervision": "image labels", "seed": 3, "records_checksum": "ab"}
     folder = shutil.copytree(stages["attention"][0], tmp_path / "stage")
@@ -73,6 +88,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
     content = json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())
     assert content == known | {
+        "checkpoint_checksum": checkpoint,
         "inference": {"image_size": 48, "scales": [1.0], "flip": False},
         "files": file_checksums(tmp_path / "model"),
     }

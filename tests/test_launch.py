@@ -430,7 +430,7 @@ def sigterm():
     [
         (UserError("--seed=x: expected\nint"), 2, "error: --seed=x: expected int\n"),
         (OSError(errno.ENOSPC, "", "/full/file"), 2, "error: cannot write: /full/file: No space left on device; "),
-        (PermissionError(errno.EACCES, "", "/x"), 2, "error: cannot write: /x: Permission denied; "),
+        (PermissionError(errno.EACCES, "", "/x"), 2, "error: cannot read or write: /x: Permission denied; "),
         (OSError(errno.EROFS, ""), 2, "error: cannot write: Read-only file system; "),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; run the same command again to go on\n"),
     ],

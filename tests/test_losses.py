@@ -253,6 +253,20 @@ def test_gradient_of_segmentation_loss_skips_ignored_pixels() -> None:
     assert np.all(gradient[labels == 255] == 0)
 
 
+def test_a_device_without_images_adds_zero_and_no_gradient() -> None:
+    maps, valid = tf.zeros([0, 2, 2, 3]), tf.zeros([0, 2, 2], tf.bool)
+    with tf.GradientTape() as tape:
+        tape.watch(maps)
+        values = [
+            classification_loss(tf.reduce_mean(maps, axis=[1, 2]), tf.zeros([0, 3])),
+            hybrid_loss(maps, maps, valid),
+            multi_label_cross_entropy(maps, maps, valid),
+        ]
+        total = tf.add_n(values)
+    assert [float(value) for value in values] == [0, 0, 0]
+    assert tape.gradient(total, maps).shape == [0, 2, 2, 3]
+
+
 def test_segmentation_loss_without_any_labelled_pixel_is_zero() -> None:
     logits, labels = segmentation_example(2)
     value, gradient = value_and_gradient(segmentation_loss, logits, np.full_like(labels, 255))

@@ -86,6 +86,14 @@ def test_without_saliency(settings, data, tmp_path):
     np.testing.assert_array_equal(labels_of(settings, records)[2], pseudo_label(attention, classes, None, settings))
 
 
+def test_masks_stay_the_stronger_supervision(settings, data, tmp_path):
+    records, maps_folder = data
+    of_masks = tmp_path / "maps_of_masks"
+    maps = AttentionMaps.open(maps_folder, records).maps
+    AttentionMaps.save(of_masks, maps, records, kind="x", image_size=CANVAS, supervision="pixel masks")
+    assert run(dataclasses.replace(settings, maps=str(of_masks)))["supervision"] == "pixel masks"
+
+
 @pytest.mark.parametrize("use_saliency", [False, True])
 @pytest.mark.parametrize("method", ["pamr", "crf"])
 def test_refined_maps(settings, data, tmp_path, method, use_saliency):

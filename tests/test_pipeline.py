@@ -10,7 +10,7 @@ from event_summaries import read_pictures, read_texts
 from own_data import write_own_data
 from report_page import ReportPage
 
-from oaa_tf import experiment, pipeline
+from oaa_tf import experiment, experiment_plan, pipeline
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
 from oaa_tf.report.event_files import read_scalars
@@ -205,6 +205,10 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             "--train_seg.head_weights=imagenet: fits --backbone=vgg16 with --width=64, not --backbone=vgg16 with"
             " --width=2; use --head_weights=none",
         ),
+        (
+            ("--train_integral.seed=3",),
+            "--train_integral.seed=3: every stage has the seed of the whole; use --seed (--seeds of tools.ablation)",
+        ),
     ],
 )
 def test_combinations_of_stages_that_make_no_sense(tiny_voc, tmp_path, arguments, message):
@@ -219,6 +223,22 @@ def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_p
     with pytest.raises(UserError, match=rf"--{flag}=.*missing\.h5: no such file; expected imagenet, none or the path"):
         pipeline.run(chosen)
     assert not (tmp_path / "work").exists()
+
+
+def test_a_step_of_the_segmentation_network_is_timed_without_weights_of_another_backbone(
+    tiny_voc, tmp_path, monkeypatch
+):
+    timed = []
+
+    def plan_segmentation(stage_settings):
+        timed.append(stage_settings)
+        return {"step_seconds": 2.0}
+
+    monkeypatch.setattr(experiment_plan.train_seg, "plan", plan_segmentation)
+    weights = ("--backbone_weights=vgg.h5", "--seg_backbone_weights=resnet.h5", "--train_seg.backbone=resnet101")
+    chosen = settings(tiny_voc, tmp_path, *weights)
+    assert experiment_plan.training_seconds(chosen, {"train_seg": 3}) == {"train_seg": 6.0, "in all": 6.0}
+    assert timed[0].backbone == "resnet101" and timed[0].backbone_weights == timed[0].head_weights == "none"
 
 
 @pytest.mark.parametrize("flag", ["--train_cls.num_stpes=3", "--train_cls.gate=papr"])

@@ -9,7 +9,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data import keys
 from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.views import ViewOptions
-from oaa_tf.train_integral import attention_targets
+from oaa_tf.train_integral import TrainIntegralSettings, attention_targets, run
 
 
 def test_the_targets_are_the_maps_of_the_labels_and_zero_elsewhere(tmp_path: Path) -> None:
@@ -28,3 +28,17 @@ def test_the_targets_are_the_maps_of_the_labels_and_zero_elsewhere(tmp_path: Pat
             assert attention.shape == (grid, grid, len(records.classes))
             assert np.all(np.delete(attention, labels, axis=-1) == 0)
     assert seen == set(range(len(records)))
+
+
+def test_the_supervision_is_that_of_the_maps_it_learns(tmp_path: Path) -> None:
+    records = make_tiny_records(tmp_path)
+    maps = np.full([records.first_slots[-1], 4, 4], 200, np.uint8)
+    AttentionMaps.save(tmp_path / "maps", maps, records, kind="x", image_size=32, supervision="pixel masks")
+    settings = TrainIntegralSettings(
+        records=str(records.manifest_path),
+        maps=str(tmp_path / "maps"),
+        work_dir=str(tmp_path / "work"),
+        **{"image_size": 32, "batch_size": 2, "num_steps": 1, "width": 2, "backbone_weights": "none"},
+    )
+    assert run(settings)["supervision"] == "pixel masks"
+    assert AttentionMaps.open(tmp_path / "work/attention/oaa_plus", records).supervision == "pixel masks"

@@ -10,10 +10,10 @@ from oaa_tf.models.networks import CHECKPOINT_FOLDER, NetworkDescription
 MODEL_CLASSES = ("cat", "dog", "cow")
 
 
-def make_trained_stage(folder: Path, task: str, image_size: int = 48) -> keras.Model:
+def make_trained_stage(folder: Path, task: str, image_size: int = 48, seed: int = 3) -> keras.Model:
     """Writes what a training stage leaves, and returns its network; `task` is "attention" or "segmentation"."""
     folder.mkdir()
-    keras.utils.set_random_seed(3)
+    keras.utils.set_random_seed(seed)
     description = NetworkDescription(task, MODEL_CLASSES, image_size, width=2)
     network, _ = description.build()
     description.write(folder)

@@ -22,8 +22,9 @@ from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import LARGEST_SEED, Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
+from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.work_dir import WorkDir
@@ -50,7 +51,9 @@ _LABELS_ONLY, _WITH_SALIENCY = "image labels", "image labels + saliency"
 class AblationSettings(ExperimentSettings):
     """What to compare, and the stages' own settings as `--<stage>.<setting>`; both fusions are always accumulated."""
 
-    seeds: tuple[int, ...] = setting((0,), help="Seeds, one run of everything each.", minimum=0, may_change=True)
+    seeds: tuple[int, ...] = setting(
+        (0,), help="Seeds, one run of everything each.", minimum=0, maximum=LARGEST_SEED, may_change=True
+    )
     tables: tuple[str, ...] = setting(("2",), help="The paper's tables.", choices=TABLES, may_change=True)
     rows: tuple[str, ...] = setting(
         tuple(ROWS.values()), help="Rows of Table 2.", choices=tuple(ROWS.values()), may_change=True
@@ -82,7 +85,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
     Returns:
         By table ("2", "3"), the content of its file: "rows", each with setting, measurement, split, supervision, seeds,
         "values" (one per seed), "mean", "spread" (standard deviation over seeds, null for one) and "command"; the
-        settings and versions.
+        settings and versions. A seed whose labels leave out every pixel has no mIoU and is not among the seeds.
 
     Raises:
         UserError: Anything that the user can put right.
@@ -95,7 +98,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         records = RecordSet.open(manifests[0])
         val_records = RecordSet.open(manifests[1]) if manifests[1] else None
         _check_masks(settings, records.has_masks, val_records is not None and val_records.has_masks)
-        found: dict[str, dict[tuple, dict[int, float]]] = {table: {} for table in settings.tables}
+        found: dict[str, dict[tuple, dict[int, float | None]]] = {table: {} for table in settings.tables}
         tables = {}
         for seed in settings.seeds:
             experiment = Experiment(settings, root / f"seed{seed}", *manifests, seed)
@@ -157,8 +160,8 @@ def _sweeps(root: Path, settings: AblationSettings) -> dict[str, list[dict[str, 
     }
 
 
-def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, tuple, float]]:
-    """Runs the stages of one seed and yields (table, (setting, measurement, split, supervision), value in percent)."""
+def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, tuple, float | None]]:
+    """Runs the stages of one seed and yields (table, (setting, measurement, split, supervision), share or None)."""
     for row, maps in _maps(experiment, settings):
         folder = ROWS[row]
         metrics = experiment.evaluate(f"{folder}/maps", "train", maps=str(maps))
@@ -174,7 +177,7 @@ def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterato
             options = {} if with_saliency else {"background_score": max(threshold, 1 / 255), "drop_below": 0.0}
             labels = experiment.make_labels(f"{name}/labels", maps, use_saliency=with_saliency, **options)
             if "2" in settings.tables:
-                masks = experiment.evaluate(f"{name}/labels", "train", masks=str(labels / "SegmentationClass"))
+                masks = experiment.evaluate(f"{name}/labels", "train", masks=str(labels / LABELS_FOLDER))
                 yield "2", (row, "pseudo labels", "train", supervision), masks["mean_iou"]
                 yield "2", (row, "pseudo labels: labelled pixels", "train", supervision), masks["labelled_share"]
             if supervision not in settings.supervisions:
@@ -204,7 +207,7 @@ def _maps(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[
             yield row, experiment.train_integral(f"train_integral_{name}", row.removeprefix("OAA+ ").lower())
 
 
-def _segmentation(experiment: Experiment, name: str, labels: Path, supervision: str, **options: float) -> float:
+def _segmentation(experiment: Experiment, name: str, labels: Path, supervision: str, **options: float) -> float | None:
     """The mIoU on val of a segmentation network that is trained on these labels."""
     experiment.train_segmentation(name, labels, **options)
     model = experiment.export(name, f"{name}_saved_model")
@@ -215,22 +218,23 @@ def _table(
     settings: AblationSettings,
     records: tuple[RecordSet, RecordSet],
     table: str,
-    found: dict[tuple, dict[int, float]],
+    found: dict[tuple, dict[int, float | None]],
     command: str,
 ) -> dict[str, Any]:
     """The content of a table's file."""
     rows = []
     for (name, measurement, split, supervision), by_seed in found.items():
-        values = list(by_seed.values())
+        # Labels that leave out every pixel have no mIoU.
+        values = [value for value in by_seed.values() if value is not None]
         rows.append(
             {
                 "setting": name,
                 "measurement": measurement,
                 "split": settings.train_split if split == "train" else settings.val_split,
                 "supervision": supervision,
-                "seeds": list(by_seed),
+                "seeds": [seed for seed, value in by_seed.items() if value is not None],
                 "values": values,
-                "mean": statistics.mean(values),
+                "mean": statistics.mean(values) if values else None,
                 "spread": statistics.stdev(values) if len(values) > 1 else None,
                 "command": command,
             }
@@ -259,7 +263,9 @@ def table_text(content: dict[str, Any]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in table)
 
 
-def _percent(mean: float, spread: float | None) -> str:
+def _percent(mean: float | None, spread: float | None) -> str:
+    if mean is None:
+        return "-"
     return f"{100 * mean:.1f}" if spread is None else f"{100 * mean:.1f} ± {100 * spread:.1f}"
 
 

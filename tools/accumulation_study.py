@@ -116,6 +116,12 @@ def _training(settings: AccumulationStudySettings) -> Training:
     records = RecordSet.open(settings.records)
     if not records.has_masks:
         raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
+    if stage_settings.num_steps * stage_settings.batch_size < 2 * len(records):
+        least = -(-2 * len(records) // stage_settings.batch_size)
+        raise UserError(
+            f"--train_cls.num_steps={stage_settings.num_steps}: expected at least {least}, two epochs of the"
+            f" {len(records)} images, or there is nothing to compare"
+        )
     grid = stage_settings.views.grid
     table = CumulativeAttention(records.first_slots, grid, dtype=stage_settings.table_dtype)
     # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.

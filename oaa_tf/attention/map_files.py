@@ -42,7 +42,7 @@ class AttentionMaps:
         maps: uint8 `[num_slots, grid, grid]`; those of a folder are memory-mapped and read-only.
         kind: What made them, for example "cam", "oaa" or "oaa_plus".
         image_size: Side of the canonical frame in pixels.
-        supervision: "image labels" or "image labels + saliency".
+        supervision: One of `SUPERVISIONS`.
         fallback_slots: Number of pairs that the gate never let through.
         seed: Seed of the run that made them, or None.
         checksum: SHA-256 of `maps`' values, in hex.
@@ -78,7 +78,7 @@ class AttentionMaps:
             records: The record set whose slots the rows are.
             kind: What made the maps, for example "cam".
             image_size: Side of the canonical frame in pixels.
-            supervision: "image labels" or "image labels + saliency".
+            supervision: One of `SUPERVISIONS`.
             fallback_slots: Number of pairs that the gate never let through.
             seed: Seed of the run, if there was one.
 
@@ -125,7 +125,7 @@ class AttentionMaps:
             records: The record set whose slots the rows are.
             image_size: Side of the canonical frame in pixels.
             kind: What made the maps, for example "cam".
-            supervision: "image labels" or "image labels + saliency".
+            supervision: One of `SUPERVISIONS`.
 
         Raises:
             ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].

@@ -17,6 +17,7 @@ from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
+from oaa_tf.work_dir import files_checksum
 
 CHECKPOINT_FOLDER = "checkpoints"
 _FILE = "network.json"
@@ -154,6 +155,15 @@ def checkpoints_in(work_dir: Path) -> list[str]:
     return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
 
 
+def checkpoint_checksum(work_dir: Path) -> str | None:
+    """SHA-256 (hex) of the newest checkpoint in a stage's work_dir; None without one."""
+    checkpoints = checkpoints_in(work_dir)
+    if not checkpoints:
+        return None
+    newest = Path(checkpoints[-1])
+    return files_checksum(sorted(newest.parent.glob(f"{newest.name}.*")))
+
+
 def load_network(
     work_dir: str | Path, *, precision: str = "float32"
 ) -> tuple[NetworkDescription, keras.Model, keras.Model]:
@@ -187,11 +197,8 @@ def load_network(
     return description, network, backbone
 
 
-def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> bool:
+def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> None:
     """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
-
-    Returns:
-        Whether all of the network's weights are from there.
 
     Raises:
         UserError: The source is no trained stage, or has another backbone or, for the same task, other classes.
@@ -204,11 +211,10 @@ def take_common_layers(source_dir: str, description: NetworkDescription, network
             )
     if source.task != description.task:
         backbone.set_weights(source_backbone.get_weights())
-        return False
+        return
     if source.classes != description.classes:
         raise UserError(
             f"--initial_weights={source_dir}: its classes are {_shown(source.classes)}, not"
             f" {_shown(description.classes)}"
         )
     network.set_weights(source_network.get_weights())
-    return True

@@ -21,8 +21,9 @@ CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""
 
 ORIGIN_FILE = Path("assets.extra") / "origin.json"
-"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), how it
-looks at an image ("inference"), and the checksums of its other files ("files")."""
+"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), which
+checkpoint it is of ("checkpoint_checksum", likewise), how it looks at an image ("inference"), and the checksums of its
+other files ("files")."""
 
 
 class Segmenter:

@@ -110,5 +110,5 @@ def read_history(work_dir: Path) -> dict[int, Snapshot]:
     Raises:
         UserError: A file is damaged.
     """
-    paths = sorted((work_dir / HISTORY_FOLDER).glob("step-*.npz"))
-    return {int(path.stem.removeprefix("step-")): Snapshot.read(path) for path in paths}
+    paths = {int(path.stem.removeprefix("step-")): path for path in (work_dir / HISTORY_FOLDER).glob("step-*.npz")}
+    return {step: Snapshot.read(paths[step]) for step in sorted(paths)}

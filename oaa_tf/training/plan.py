@@ -19,6 +19,7 @@ from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.loop import step_function
 from oaa_tf.training.memory import peak_memory_bytes
 from oaa_tf.training.stage import Training
+from oaa_tf.training.start import check_head_weights
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _TIMED_STEPS = 3
@@ -57,7 +58,10 @@ def plan_training(training: Training) -> dict[str, Any]:
     if state == DONE:
         return plan
     steps_left = settings.num_steps - newest_step(work_dir.path)
-    downloaded = [name for name in ("backbone_weights", "head_weights") if getattr(settings, name) == "imagenet"]
+    check_head_weights(training.task, settings)
+    # Another stage's weights take the place of the backbone's.
+    names = ("head_weights",) if settings.initial_weights else ("backbone_weights", "head_weights")
+    downloaded = [name for name in names if getattr(settings, name) == "imagenet"]
     here = dataclasses.replace(settings, **dict.fromkeys(downloaded, "none"))
     with tempfile.TemporaryDirectory() as scratch:
         network, model = dataclasses.replace(training, settings=here).build_model(Path(scratch))

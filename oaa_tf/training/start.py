@@ -52,6 +52,7 @@ def prepare_network(
         UserError: The weights or the precision can't be used, or `work_dir` holds another network.
     """
     check_precision(settings.precision)
+    check_head_weights(task, settings)
     keras.utils.set_random_seed(settings.seed)
     description = NetworkDescription(task, records.classes, settings.inference_size, settings.width, settings.backbone)
     network, backbone = description.build(
@@ -61,14 +62,10 @@ def prepare_network(
         recompute=settings.recompute,
         attention_drop=settings.attention_drop,
     )
-    has_head_weights = settings.head_weights != "none"
-    if not settings.initial_weights:
+    if settings.initial_weights:
+        take_common_layers(settings.initial_weights, description, network, backbone)
+    else:
         load_backbone_weights(backbone, settings.backbone_weights)
-    elif take_common_layers(settings.initial_weights, description, network, backbone) and has_head_weights:
-        raise UserError(
-            f"--head_weights={settings.head_weights}: --initial_weights={settings.initial_weights} has fc6 and fc7"
-            " already; use one of the two"
-        )
     load_head_weights(network, settings.head_weights)
     # Only now is the work_dir bound to these settings: the weights are there.
     description.write(work_dir)
@@ -81,9 +78,24 @@ def prepare_network(
         weight_decay=settings.weight_decay,
         new_layer_multiplier=settings.new_layer_multiplier,
         clip_norm=settings.clip_norm,
-        pretrained_layers=HEAD_LAYERS if has_head_weights else (),
+        pretrained_layers=HEAD_LAYERS if settings.head_weights != "none" else (),
     )
     return network, optimizer
+
+
+def check_head_weights(task: str, settings: TrainingSettings) -> None:
+    """Refuses weights for fc6 and fc7 from two places.
+
+    Raises:
+        UserError: Another stage's weights have them already, or its folder is no training stage's.
+    """
+    if settings.head_weights == "none" or not settings.initial_weights:
+        return
+    if NetworkDescription.read(Path(settings.initial_weights)).task == task:
+        raise UserError(
+            f"--head_weights={settings.head_weights}: --initial_weights={settings.initial_weights} has fc6 and fc7"
+            " already; use one of the two"
+        )
 
 
 def check_precision(precision: str) -> None:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from oaa_tf import load_model
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.gates import open_gate
 from oaa_tf.attention.table import CumulativeAttention
@@ -14,7 +15,6 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import ViewOptions, attention_to_frame
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.classifier import AttentionClassifier
-from oaa_tf.models.keras_files import load_model
 from oaa_tf.models.vgg import vgg16_backbone
 
 CANVAS = 32

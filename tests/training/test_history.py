@@ -14,7 +14,7 @@ from oaa_tf.data.input_pipeline import frame_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.training.extraction import extract_attention
-from oaa_tf.training.history import AttentionHistory, read_history
+from oaa_tf.training.history import AttentionHistory, Snapshot, read_history
 from oaa_tf.training.observed_attention import ObservedAttention
 
 
@@ -52,6 +52,16 @@ def test_a_snapshot_has_what_network_and_table_say(stage: TinyStage) -> None:
     logits = class_scores(stage.model.network(batch[keys.IMAGE], training=False), batch[keys.VALID])
     expected = 1 / (1 + np.exp(-logits.numpy()[0, list(records.labels[positions[0]])]))
     np.testing.assert_allclose(last.scores[: len(expected)], expected, rtol=1e-4)
+
+
+def test_snapshots_are_read_in_order_beyond_a_million_steps(tmp_path: Path) -> None:
+    folder = tmp_path / "attention_history"
+    folder.mkdir()
+    maps = np.zeros([1, 4, 4], np.uint8)
+    for step in (1_000_000, 999_500):
+        snapshot = Snapshot(np.array([0]), maps, maps, scores=np.zeros(1), num_updates=np.array([1]))
+        snapshot.write(folder / f"step-{step:06d}.npz")
+    assert list(read_history(tmp_path)) == [999_500, 1_000_000]
 
 
 def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSet, tmp_path: Path) -> None:
