@@ -24,7 +24,7 @@ from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
 from oaa_tf.plan_text import DONE, TO_DO
-from oaa_tf.progress import in_threads
+from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")

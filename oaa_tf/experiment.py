@@ -13,6 +13,13 @@ from oaa_tf.launch import Settings, setting
 
 WARM_STARTS = ("train_integral", "train_seg")
 LARGEST_SEED = 2**32 - 1
+_STAGES = {
+    "train_cls": train_cls,
+    "train_integral": train_integral,
+    "make_pseudo_labels": make_pseudo_labels,
+    "train_seg": train_seg,
+    "relabel": relabel,
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -109,36 +116,31 @@ class Experiment:
 
     def train_classifier(self) -> dict[str, Any]:
         """Trains the classifier and returns its metrics."""
-        return train_cls.run(self._stage("train_cls", "train_cls"))
+        return self._run("train_cls", "train_cls")
 
     def classifier_maps(self) -> dict[str, Path]:
         """Folders of the classifier's maps by name: "CAM", and "OAA <fusion>", the first of which the others use."""
-        folder = self.root / "train_cls" / "attention"
-        maps = {"CAM": folder / "cam"}
-        for rank, fusion in enumerate(self.settings.train_cls.fusions):
-            maps[f"OAA {fusion}"] = folder / (f"oaa_{fusion}" if rank else "oaa")
-        return maps
+        folders = train_cls.oaa_folders(self.settings.train_cls.fusions)
+        by_name = {"CAM": train_cls.CAM_FOLDER} | {f"OAA {fusion}": folder for fusion, folder in folders.items()}
+        return {name: self.root / "train_cls" / folder for name, folder in by_name.items()}
 
     def train_integral(self, name: str, loss: str) -> Path:
         """Trains the integral attention model on the cumulative attention and returns its maps' folder."""
-        maps = self.root / "train_cls/attention/oaa"
-        train_integral.run(self._stage("train_integral", name, maps=str(maps), loss=loss))
-        return self.root / name / "attention/oaa_plus"
+        self._run("train_integral", name, maps=str(self.root / "train_cls" / train_cls.OAA_FOLDER), loss=loss)
+        return self.root / name / train_integral.MAPS_FOLDER
 
     def make_labels(self, name: str, maps: Path, *, use_saliency: bool, **options) -> Path:
         """Makes pseudo labels and returns the stage's folder."""
-        make_pseudo_labels.run(
-            self._stage("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
-        )
+        self._run("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
         return self.root / name
 
     def train_segmentation(self, name: str, labels: Path, **options) -> dict[str, Any]:
         """Trains the segmentation network and returns its metrics."""
-        return train_seg.run(self._stage("train_seg", name, labels=str(labels), **options))
+        return self._run("train_seg", name, labels=str(labels), **options)
 
     def relabel(self, name: str, model: Path, *, use_saliency: bool) -> Path:
         """Makes pseudo labels from a segmentation SavedModel and returns the stage's folder."""
-        relabel.run(self._stage("relabel", name, model=str(model), use_saliency=use_saliency))
+        self._run("relabel", name, model=str(model), use_saliency=use_saliency)
         return self.root / name
 
     def export(self, stage: str, name: str) -> Path:
@@ -153,6 +155,10 @@ class Experiment:
         records = self.train_records if split == "train" else self.val_records
         folder = str(self.root / "evaluate" / name)
         return evaluate.run(evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
+
+    def _run(self, stage: str, name: str, **inputs: Any) -> dict[str, Any]:
+        """Runs a stage in the folder of this name and returns its metrics."""
+        return _STAGES[stage].run(self._stage(stage, name, **inputs))
 
     def _export(self, stage: str, name: str) -> Any:
         """Settings of a stage's export."""

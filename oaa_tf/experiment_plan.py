@@ -16,7 +16,6 @@ from oaa_tf.data.manifest import ImageEntry
 from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
-from oaa_tf.launch import Settings
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.plan import newest_step, stage_state
 from oaa_tf.work_dir import WorkDir
@@ -38,30 +37,6 @@ class PlannedExperiment(Experiment):
     states: dict[str, str] = dataclasses.field(default_factory=dict)
     steps_left: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
-    def train_classifier(self) -> dict[str, Any]:
-        """Notes the stage."""
-        return self._note_training("train_cls", self._stage("train_cls", "train_cls"))
-
-    def train_integral(self, name: str, loss: str) -> Path:
-        """Notes the stage."""
-        maps = self.root / "train_cls/attention/oaa"
-        self._note_training("train_integral", self._stage("train_integral", name, maps=str(maps), loss=loss))
-        return self.root / name / "attention/oaa_plus"
-
-    def make_labels(self, name: str, maps: Path, *, use_saliency: bool, **options) -> Path:
-        """Notes the stage."""
-        self._note(self._stage("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options))
-        return self.root / name
-
-    def train_segmentation(self, name: str, labels: Path, **options) -> dict[str, Any]:
-        """Notes the stage."""
-        return self._note_training("train_seg", self._stage("train_seg", name, labels=str(labels), **options))
-
-    def relabel(self, name: str, model: Path, *, use_saliency: bool) -> Path:
-        """Notes the stage."""
-        self._note(self._stage("relabel", name, model=str(model), use_saliency=use_saliency))
-        return self.root / name
-
     def export(self, stage: str, name: str) -> Path:
         """Notes the export."""
         folder = self.root / name
@@ -74,18 +49,15 @@ class PlannedExperiment(Experiment):
         self.states[str(folder)] = stage_state(folder)
         return _NO_METRICS | (WorkDir(folder, None).finished_metrics() or {})
 
-    def _note_training(self, stage: str, settings: Any) -> dict[str, Any]:
-        folder = Path(settings.work_dir)
-        # Tables may ask for the same run twice.
-        is_new = str(folder) not in self.states
-        metrics = self._note(settings)
-        if is_new and self.states[str(folder)] != DONE:
-            self.steps_left[stage] += settings.num_steps - newest_step(folder)
-        return metrics
-
-    def _note(self, settings: Settings) -> dict[str, Any]:
+    def _run(self, stage: str, name: str, **inputs: Any) -> dict[str, Any]:
+        settings = self._stage(stage, name, **inputs)
         work_dir = WorkDir.peek(settings, {})
-        self.states[str(work_dir.path)] = stage_state(work_dir.path)
+        folder = str(work_dir.path)
+        # Tables may ask for the same run twice.
+        is_new = folder not in self.states
+        self.states[folder] = stage_state(work_dir.path)
+        if stage.startswith("train") and is_new and self.states[folder] != DONE:
+            self.steps_left[stage] += settings.num_steps - newest_step(work_dir.path)
         return _NO_METRICS | (work_dir.finished_metrics() or {})
 
 

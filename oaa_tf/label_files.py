@@ -16,7 +16,7 @@ from oaa_tf.launch import Settings
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, write_json, write_metrics
 from oaa_tf.plan_text import DONE, TO_DO
-from oaa_tf.progress import in_threads
+from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 LABELS_FOLDER = "SegmentationClass"

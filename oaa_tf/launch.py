@@ -149,6 +149,14 @@ def _flag(name: str, value: Any) -> str:
     return f"--{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
 
 
+def name_and_value(line: str) -> tuple[str, str]:
+    """A line of `Settings.as_flags` taken apart; `--flip` and `--noflip` have the values "true" and "false"."""
+    name, equals, value = line.removeprefix("--").partition("=")
+    if equals:
+        return name, value
+    return name.removeprefix("no"), str(not name.startswith("no")).lower()
+
+
 def _is_stage(hint: Any) -> bool:
     return isinstance(hint, type) and issubclass(hint, Settings)
 

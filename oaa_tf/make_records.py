@@ -7,12 +7,9 @@ Every image is decoded once, so that no training run meets a damaged file later.
 `oaa_tf.data.voc`, `class_folders`, `tag_list` and `coco`, all there; see `oaa_tf.data.records` for reading the result.
 """
 
-import collections
 import dataclasses
 import hashlib
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,6 +30,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import Progress
+from oaa_tf.threads import num_cores, results_in_order
 
 _NO_CLASS = "none of the kept classes"
 
@@ -111,14 +109,14 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     def convert(image: SourceImage) -> tuple[ImageEntry, bytes] | str:
         return _convert(source, image)
 
-    num_workers = settings.num_workers or _num_cores()
+    num_workers = settings.num_workers or num_cores()
     num_written = 0
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
         Progress(len(source.images), f"records {settings.split}") as progress,
     ):
-        for outcome in _map_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
+        for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
             if isinstance(outcome, str):
                 writer.skip(outcome, _NO_CLASS)
             else:
@@ -231,24 +229,6 @@ def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | s
     entry = ImageEntry(image.image_id, labels, height, width)
     data = [b"" if values is None else encode_grey(values) for values in (mask, saliency)]
     return entry, serialize(entry, image_data, *data)
-
-
-def _map_in_order(
-    pool: ThreadPoolExecutor, function: Callable[[SourceImage], _Result], items: Iterable[SourceImage], max_ahead: int
-) -> Iterator[_Result]:
-    """`pool.map` that holds at most `max_ahead` results in memory."""
-    pending: collections.deque[Future[_Result]] = collections.deque()
-    for item in items:
-        pending.append(pool.submit(function, item))
-        if len(pending) > max_ahead:
-            yield pending.popleft().result()
-    while pending:
-        yield pending.popleft().result()
-
-
-def _num_cores() -> int:
-    """Cores that this process may use; not every system can tell them from those of the machine."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fingerprint(source: Source) -> str:

@@ -205,10 +205,6 @@ class ThresholdSweep:
         """Adds the `attention_histogram` of an image, made elsewhere (in another thread, say)."""
         self.histogram[:, list(classes)] += histogram
 
-    def merge(self, other: "ThresholdSweep") -> None:
-        """Adds all images of another sweep over the same classes."""
-        self.histogram += other.histogram
-
     def confusions(self) -> np.ndarray:
         """Confusion matrices of all thresholds, int64 `[256, C + 1, C + 1]`."""
         up_to = self.histogram.cumsum(axis=-1)

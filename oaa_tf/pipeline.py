@@ -19,6 +19,7 @@ from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
 from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
+from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.training.pictures import fixed_positions
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
@@ -67,7 +68,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             fixed_positions(len(records), settings.num_pictures),
             maps={
                 "CAM": maps["CAM"],
-                "OAA": root / "train_cls/attention/oaa",
+                "OAA": root / "train_cls" / OAA_FOLDER,
                 "OAA+": maps[_LOSS_NAMES[settings.train_integral.loss]],
             },
             label_folder=results.label_folder,

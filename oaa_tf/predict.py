@@ -11,11 +11,10 @@ for all of them `shares.json`, the share of its pixels that each class has.
 import dataclasses
 import glob
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import cv2
 import numpy as np
@@ -28,15 +27,15 @@ from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import write_json
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.progress import Progress
+from oaa_tf.threads import results_in_order
 from oaa_tf.visualization import overlay_mask
-
-Result = TypeVar("Result")
 
 _EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 SHARES_FILE = "shares.json"
 
 _STDIN = "-"
+_MAX_AHEAD = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -79,7 +78,8 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             skipped[str(path)] = str(error)
             return path, None
 
-    def write(path: Path, image: np.ndarray, mask: np.ndarray) -> dict[str, Any]:
+    def write(job: tuple[Path, np.ndarray, np.ndarray]) -> dict[str, Any]:
+        path, image, mask = job
         write_indexed(output / f"{path.stem}.png", mask)
         if settings.overlays:
             overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
@@ -97,11 +97,11 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     ):
         segmented = (
             (path, image, _segment_large(segmenter, image, settings.max_side))
-            for path, image in _ahead(readers, read, ((path,) for path in paths))
+            for path, image in results_in_order(readers, read, paths, max_ahead=_MAX_AHEAD)
             if image is not None
         )
         images = []
-        for image in _ahead(writers, write, segmented):
+        for image in results_in_order(writers, write, segmented, max_ahead=_MAX_AHEAD):
             images.append(image)
             progress.advance()
     result = {"classes": channels, "images": images, "skipped": skipped}
@@ -134,19 +134,6 @@ def _inputs(settings: PredictSettings) -> tuple[list[Path], Segmenter, Path]:
             f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
         )
     return paths, segmenter, output
-
-
-def _ahead(
-    workers: Executor, function: Callable[..., Result], jobs: Iterable[tuple], num_waiting: int = 4
-) -> Iterator[Result]:
-    """Results in the order of jobs, a few of which are under way while the caller uses a result."""
-    waiting: deque[Future[Result]] = deque()
-    for job in jobs:
-        waiting.append(workers.submit(function, *job))
-        if len(waiting) > num_waiting:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
 
 
 def find_images(patterns: tuple[str, ...]) -> list[Path]:

@@ -1,23 +1,17 @@
 """Progress of a long loop on stderr: one updating line on a terminal, a line now and then in a log file."""
 
-import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self, TypeVar
-
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
+from typing import Self
 
 _TERMINAL_SECONDS = 0.2
 _LOG_SECONDS = 10.0
 
 
 class Progress:
-    """Counts finished units and shows share, rate and time left. Thread-safe.
+    """Counts finished images and shows share, rate and time left. Thread-safe.
 
     ```
     with Progress(len(images), "records") as progress:
@@ -27,16 +21,14 @@ class Progress:
     ```
 
     Args:
-        total: Number of units in all.
+        total: Number of images in all.
         label: What is going on.
-        unit: What is counted, in the plural.
-        done: Units that were finished before (a resumed run); they do not count for the rate.
+        done: Images that were finished before (a resumed run); they do not count for the rate.
     """
 
-    def __init__(self, total: int, label: str, unit: str = "images", *, done: int = 0) -> None:
+    def __init__(self, total: int, label: str, *, done: int = 0) -> None:
         self._total = total
         self._label = label
-        self._unit = unit
         self._done = self._done_before = done
         self._note = ""
         self._is_terminal = sys.stderr.isatty()
@@ -49,7 +41,7 @@ class Progress:
         return self
 
     def advance(self, count: int = 1, note: str = "") -> None:
-        """Adds finished units.
+        """Adds finished images.
 
         Args:
             count: How many.
@@ -65,7 +57,7 @@ class Progress:
 
     @property
     def rate(self) -> float:
-        """Units per second since the start."""
+        """Images per second since the start."""
         return (self._done - self._done_before) / max(time.monotonic() - self._start, 1e-9)
 
     def __exit__(
@@ -86,7 +78,7 @@ class Progress:
         # Slow loops need decimals: 0.3 images/s is not 0.
         speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         share = 100 * self._done // self._total if self._total else 100
-        line = f"{self._label}: {self._done}/{self._total} {self._unit} ({share} %), {speed} {self._unit}/s, {ending}"
+        line = f"{self._label}: {self._done}/{self._total} images ({share} %), {speed} images/s, {ending}"
         return f"{line}, {self._note}" if self._note else line
 
     def _show(self, line: str) -> None:
@@ -96,28 +88,6 @@ class Progress:
             self._shown_width = len(line)
         else:
             print(line, file=sys.stderr, flush=True)
-
-
-def in_threads(
-    work: Callable[[_Item], _Result], items: Sequence[_Item], label: str, *, num_workers: int = 0
-) -> Iterator[_Result]:
-    """Results of `work` in the order of the items, computed in threads, with a progress line.
-
-    Args:
-        work: Is called once for every item.
-        items: What to work on, images by the progress line.
-        label: What is going on.
-        num_workers: Threads; 0 for one per core.
-    """
-    pool = ThreadPoolExecutor(num_workers or os.cpu_count())
-    try:
-        with Progress(len(items), label) as progress:
-            for result in pool.map(work, items):
-                progress.advance()
-                yield result
-    finally:
-        # Otherwise Ctrl-C would wait for all items.
-        pool.shutdown(cancel_futures=True)
 
 
 def _duration(seconds: float) -> str:

@@ -29,6 +29,10 @@ from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training
 from oaa_tf.work_dir import WorkDir
 
+CAM_FOLDER = Path("attention/cam")
+OAA_FOLDER = Path("attention/oaa")
+"""Where in the work_dir the maps are."""
+
 COVERAGE_THRESHOLD = 0.3
 """Cells above this attention count as covered in the log."""
 
@@ -76,9 +80,8 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
 
 def plan(settings: TrainClsSettings) -> dict[str, Any]:
     """What `run` would do; see `plan_training`."""
-    folder = Path(settings.work_dir) / "attention"
-    names = ["cam", *map(_oaa_name, range(len(settings.fusions)), settings.fusions)]
-    return plan_training(_training(settings)) | {"maps": [str(folder / name) for name in names]}
+    folders = [CAM_FOLDER, *oaa_folders(settings.fusions).values()]
+    return plan_training(_training(settings)) | {"maps": [str(Path(settings.work_dir) / each) for each in folders]}
 
 
 def _training(settings: TrainClsSettings) -> Training:
@@ -150,9 +153,10 @@ def _write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step
             tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
 
 
-def _oaa_name(rank: int, fusion: str) -> str:
-    """Folder of the maps of the fusion of a rank in the settings."""
-    return f"oaa_{fusion}" if rank else "oaa"
+def oaa_folders(fusions: Sequence[str]) -> dict[str, Path]:
+    """Folders in the stage's work_dir of the cumulative attention, by fusion; the first fusion's is `OAA_FOLDER`."""
+    first, *others = fusions
+    return {first: OAA_FOLDER} | {fusion: OAA_FOLDER.with_name(f"oaa_{fusion}") for fusion in others}
 
 
 def _write_maps(
@@ -162,15 +166,11 @@ def _write_maps(
         network, records, settings.image_size, label="class activation maps", **settings.map_options
     )
     num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
-    folder = work_dir.path / "attention"
     made_from = {"image_size": settings.image_size, "seed": settings.seed}
-    AttentionMaps.save(folder / "cam", cam, records, kind="cam", **made_from)
-    for rank, fusion in enumerate(settings.fusions):
-        maps = table.maps(fusion, fallback=cam)
-        name = _oaa_name(rank, fusion)
-        AttentionMaps.save(
-            folder / name, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from
-        )
+    AttentionMaps.save(work_dir.path / CAM_FOLDER, cam, records, kind="cam", **made_from)
+    for fusion, folder in oaa_folders(settings.fusions).items():
+        maps, folder = table.maps(fusion, fallback=cam), work_dir.path / folder
+        AttentionMaps.save(folder, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from)
     return {
         "num_pairs": table.num_slots,
         "fallback_pairs": num_fallbacks,

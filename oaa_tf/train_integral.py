@@ -30,7 +30,8 @@ from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training
 from oaa_tf.work_dir import WorkDir
 
-_MAPS_FOLDER = Path("attention/oaa_plus")
+MAPS_FOLDER = Path("attention/oaa_plus")
+"""Where in the work_dir the maps are."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +62,7 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
 
 def plan(settings: TrainIntegralSettings) -> dict[str, Any]:
     """What `run` would do; see `plan_training`."""
-    return plan_training(_training(settings)) | {"maps": str(Path(settings.work_dir) / _MAPS_FOLDER)}
+    return plan_training(_training(settings)) | {"maps": str(Path(settings.work_dir) / MAPS_FOLDER)}
 
 
 def _training(settings: TrainIntegralSettings) -> Training:
@@ -79,7 +80,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
             readout=settings.readout,
             **settings.map_options,
         )
-        folder = work_dir.path / _MAPS_FOLDER
+        folder = work_dir.path / MAPS_FOLDER
         AttentionMaps.save(
             folder,
             attention,

@@ -12,7 +12,7 @@ from typing import IO, Any, Self
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings
+from oaa_tf.launch import Settings, name_and_value
 
 METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
@@ -174,11 +174,7 @@ def _lock(lock: IO[str], path: Path) -> None:
 
 def _by_name(text: str) -> dict[str, str]:
     """Lines of a flagfile by the setting's name; `--flip` and `--noflip` have the same name."""
-    lines = {}
-    for line in text.splitlines():
-        name, equals, _ = line.removeprefix("--").partition("=")
-        lines[name if equals else name.removeprefix("no")] = line
-    return lines
+    return {name_and_value(line)[0]: line for line in text.splitlines()}
 
 
 def files_checksum(paths: Iterable[Path]) -> str:

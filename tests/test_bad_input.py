@@ -43,8 +43,9 @@ from oaa_tf.attention.foreign_maps import (
     write_irn_dictionaries,
 )
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data import saliency_files
 from oaa_tf.data.coco import read_coco
-from oaa_tf.data.image_files import decode_image, read_for_record, read_grey
+from oaa_tf.data.image_files import decode_image, read_for_record
 from oaa_tf.data.palette_png import read_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.tag_list import read_tag_list
@@ -157,7 +158,8 @@ def read_jpeg(root: Path) -> Any:
 
 
 def read_saliency(root: Path) -> Any:
-    return read_grey(root / "voc/Saliency/a.png").tolist()
+    _, height, width = read_for_record(root / "voc/JPEGImages/a.jpg")
+    return saliency_files.read_saliency(root / "voc/Saliency/a.png", height, width).tolist()
 
 
 def read_flags(root: Path) -> Any:

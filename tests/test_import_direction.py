@@ -11,6 +11,7 @@ ROOT = Path(__file__).parents[1]
 LEVELS = (
     ("errors",),
     ("boundary", "command_help", "json_values", "plan_text", "progress", "stand_in"),
+    ("threads",),
     ("launch", "data"),
     ("class_colors", "losses", "metrics", "metrics_file", "pseudo_labels", "refinement", "work_dir"),
     ("attention", "label_files", "visualization"),

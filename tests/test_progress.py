@@ -36,15 +36,15 @@ def test_log_gets_a_line_every_ten_seconds_and_one_at_the_end(clock, capsys):
 
 def test_terminal_gets_one_line_that_is_written_over(clock, capsys, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
-    with Progress(4, "records", "files") as bar:
+    with Progress(4, "records") as bar:
         for _ in range(4):
             clock.now += 2000
             bar.advance()
     written = capsys.readouterr().err
     assert written.count("\n") == 1 and written.endswith("\n")
     lines = written.rstrip("\n").split("\r")[1:]
-    assert lines[0] == "records: 1/4 files (25 %), 0.0005 files/s, 1:40:00 left"
-    assert lines[-1].rstrip() == "records: 4/4 files (100 %), 0.0005 files/s, in 2:13:20"
+    assert lines[0] == "records: 1/4 images (25 %), 0.0005 images/s, 1:40:00 left"
+    assert lines[-1].rstrip() == "records: 4/4 images (100 %), 0.0005 images/s, in 2:13:20"
     assert all(len(after) >= len(before.rstrip()) for before, after in itertools.pairwise(lines))
 
 

@@ -11,18 +11,15 @@ _COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")
 _STYLES = ("-", "--", "-.", ":", "-")
 
 
-def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> bool:
+def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Sequence[float]]]]) -> None:
     """Draws precision over recall of attention maps, and how much of the objects they cover at each threshold.
 
     Args:
         path: The PNG to write.
         sweeps: By row, one "sweep" of `evaluate` per seed: lists "threshold", "precision", "recall".
-
-    Returns:
-        False, and nothing is written, if matplotlib is not installed.
     """
     if (pyplot := _pyplot()) is None:
-        return False
+        return
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
     for (name, of_seeds), color, style in zip(sweeps.items(), _COLORS, _STYLES, strict=False):
         for seed, sweep in enumerate(of_seeds):
@@ -32,21 +29,17 @@ def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Seque
     left.set(xlabel="recall", ylabel="precision", xlim=(0, 1), ylim=(0, 1), title="maps at all thresholds")
     right.set(xlabel="threshold", ylabel="recall", xlim=(0, 1), ylim=(0, 1), title="share of the objects covered")
     _finish(figure, (left, right), path)
-    return True
 
 
-def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
+def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     """Draws mIoU and recall of CAM and of cumulative attention after each epoch.
 
     Args:
         path: The PNG to write.
         rows: The rows of `accumulation_study.json`.
-
-    Returns:
-        False, and nothing is written, if matplotlib is not installed.
     """
     if (pyplot := _pyplot()) is None:
-        return False
+        return
     rows = list(rows)
     first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
     lines = {
@@ -64,10 +57,9 @@ def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> bool:
             axis.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=3, label=name)
         axis.set(xlabel="epoch", title=title)
     _finish(figure, axes, path)
-    return True
 
 
-def _from(row: Mapping[str, Any], first: int) -> bool:
+def _from(row: Mapping[str, Any], first: int) -> None:
     return row["gate"] == "paper" and row["first_epoch"] == first
 
 

@@ -10,7 +10,6 @@ Class indices are those of the records; with the 20 VOC classes in their usual o
 import functools
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -23,7 +22,7 @@ from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.palette_png import encode_grey, read_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.progress import Progress
+from oaa_tf.threads import in_threads
 
 
 def write_class_pngs(maps: AttentionMaps, folder: str | os.PathLike) -> None:
@@ -206,6 +205,5 @@ def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size:
 
 
 def _for_each_image(work: Callable[[int], None], records: RecordSet, label: str) -> None:
-    with Progress(len(records), label) as progress, ThreadPoolExecutor() as pool:
-        for _ in pool.map(work, range(len(records))):
-            progress.advance(1)
+    for _ in in_threads(work, range(len(records)), label):
+        pass

@@ -15,7 +15,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
 from oaa_tf.metrics_file import SUPERVISIONS, write_json
-from oaa_tf.progress import in_threads
+from oaa_tf.threads import in_threads
 
 MAPS_FILE = "maps.npy"
 INFO_FILE = "maps.json"

@@ -9,8 +9,6 @@ Image, mask and saliency are a pure function of (seed, split, index).
 import dataclasses
 import json
 import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -24,6 +22,7 @@ from oaa_tf.data.demo_scenes import draw_scene
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, write_indexed
 from oaa_tf.errors import UserError
+from oaa_tf.threads import in_threads
 
 SPLITS = ("train", "val")
 MARKER = "demo.json"
@@ -106,7 +105,7 @@ def write_demo_data(
         return demo_image.labels
 
     jobs = [(split, index) for split in SPLITS for index in range(counts[split])]
-    labels = _in_threads(write, jobs)
+    labels = dict(zip(jobs, in_threads(write, jobs, "demo data"), strict=True))
     for split in SPLITS:
         ids = [_image_id(split, index) for index in range(counts[split])]
         tags = [" ".join(map(str, (image_id, *labels[split, index]))) for index, image_id in enumerate(ids)]
@@ -291,22 +290,6 @@ def _saliency(rng: np.random.Generator, shares: list[np.ndarray]) -> np.ndarray:
 
 def _image_id(split: str, index: int) -> str:
     return f"{split}_{index:05d}"
-
-
-def _in_threads(write: Callable[[tuple[str, int]], tuple[int, ...]], jobs: list[tuple[str, int]]) -> dict:
-    """Calls `write` for every job, shows progress, and returns the results by job."""
-    results = {}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        try:
-            for job, result in zip(jobs, pool.map(write, jobs), strict=True):
-                results[job] = result
-                if len(results) % 50 == 0:
-                    print(f"demo data: {len(results)} of {len(jobs)} images", flush=True)
-        except BaseException:
-            # Otherwise Ctrl-C and a full disk would wait for all images.
-            pool.shutdown(cancel_futures=True)
-            raise
-    return results
 
 
 def _write_image(output_dir: Path, image_id: str, demo_image: DemoImage) -> None:

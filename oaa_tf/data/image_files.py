@@ -54,11 +54,6 @@ def read_for_record(path: str | os.PathLike) -> tuple[bytes, int, int]:
     return data, height, width
 
 
-def read_grey(path: str | os.PathLike) -> np.ndarray:
-    """Reads a JPEG or PNG of any kind as uint8 grey `[height, width]`; raises as `read_image` does."""
-    return cv2.cvtColor(read_image(path), cv2.COLOR_RGB2GRAY)
-
-
 def decode_image(data: bytes | tf.Tensor) -> tf.Tensor:
     """Decodes the image of a record, eagerly or in a graph.
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
+from oaa_tf.launch import name_and_value
 from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
 STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
@@ -54,7 +55,8 @@ class StageFolder:
         if metrics is None:
             # Until a stage has finished, its folder's name is all that tells which one it is.
             name = next((stage for stage in STAGES if path.name.startswith(stage)), None)
-        return cls(path, name, _read_flags(path / FLAGS_FILE), metrics) if name else None
+        lines = (path / FLAGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
+        return cls(path, name, dict(map(name_and_value, lines)), metrics) if name else None
 
     @property
     def records_checksum(self) -> str | None:
@@ -177,17 +179,6 @@ def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
             if content and content.get("checksum") == stage.records_checksum is not None:
                 return RecordSet.open(path, verify=False)
     return None
-
-
-def _read_flags(path: Path) -> dict[str, str]:
-    flags = {}
-    for line in path.read_text(encoding="utf-8").splitlines():
-        name, equals, value = line.removeprefix("--").partition("=")
-        if equals:
-            flags[name] = value
-        else:
-            flags[name.removeprefix("no")] = str(not name.startswith("no")).lower()
-    return flags
 
 
 def _json_if_there(path: Path) -> dict[str, Any] | None:

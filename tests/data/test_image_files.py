@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from oaa_tf.data.image_files import decode_image, read_for_record, read_grey, read_image
+from oaa_tf.data.image_files import decode_image, read_for_record, read_image
 from oaa_tf.errors import UserError
 
 # 8 x 8 pixels of RGB (200, 100, 50), stored as CMYK; OpenCV cannot write such files.
@@ -107,13 +107,6 @@ def test_one_pixel(tmp_path, suffix):
 def test_twenty_megapixels(tmp_path, suffix):
     path = write(tmp_path / f"image{suffix}", np.full((5000, 4000), 90, np.uint8))
     assert read_for_record(path)[1:] == (5000, 4000)
-
-
-def test_grey_values_stay_as_they_are(tmp_path):
-    values = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(read_grey(write(tmp_path / "a.png", values)), values)
-    np.testing.assert_array_equal(read_grey(write(tmp_path / "b.png", np.dstack([values] * 3))), values)
-    np.testing.assert_array_equal(read_grey(write(tmp_path / "c.png", values.astype(np.uint16) * 257)), values)
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
