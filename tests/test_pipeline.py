@@ -9,10 +9,12 @@ import pytest
 from event_summaries import read_pictures, read_texts
 from own_data import write_own_data
 from report_page import ReportPage
+from tiny_model import make_trained_stage
 
 from oaa_tf import experiment, experiment_plan, pipeline
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
+from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.event_files import read_scalars
 
 TINY = {
@@ -130,6 +132,23 @@ def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     report = ReportPage.read(work / "report.html")
     assert "Not in this report" not in report.text
     assert len(report.articles["tiny_000"]) == 8
+
+
+def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
+    stages = experiment.Experiment(settings(tiny_voc, tmp_path), tmp_path, "train.json", None, seed=0)
+    planned = experiment_plan.PlannedExperiment(settings(tiny_voc, tmp_path), tmp_path, "train.json", None, seed=0)
+    checksums = []
+    for seed in (1, 2):
+        shutil.rmtree(tmp_path / "train_seg", ignore_errors=True)
+        make_trained_stage(tmp_path / "train_seg", "segmentation", seed=seed)
+        planned.export("train_seg", "model")
+        assert list(planned.states.values()) == ["to do"]
+        folder = stages.export("train_seg", "model")
+        checksums.append(Segmenter(folder).checksum)
+        planned.export("train_seg", "model")
+        assert list(planned.states.values()) == ["done"]
+        assert Segmenter(stages.export("train_seg", "model")).checksum == checksums[-1]
+    assert checksums[0] != checksums[1]
 
 
 def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path):
