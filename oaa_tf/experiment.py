@@ -12,7 +12,6 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 
 WARM_STARTS = ("train_integral", "train_seg")
-LARGEST_SEED = 2**32 - 1
 _STAGES = {
     "train_cls": train_cls,
     "train_integral": train_integral,

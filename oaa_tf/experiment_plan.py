@@ -40,7 +40,8 @@ class PlannedExperiment(Experiment):
     def export(self, stage: str, name: str) -> Path:
         """Notes the export."""
         folder = self.root / name
-        self.states[str(folder)] = DONE if export.is_current(self._export(stage, name)) else TO_DO
+        stays = stage_state(self.root / stage) == DONE and export.is_current(self._export(stage, name))
+        self.states[str(folder)] = DONE if stays else TO_DO
         return folder
 
     def evaluate(self, name: str, split: str, **inputs: str) -> dict[str, Any]:

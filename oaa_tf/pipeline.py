@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf.data.records import RecordSet
-from oaa_tf.experiment import LARGEST_SEED, Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
@@ -21,6 +21,7 @@ from oaa_tf.metrics_file import versions, write_json
 from oaa_tf.picture_grid import write_picture_grid
 from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.training.pictures import fixed_positions
+from oaa_tf.training.settings import LARGEST_SEED
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}

@@ -22,11 +22,12 @@ from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.experiment import LARGEST_SEED, Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.training.settings import LARGEST_SEED
 from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_map_curves
 

@@ -10,6 +10,9 @@ from oaa_tf.launch import Settings, setting
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.networks import PRECISIONS
 
+LARGEST_SEED = 2**32 - 1
+"""That TensorFlow takes."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings, group="data"):
@@ -60,7 +63,7 @@ class OptimisationSettings(Settings, group="optimisation"):
     momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
     weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
-    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=2**32 - 1)
+    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=LARGEST_SEED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
