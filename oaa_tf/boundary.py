@@ -13,10 +13,7 @@ from typing import Any
 from oaa_tf.errors import UserError
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
-_DISK_ERRORS = (
-    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.ELOOP),
-)
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
 class _Terminated(BaseException):

@@ -199,7 +199,7 @@ def define_flags(settings_class: type[Settings], flag_values: flags.FlagValues, 
     """Defines one absl flag per field of a settings class, `--<prefix><field>`.
 
     A field whose type is itself a `Settings` class is defined recursively as `--<field>.<name>`, but for what the outer
-    command fills in: required settings (paths, mostly) and those that it has under the same name.
+    command fills in: required settings (paths, mostly) and those that it has, before the stage, under the same name.
     """
     hints = get_type_hints(settings_class)
     for field in dataclasses.fields(settings_class):

@@ -59,7 +59,7 @@ def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     _finish(figure, axes, path)
 
 
-def _from(row: Mapping[str, Any], first: int) -> None:
+def _from(row: Mapping[str, Any], first: int) -> bool:
     return row["gate"] == "paper" and row["first_epoch"] == first
 
 
