@@ -9,7 +9,8 @@ nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by
 `assets.extra/origin.json`.
 
 With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better
-masks, at as many times the cost.
+masks, at as many times the cost. With `--class_prior` a segmentation network's classes are weighed by how frequent they
+are in the image.
 
 `--format` writes something else into the folder instead: `model.onnx` and `model.tflite` take and give the same as the
 signature; `model.keras` is the bare network, to go on from in Keras.
@@ -52,6 +53,9 @@ class ExportSettings(Settings):
         (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
     )
     flip: bool = setting(False, help="The network also sees every image mirrored.")
+    class_prior: bool = setting(
+        False, help="With a segmentation network: what much of an image looks like is more probable in all of it."
+    )
     precision: str = setting(
         "float32",
         help="In which layers compute; bfloat16 is faster, for hardware that has it.",
@@ -62,8 +66,10 @@ class ExportSettings(Settings):
     def __post_init__(self) -> None:
         """Checks the combination."""
         super().__post_init__()
-        if self.format == "keras" and not _sees_one_view(self.scales, self.flip):
-            raise UserError("--format=keras: the bare network sees one view; leave out --scales and --flip")
+        if self.format == "keras" and not _is_bare(self.scales, self.flip, self.class_prior):
+            raise UserError(
+                "--format=keras: the bare network sees one view; leave out --scales, --flip and --class_prior"
+            )
         if self.format in ("onnx", "litert") and self.precision != "float32":
             raise UserError(f"--format={self.format}: computes in float32; leave out --precision")
 
@@ -86,6 +92,7 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         image_size=image_size,
         scales=settings.scales,
         flip=settings.flip,
+        class_prior=settings.class_prior,
         format=settings.format,
         **trained_on,
     )
@@ -104,6 +111,7 @@ def export_network(
     image_size: int,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    class_prior: bool = False,
     format: str = "saved_model",
     supervision: str | None = None,
     seed: int | None = None,
@@ -123,6 +131,8 @@ def export_network(
         image_size: Long side in pixels to which images are resized.
         scales: Sizes of the views that the network sees of an image, relative to `image_size`; their mean counts.
         flip: Whether it also sees every view mirrored.
+        class_prior: With a segmentation network: whether its probabilities go through
+            `oaa_tf.models.inference.under_class_prior`.
         format: "saved_model", "keras", "onnx" or "litert".
         supervision: What the network was trained with, one of `oaa_tf.metrics_file.SUPERVISIONS`, for the export's
             `origin.json`.
@@ -134,7 +144,8 @@ def export_network(
         The signature's name.
 
     Raises:
-        ValueError: The network has another number of channels, or there are views for "keras", the bare network.
+        ValueError: The network has another number of channels; there are views or a class prior for "keras", the bare
+            network; or a class prior for a class-aware network.
         UserError: A package is missing, or the output can't be written or is something else.
     """
     write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
@@ -143,9 +154,17 @@ def export_network(
     if num_channels not in by_channels:
         expected = " or ".join(map(str, by_channels))
         raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
-    if format == "keras" and not _sees_one_view(scales, flip):
-        raise ValueError(f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}")
-    make = functools.partial(by_channels[num_channels], network, image_size, scales=scales, flip=flip)
+    if format == "keras" and not _is_bare(scales, flip, class_prior):
+        raise ValueError(
+            f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}, class_prior"
+            f" {class_prior}"
+        )
+    inference = {"image_size": image_size, "scales": list(scales), "flip": flip}
+    if by_channels[num_channels] is segmentation_functions:
+        inference["class_prior"] = class_prior
+    elif class_prior:
+        raise ValueError("class_prior is for segmentation networks, which have a channel for the background")
+    make = functools.partial(by_channels[num_channels], network, **inference)
     trained_on = {
         "supervision": supervision,
         "seed": seed,
@@ -160,7 +179,6 @@ def export_network(
         write[format](temporary, network, make)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
-        inference = {"image_size": image_size, "scales": list(scales), "flip": flip}
         content = trained_on | {"inference": inference, "files": file_checksums(temporary)}
         (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
         for path in temporary.rglob("*"):
@@ -197,6 +215,7 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
         "classes": len(description.classes),
         "image_size": settings.image_size or description.image_size,
         "views": len(whole_views(settings.scales, settings.flip)),
+        "class_prior": settings.class_prior,
         "precision": settings.precision,
         "parameters": network.count_params(),
         "format": settings.format,
@@ -210,12 +229,16 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     if settings.format == "onnx":
         _import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
+    if settings.class_prior and description.task != "segmentation":
+        raise UserError(
+            f"--class_prior: is for segmentation networks, not for that of --stage_dir={settings.stage_dir}; leave it out"
+        )
     return description, network, _trained_on(Path(settings.stage_dir))
 
 
-def _sees_one_view(scales: Sequence[float], flip: bool) -> bool:
-    """Whether the network sees every image once, upright and at its `image_size`."""
-    return whole_views(scales, flip) == [(1.0, False)]
+def _is_bare(scales: Sequence[float], flip: bool, class_prior: bool) -> bool:
+    """Whether the network sees every image once, upright and at its `image_size`, and nothing changes its scores."""
+    return whole_views(scales, flip) == [(1.0, False)] and not class_prior
 
 
 def _checked_output(output_dir: str | os.PathLike) -> Path:

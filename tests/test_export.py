@@ -149,9 +149,10 @@ def test_a_network_in_memory_is_exported_as_its_stage_is(task: str, stages, expo
     output, origin = tmp_path / "model", {"supervision": "image labels", "seed": 4, "records_checksum": "ab"}
     name = export_network(stages[task][1], output, classes=MODEL_CLASSES, image_size=48, **origin)
     assert name == {"attention": "attention", "segmentation": "segment"}[task]
+    class_prior = {"class_prior": False} if task == "segmentation" else {}
     assert json.loads((output / ORIGIN_FILE).read_text()) == origin | {
         "checkpoint_checksum": None,
-        "inference": {"image_size": 48, "scales": [1.0], "flip": False},
+        "inference": {"image_size": 48, "scales": [1.0], "flip": False} | class_prior,
         "files": file_checksums(output),
     }
     assert json.loads((output / "assets.extra/classes.json").read_text()) == list(MODEL_CLASSES)
@@ -167,8 +168,8 @@ def test_a_network_of_other_classes_is_refused(stages, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("views", [{"flip": True}, {"scales": [0.5, 1]}])
-def test_the_bare_network_has_one_view(stages, tmp_path: Path, views: dict) -> None:
+@pytest.mark.parametrize("views", [{"flip": True}, {"scales": [0.5, 1]}, {"class_prior": True}])
+def test_a_bare_network_in_memory_has_no_views_and_no_class_prior(stages, tmp_path: Path, views: dict) -> None:
     with pytest.raises(ValueError, match="format 'keras' is the bare network"):
         export_network(
             stages["segmentation"][1], tmp_path / "model", classes=MODEL_CLASSES, image_size=48, format="keras", **views
@@ -187,19 +188,23 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     assert not np.allclose(result["scores"], other)
 
 
-@pytest.mark.parametrize("task", FUNCTIONS)
-def test_several_views(task: str, stages, exported: Path, tmp_path: Path) -> None:
-    views = {"scales": (0.5, 1.0), "flip": True}
+@pytest.mark.parametrize(
+    ("task", "views"),
+    [
+        ("attention", {"scales": (0.5, 1.0), "flip": True}),
+        ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}),
+        ("segmentation", {"scales": (1.0,), "flip": False, "class_prior": True}),
+        ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": True}),
+    ],
+)
+def test_views_and_class_prior(task: str, views: dict, stages, exported: Path, tmp_path: Path) -> None:
     run(ExportSettings(stage_dir=str(stages[task][0]), output_dir=str(tmp_path / "model"), **views))
     images = tf.constant(random_images(2, 37, 90))
     name, function = next(iter(FUNCTIONS[task](stages[task][1], 48, **views).items()))
     one_view = tf.saved_model.load(str(exported / task)).signatures[name](images=images)
     result = tf.saved_model.load(str(tmp_path / "model")).signatures[name](images=images)
-    assert json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())["inference"] == {
-        "image_size": 48,
-        "scales": [0.5, 1.0],
-        "flip": True,
-    }
+    inference = {"image_size": 48} | views | {"scales": list(views["scales"])}
+    assert json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())["inference"] == inference
     for key, value in function(images).items():
         np.testing.assert_array_equal(result[key], value)
         assert result[key].shape == one_view[key].shape and np.any(result[key] != one_view[key])
@@ -218,8 +223,18 @@ def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:
         ExportSettings(stage_dir=stage, output_dir="model", format="onnx", precision="bfloat16")
 
 
-def test_the_bare_network_has_no_views() -> None:
-    for views in ({"flip": True}, {"scales": (1.0, 2.0)}):
+def test_a_class_prior_is_for_segmentation(stages, tmp_path: Path) -> None:
+    folder, network = stages["attention"]
+    settings = ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model"), class_prior=True)
+    with pytest.raises(UserError, match=rf"--class_prior: .* not for that of --stage_dir={folder}; leave it out"):
+        run(settings)
+    with pytest.raises(ValueError, match="class_prior is for segmentation networks"):
+        export_network(network, tmp_path / "model", classes=MODEL_CLASSES, image_size=48, class_prior=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_bare_network_has_no_views_and_no_class_prior() -> None:
+    for views in ({"flip": True}, {"scales": (1.0, 2.0)}, {"class_prior": True}):
         with pytest.raises(UserError, match=r"--format=keras: the bare network sees one view; leave out"):
             ExportSettings(stage_dir="stage", output_dir="model", format="keras", **views)
 
@@ -329,8 +344,16 @@ def runs_litert(folder: Path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("views", [{}, {"scales": (0.75, 1.0), "flip": True}], ids=["one view", "views"])
-@pytest.mark.parametrize("task", FUNCTIONS)
+@pytest.mark.parametrize(
+    ("task", "views"),
+    [
+        ("attention", {}),
+        ("attention", {"scales": (0.75, 1.0), "flip": True}),
+        ("segmentation", {}),
+        ("segmentation", {"scales": (0.75, 1.0), "flip": True, "class_prior": True}),
+    ],
+    ids=["attention, one view", "attention, views", "segmentation, one view", "segmentation, views, class prior"],
+)
 @pytest.mark.parametrize(
     ("format", "package", "reload"),
     [("onnx", "tf2onnx", runs_onnx), ("litert", "ai_edge_litert", runs_litert)],

@@ -66,6 +66,7 @@ def segmentation_functions(
     *,
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
+    class_prior: bool = False,
     portable: bool = False,
 ):
     """The signatures of a segmentation network.
@@ -75,6 +76,7 @@ def segmentation_functions(
     Args:
         network: From `oaa_tf.models.largefov`.
         image_size: As in `attention_functions`, as are `scales`, `flip` and `portable`.
+        class_prior: Whether the probabilities go through `under_class_prior`.
 
     Returns:
         By name, two `tf.function`s from images, uint8 RGB `[batch, height, width, 3]`, to a dictionary: `segment` gives
@@ -84,14 +86,15 @@ def segmentation_functions(
     looks = whole_views(scales, flip)
     views = functools.partial(_views, network, image_size, looks, portable)
 
-    def mean_of_views(images: tf.Tensor) -> tf.Tensor:
-        probabilities = [tf.nn.softmax(view.to_images(view.scores)) for view in views(images)]
-        return tf.add_n(probabilities) / len(probabilities)
+    def probabilities_of(images: tf.Tensor) -> tf.Tensor:
+        of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in views(images)]
+        mean = tf.add_n(of_views) / len(of_views)
+        return under_class_prior(mean) if class_prior else mean
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        if len(looks) > 1:
-            return {"mask": tf.cast(tf.argmax(mean_of_views(images), axis=-1, output_type=tf.int32), tf.uint8)}
+        if len(looks) > 1 or class_prior:
+            return {"mask": tf.cast(tf.argmax(probabilities_of(images), axis=-1, output_type=tf.int32), tf.uint8)}
         [view] = views(images)
         logits = _interpolated(view.scores, view.content, view.size)
         if portable:
@@ -100,9 +103,29 @@ def segmentation_functions(
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def probabilities(images):
-        return {"probabilities": mean_of_views(images)}
+        return {"probabilities": probabilities_of(images)}
 
     return {"segment": segment, "probabilities": probabilities}
+
+
+def under_class_prior(probabilities: tf.Tensor) -> tf.Tensor:
+    """Probabilities that take into account that an image shows few of the classes.
+
+    Which classes are frequent in an image is estimated from its own pixels: one step of the expectation maximization of
+    Saerens et al. (Neural Computation 2002), from classes that are equally frequent. The background keeps its
+    probability, and the classes share the rest anew.
+
+    Args:
+        probabilities: float32 `[batch, height, width, C + 1]`, background first.
+
+    Returns:
+        The same shape. A class has the probability that it had times its mean in the image, but for a factor of the
+        pixel.
+    """
+    background, classes = probabilities[..., :1], probabilities[..., 1:]
+    weighted = classes * tf.reduce_mean(classes, axis=(1, 2), keepdims=True)
+    share = tf.math.divide_no_nan(weighted, tf.reduce_sum(weighted, axis=-1, keepdims=True))
+    return tf.concat([background, share * tf.reduce_sum(classes, axis=-1, keepdims=True)], axis=-1)
 
 
 def serving_function(functions: Mapping[str, Callable]) -> Callable:

@@ -33,7 +33,7 @@ class Segmenter:
         classes: Names of the foreground classes.
         supervision: What the model was trained with, or None if it does not say so.
         seed: Seed of its training, or None.
-        inference: How it looks at an image ("image_size", "scales", "flip"), or None.
+        inference: How it looks at an image ("image_size", "scales", "flip", "class_prior"), or None.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from oaa_tf.data.frame import Frame
 from oaa_tf.data.views import MEAN_RGB
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.inference import attention_functions, segmentation_functions, to_image
+from oaa_tf.models.inference import attention_functions, segmentation_functions, to_image, under_class_prior
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
 
@@ -178,6 +178,53 @@ def test_views_have_the_mean_of_their_probabilities(
     clear = np.ptp(np.sort(expected, axis=-1)[..., -2:], axis=-1) > 1e-3
     assert clear.any() and mask.dtype == tf.uint8
     np.testing.assert_array_equal(mask.numpy()[clear], expected.argmax(axis=-1)[clear])
+
+
+@given(
+    shape=st.tuples(st.integers(1, 3), st.integers(1, 6), st.integers(1, 6), st.integers(2, 5)),
+    sharpness=st.floats(0.1, 30),
+    seed=st.integers(0, 1000),
+)
+@settings(deadline=None, max_examples=50)
+def test_class_prior_equals_a_step_of_expectation_maximization(shape: tuple, sharpness: float, seed: int) -> None:
+    probabilities = np.exp(np.random.default_rng(seed).normal(0, sharpness, shape)).astype(np.float64)
+    probabilities /= probabilities.sum(axis=-1, keepdims=True)
+    expected = probabilities.copy()
+    for image in expected:
+        prior = image[..., 1:].mean(axis=(0, 1))
+        for pixel in image.reshape(-1, shape[-1]):
+            of_classes = pixel[1:] * prior
+            if of_classes.sum() > 1e-30:
+                pixel[1:] = of_classes / of_classes.sum() * pixel[1:].sum()
+    found = under_class_prior(tf.constant(probabilities, tf.float32)).numpy()
+    seen = expected[..., 1:].sum(axis=-1) > 1e-6
+    np.testing.assert_array_equal(found[..., 0], probabilities[..., 0].astype(np.float32))
+    np.testing.assert_allclose(found[seen], expected[seen], atol=1e-4)
+    np.testing.assert_allclose(found.sum(axis=-1), 1, atol=1e-4)
+
+
+def test_class_prior_lets_what_is_frequent_win() -> None:
+    # A cat with a patch that is a little more like a dog, before background; in the second image it is the dog's.
+    cat, patch, background = [0.1, 0.8, 0.1], [0.1, 0.4, 0.5], [0.9, 0.05, 0.05]
+    pixels = np.array([[cat] * 6 + [patch] * 2 + [background] * 4, [patch] * 6 + [background] * 6], np.float32)
+    masks = under_class_prior(tf.constant(pixels[:, np.newaxis])).numpy().argmax(axis=-1)[:, 0]
+    np.testing.assert_array_equal(masks, [[1] * 8 + [0] * 4, [2] * 6 + [0] * 6])
+
+
+@pytest.mark.parametrize("portable", [False, True])
+def test_class_prior_is_applied_to_the_mean_of_the_views(segmentation_network, portable: bool) -> None:
+    images = tf.constant(random_images(2, 61, 37))
+    for views in ({}, {"scales": (0.5, 1.5), "flip": True}):
+        plain, weighed = (
+            segmentation_functions(segmentation_network, SIZE, portable=portable, class_prior=prior, **views)
+            for prior in (False, True)
+        )
+        expected = under_class_prior(plain["probabilities"](images)["probabilities"]).numpy()
+        np.testing.assert_allclose(weighed["probabilities"](images)["probabilities"], expected, atol=1e-5)
+        clear = np.ptp(np.sort(expected, axis=-1)[..., -2:], axis=-1) > 1e-3
+        mask = weighed["segment"](images)["mask"].numpy()
+        assert clear.any() and mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask[clear], expected.argmax(axis=-1)[clear])
 
 
 def test_views_have_the_mean_of_their_maps_normalised_again(attention_network) -> None:
