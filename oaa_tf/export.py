@@ -231,7 +231,8 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
     if settings.class_prior and description.task != "segmentation":
         raise UserError(
-            f"--class_prior: is for segmentation networks, not for that of --stage_dir={settings.stage_dir}; leave it out"
+            f"--class_prior: is for segmentation networks, not for that of --stage_dir={settings.stage_dir}; leave it"
+            " out"
         )
     return description, network, _trained_on(Path(settings.stage_dir))
 
