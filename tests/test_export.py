@@ -192,8 +192,6 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     ("task", "views"),
     [
         ("attention", {"scales": (0.5, 1.0), "flip": True}),
-        ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}),
-        ("segmentation", {"scales": (1.0,), "flip": False, "class_prior": True}),
         ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": True}),
     ],
 )

@@ -116,6 +116,7 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
     assert "  -  " in lines[3]
 
 
+@pytest.mark.slow
 def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     chosen = settings(tiny_voc, tmp_path / "work", "--nocompare_losses", "--self_training")
     plan = pipeline.plan(chosen)
@@ -154,6 +155,7 @@ def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
     assert checksums[0] != checksums[1]
 
 
+@pytest.mark.slow
 def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path):
     shutil.rmtree(tiny_voc / "SegmentationClass")
     shutil.rmtree(tiny_voc / "saliency")
