@@ -192,6 +192,7 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     ("task", "views"),
     [
         ("attention", {"scales": (0.5, 1.0), "flip": True}),
+        ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}),
         ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": True}),
     ],
 )
@@ -348,9 +349,10 @@ def runs_litert(folder: Path):
         ("attention", {}),
         ("attention", {"scales": (0.75, 1.0), "flip": True}),
         ("segmentation", {}),
+        ("segmentation", {"scales": (0.75, 1.0), "flip": True}),
         ("segmentation", {"scales": (0.75, 1.0), "flip": True, "class_prior": True}),
     ],
-    ids=["attention, one view", "attention, views", "segmentation, one view", "segmentation, views, class prior"],
+    ids=["attention", "attention, views", "segmentation", "segmentation, views", "segmentation, views, class prior"],
 )
 @pytest.mark.parametrize(
     ("format", "package", "reload"),
