@@ -30,6 +30,7 @@ from oaa_tf.plan_text import plan_text
 STAGES = (
     "train_cls",
     "train_integral",
+    "make_maps",
     "make_pseudo_labels",
     "train_seg",
     "relabel",

@@ -20,7 +20,7 @@ LEVELS = (
     ("report",),
     (
         *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel"),
-        *("evaluate", "export", "predict", "make_report"),
+        *("evaluate", "export", "make_maps", "predict", "make_report"),
     ),
     ("experiment", "convert"),
     ("experiment_plan",),

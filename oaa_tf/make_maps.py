@@ -1,0 +1,159 @@
+"""Attention maps of a trained class-aware network, other than those that its training wrote.
+
+    python -m oaa_tf.make_maps --records=records/train.json --stage_dir=runs/cls --scales=0.5,1,1.5,2 --flip \
+        --work_dir=runs/maps
+
+For other images, sizes, views or another readout. The folder is one for `--maps` of make_pseudo_labels, evaluate,
+convert and train_integral.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from oaa_tf.attention.cam import READOUTS
+from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
+from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.json_file import read_json
+from oaa_tf.data.records import RecordSet
+from oaa_tf.data.views import whole_views
+from oaa_tf.errors import UserError
+from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
+from oaa_tf.models.networks import PRECISIONS, checkpoint_checksum, load_network
+from oaa_tf.plan_text import DONE, TO_DO
+from oaa_tf.training.extraction import extract_attention
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeMapsSettings(Settings):
+    """Whose attention, on which images, and how they are shown."""
+
+    records: str = setting(help="Manifest of the images, from make_records (<split>.json); maps are of their labels.")
+    stage_dir: str = setting(help="work_dir of train_cls or train_integral; its newest checkpoint is taken.")
+    work_dir: str = setting(help="Folder for the maps.")
+    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
+    scales: tuple[float, ...] = setting(
+        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
+    )
+    flip: bool = setting(False, help="The network also sees every image mirrored.")
+    readout: str = setting(
+        "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=tuple(READOUTS)
+    )
+    batch_size: int = setting(
+        8, help="Images computed at once; does not change the result.", minimum=1, may_change=True
+    )
+
+    def __post_init__(self) -> None:
+        """Checks the size."""
+        super().__post_init__()
+        if self.image_size % STRIDE:
+            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inputs:
+    """What the stage reads.
+
+    Attributes:
+        records: The images.
+        network: The trained network, which computes in the precision of its training.
+        image_size: Side of the canonical frame in pixels.
+        kind: What the maps are, as the training calls its own.
+        supervision: What the network has learned from.
+        seed: Seed of its training.
+        checksums: See `WorkDir.claim`.
+    """
+
+    records: RecordSet
+    network: keras.Model
+    image_size: int
+    kind: str
+    supervision: str
+    seed: int
+    checksums: dict[str, str]
+
+
+def run(settings: MakeMapsSettings) -> dict[str, Any]:
+    """Writes the attention maps of every label of every image, see `AttentionMaps`.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: The records, the stage and the settings do not go together, or work_dir holds another run.
+    """
+    inputs = _inputs(settings)
+    records = inputs.records
+    with WorkDir.claim(settings, inputs.checksums) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"make_maps: {work_dir.path} is done")
+            return metrics
+        attention = extract_attention(
+            inputs.network,
+            records,
+            inputs.image_size,
+            batch_size=settings.batch_size,
+            readout=settings.readout,
+            scales=settings.scales,
+            flip=settings.flip,
+        )
+        described = {"kind": inputs.kind, "image_size": inputs.image_size, "seed": inputs.seed}
+        AttentionMaps.save(work_dir.path, attention, records, supervision=inputs.supervision, **described)
+        metrics = origin("make_maps", settings, records, supervision=inputs.supervision)
+        return write_metrics(work_dir.path, metrics | {"seed": inputs.seed, "maps_kind": inputs.kind})
+
+
+def plan(settings: MakeMapsSettings) -> dict[str, Any]:
+    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    inputs = _inputs(settings)
+    work_dir = WorkDir.peek(settings, inputs.checksums)
+    return {
+        "stage": "make_maps",
+        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        "maps_kind": inputs.kind,
+        "supervision": inputs.supervision,
+        "split": inputs.records.split,
+        "images": len(inputs.records),
+        "classes": len(inputs.records.classes),
+        "image_size": inputs.image_size,
+        "views": len(whole_views(settings.scales, settings.flip)),
+        "writes": str(work_dir.path / INFO_FILE),
+    }
+
+
+def _inputs(settings: MakeMapsSettings) -> _Inputs:
+    records, stage_dir = RecordSet.open(settings.records), Path(settings.stage_dir)
+    path = stage_dir / METRICS_FILE
+    try:
+        trained = read_json(path)
+        stage, supervision, seed = trained["stage"], trained["supervision"], trained["seed"]
+        precision = trained["settings"]["precision"]
+        # The names that the two stages give their maps.
+        kinds = {"train_cls": "cam", "train_integral": f"oaa_plus_{trained['settings'].get('loss')}"}
+        if supervision not in SUPERVISIONS or precision not in PRECISIONS or not isinstance(stage, str):
+            raise ValueError(supervision, precision, stage)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run the training stage to its end first") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; delete it and run the training stage again") from None
+    if stage not in kinds:
+        raise UserError(f"--stage_dir={stage_dir}: is of {stage}; expected the work_dir of train_cls or train_integral")
+    description, network, _ = load_network(stage_dir, precision=precision)
+    records.require_classes(f"--stage_dir={stage_dir}", description.classes)
+    return _Inputs(
+        records=records,
+        network=network,
+        image_size=settings.image_size or description.image_size,
+        kind=kinds[stage],
+        supervision=supervision,
+        seed=seed,
+        checksums={"records": records.checksum, "stage_dir": checkpoint_checksum(stage_dir)},
+    )
+
+
+if __name__ == "__main__":
+    launch(MakeMapsSettings, run, "make_maps", "makes attention maps with a trained class-aware network", plan)
