@@ -35,7 +35,13 @@ from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
-from oaa_tf.models.networks import PRECISIONS, NetworkDescription, checkpoint_checksum, checkpoints_in, load_network
+from oaa_tf.models.networks import (
+    NetworkDescription,
+    checkpoint_checksum,
+    checkpoints_in,
+    load_network,
+    precision_setting,
+)
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
 
@@ -56,11 +62,7 @@ class ExportSettings(Settings):
     class_prior: bool = setting(
         False, help="With a segmentation network: what much of an image looks like is more probable in all of it."
     )
-    precision: str = setting(
-        "float32",
-        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
-        choices=tuple(PRECISIONS),
-    )
+    precision: str = precision_setting()
     format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
 
     def __post_init__(self) -> None:

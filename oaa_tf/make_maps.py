@@ -22,7 +22,7 @@ from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
-from oaa_tf.models.networks import PRECISIONS, checkpoint_checksum, load_network
+from oaa_tf.models.networks import checkpoint_checksum, load_network, precision_setting
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
@@ -43,6 +43,7 @@ class MakeMapsSettings(Settings):
     readout: str = setting(
         "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=tuple(READOUTS)
     )
+    precision: str = precision_setting()
     batch_size: int = setting(
         8, help="Images computed at once; does not change the result.", minimum=1, may_change=True
     )
@@ -60,7 +61,7 @@ class _Inputs:
 
     Attributes:
         records: The images.
-        network: The trained network, which computes in the precision of its training.
+        network: The trained network.
         image_size: Side of the canonical frame in pixels.
         kind: What the maps are, as the training calls its own.
         supervision: What the network has learned from.
@@ -131,24 +132,23 @@ def _inputs(settings: MakeMapsSettings) -> _Inputs:
     try:
         trained = read_json(path)
         stage, supervision, seed = trained["stage"], trained["supervision"], trained["seed"]
-        precision = trained["settings"]["precision"]
-        # The names that the two stages give their maps.
-        kinds = {"train_cls": "cam", "train_integral": f"oaa_plus_{trained['settings'].get('loss')}"}
-        if supervision not in SUPERVISIONS or precision not in PRECISIONS or not isinstance(stage, str):
-            raise ValueError(supervision, precision, stage)
+        # As the two stages call their maps.
+        kind = f"oaa_plus_{trained['settings']['loss']}" if stage == "train_integral" else "cam"
+        if supervision not in SUPERVISIONS:
+            raise ValueError(supervision)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the training stage to its end first") from None
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; delete it and run the training stage again") from None
-    if stage not in kinds:
+    if stage not in ("train_cls", "train_integral"):
         raise UserError(f"--stage_dir={stage_dir}: is of {stage}; expected the work_dir of train_cls or train_integral")
-    description, network, _ = load_network(stage_dir, precision=precision)
+    description, network, _ = load_network(stage_dir, precision=settings.precision)
     records.require_classes(f"--stage_dir={stage_dir}", description.classes)
     return _Inputs(
         records=records,
         network=network,
         image_size=settings.image_size or description.image_size,
-        kind=kinds[stage],
+        kind=kind,
         supervision=supervision,
         seed=seed,
         checksums={"records": records.checksum, "stage_dir": checkpoint_checksum(stage_dir)},

@@ -222,6 +222,11 @@ def test_the_plan_of_a_training_is_what_it_did(work, tmp_path, monkeypatch):
             {"state": "done", "images": 12, "images_left": 0},
         ),
         (
+            "oaa_tf.make_maps",
+            ("--stage_dir={work}/cls", "--flip", "--work_dir={work}/new"),
+            {"state": "to do", "maps_kind": "cam", "images": 12, "views": 2},
+        ),
+        (
             "oaa_tf.make_pseudo_labels",
             ("--maps={work}/cls/attention/cam", "--work_dir={work}/new"),
             {"state": "to do", "images": 12, "images_left": 12},

@@ -130,7 +130,8 @@ def test_a_folder_that_is_no_finished_attention_stage(settings, data, tmp_path):
         run(settings)
     metrics = json.loads((root / "cls/metrics.json").read_text())
     path = stage / "metrics.json"
-    for damage in ({"settings": "x"}, {"settings": {"precision": "half"}}, {"supervision": None}, {"stage": ["x"]}):
+    integral = {"stage": "train_integral"}
+    for damage in ({"supervision": None}, {"supervision": ["x"]}, integral, integral | {"settings": ["x"]}):
         path.write_text(json.dumps(metrics | damage))
         with pytest.raises(UserError, match=r"metrics.json: damaged"):
             run(settings)

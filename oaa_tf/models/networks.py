@@ -5,7 +5,7 @@ import dataclasses
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
@@ -14,6 +14,7 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError, first_line
+from oaa_tf.launch import setting
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
@@ -26,6 +27,15 @@ _LARGEST = 1 << 16
 
 PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
 """Keras' dtype policies by the precision in which layers compute."""
+
+
+def precision_setting() -> Any:
+    """The setting of every stage that chooses one of `PRECISIONS`."""
+    return setting(
+        "float32",
+        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
+        choices=tuple(PRECISIONS),
+    )
 
 
 @dataclasses.dataclass(frozen=True)

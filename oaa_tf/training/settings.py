@@ -8,7 +8,7 @@ from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
 from oaa_tf.models.initializers import INITIALIZERS
-from oaa_tf.models.networks import PRECISIONS
+from oaa_tf.models.networks import precision_setting
 
 LARGEST_SEED = 2**32 - 1
 """That TensorFlow takes."""
@@ -39,11 +39,7 @@ class NetworkSettings(Settings, group="network"):
         minimum=0,
         maximum=5,
     )
-    precision: str = setting(
-        "float32",
-        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
-        choices=tuple(PRECISIONS),
-    )
+    precision: str = precision_setting()
     recompute: bool = setting(
         False, help="Compute the backbone's activations again in the backward pass: less memory, the same update."
     )
