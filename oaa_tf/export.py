@@ -33,14 +33,14 @@ from oaa_tf.data.atomic import sync
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch, setting
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.networks import (
+    InferenceSettings,
     NetworkDescription,
     checkpoint_checksum,
     checkpoints_in,
     load_network,
-    precision_setting,
 )
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.work_dir import METRICS_FILE
@@ -49,20 +49,14 @@ _OPSET = 18  # The newest that tf2onnx writes.
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExportSettings(Settings):
+class ExportSettings(InferenceSettings, group="export"):
     """What to export, and where to."""
 
     stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint is taken.")
     output_dir: str = setting(help="Folder to write; it must not exist, or be an earlier export.")
-    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
-    scales: tuple[float, ...] = setting(
-        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
-    )
-    flip: bool = setting(False, help="The network also sees every image mirrored.")
     class_prior: bool = setting(
         False, help="With a segmentation network: what much of an image looks like is more probable in all of it."
     )
-    precision: str = precision_setting()
     format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
 
     def __post_init__(self) -> None:

@@ -20,30 +20,24 @@ from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
-from oaa_tf.models.networks import checkpoint_checksum, load_network, precision_setting
+from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeMapsSettings(Settings):
-    """Whose attention, on which images, and how they are shown."""
+class MakeMapsSettings(InferenceSettings, group="maps"):
+    """Whose attention, and on which images."""
 
     records: str = setting(help="Manifest of the images, from make_records (<split>.json); maps are of their labels.")
     stage_dir: str = setting(help="work_dir of train_cls or train_integral; its newest checkpoint is taken.")
     work_dir: str = setting(help="Folder for the maps.")
-    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
-    scales: tuple[float, ...] = setting(
-        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
-    )
-    flip: bool = setting(False, help="The network also sees every image mirrored.")
     readout: str = setting(
         "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=tuple(READOUTS)
     )
-    precision: str = precision_setting()
     batch_size: int = setting(
         8, help="Images computed at once; does not change the result.", minimum=1, may_change=True
     )

@@ -14,7 +14,7 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import setting
+from oaa_tf.launch import Settings, setting
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
@@ -36,6 +36,18 @@ def precision_setting() -> Any:
         help="In which layers compute; bfloat16 is faster, for hardware that has it.",
         choices=tuple(PRECISIONS),
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InferenceSettings(Settings, group="inference"):
+    """How a trained network looks at images."""
+
+    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
+    scales: tuple[float, ...] = setting(
+        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
+    )
+    flip: bool = setting(False, help="The network also sees every image mirrored.")
+    precision: str = precision_setting()
 
 
 @dataclasses.dataclass(frozen=True)
