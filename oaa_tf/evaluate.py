@@ -22,7 +22,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.label_files import DESCRIPTION_FILE
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
-from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
+from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
@@ -106,17 +106,14 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     """
     records, evaluated = _inputs(settings)
     supervision = _supervision(settings, evaluated)
-    with WorkDir.claim(settings, _checksums(records, evaluated)) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"evaluate: {work_dir.path} is done")
-            return metrics
-        described = origin("evaluate", settings, records, supervision=supervision)
-        described |= {
-            "seed": evaluated.seed,
-            "evaluated": evaluated.kind,
-            "evaluated_checksum": evaluated.checksum,
-        }
-        return write_metrics(work_dir.path, described | evaluated.results(work_dir.path))
+    described = origin("evaluate", settings, records, supervision=supervision)
+    described |= {"seed": evaluated.seed, "evaluated": evaluated.kind, "evaluated_checksum": evaluated.checksum}
+    return run_once(
+        "evaluate",
+        settings,
+        _checksums(records, evaluated),
+        lambda work_dir: described | evaluated.results(work_dir),
+    )
 
 
 def plan(settings: EvaluateSettings) -> dict[str, Any]:

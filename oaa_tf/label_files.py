@@ -14,7 +14,7 @@ from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
-from oaa_tf.metrics_file import SUPERVISIONS, write_json, write_metrics
+from oaa_tf.metrics_file import SUPERVISIONS, run_once, write_json
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
@@ -66,13 +66,13 @@ def write_pseudo_labels(
     Raises:
         UserError: The work_dir holds another run, or a file among its labels is not of its image.
     """
-    with WorkDir.claim(settings, inputs) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"{description['stage']}: {work_dir.path} is done")
-            return metrics
-        counts = _label_all(work_dir.path / LABELS_FOLDER, records, make, num_workers)
-        write_json(work_dir.path / DESCRIPTION_FILE, description)
-        return write_metrics(work_dir.path, description | _summary(counts, records))
+
+    def work(work_dir: Path) -> dict[str, Any]:
+        counts = _label_all(work_dir / LABELS_FOLDER, records, make, num_workers)
+        write_json(work_dir / DESCRIPTION_FILE, description)
+        return description | _summary(counts, records)
+
+    return run_once(description["stage"], settings, inputs, work)
 
 
 def plan_pseudo_labels(

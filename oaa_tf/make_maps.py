@@ -21,7 +21,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import SUPERVISIONS, origin, write_metrics
+from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
 from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.extraction import extract_attention
@@ -83,10 +83,8 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     """
     inputs = _inputs(settings)
     records = inputs.records
-    with WorkDir.claim(settings, inputs.checksums) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"make_maps: {work_dir.path} is done")
-            return metrics
+
+    def work(work_dir: Path) -> dict[str, Any]:
         attention = extract_attention(
             inputs.network,
             records,
@@ -97,9 +95,11 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
             flip=settings.flip,
         )
         described = {"kind": inputs.kind, "image_size": inputs.image_size, "seed": inputs.seed}
-        AttentionMaps.save(work_dir.path, attention, records, supervision=inputs.supervision, **described)
+        AttentionMaps.save(work_dir, attention, records, supervision=inputs.supervision, **described)
         metrics = origin("make_maps", settings, records, supervision=inputs.supervision)
-        return write_metrics(work_dir.path, metrics | {"seed": inputs.seed, "maps_kind": inputs.kind})
+        return metrics | {"seed": inputs.seed, "maps_kind": inputs.kind}
+
+    return run_once("make_maps", settings, inputs.checksums, work)
 
 
 def plan(settings: MakeMapsSettings) -> dict[str, Any]:

@@ -1,9 +1,10 @@
-"""`metrics.json`: what a stage found out, with the versions of what it ran on."""
+"""`metrics.json`: what a stage found out, with the versions of what it ran on; written last, by `run_once`."""
 
 import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.records import RecordSet
 from oaa_tf.json_values import json_ready
 from oaa_tf.launch import Settings
+from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
 """What is known about images in a training; every figure names one of them."""
@@ -29,6 +31,30 @@ def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
     return "image labels + saliency" if use_saliency and source == "image labels" else source
 
 
+def run_once(
+    stage: str, settings: Settings, inputs: Mapping[str, str], work: Callable[[Path], dict[str, Any]]
+) -> dict[str, Any]:
+    """Claims a stage's work_dir, and does its work there and writes its `metrics.json`, unless that is done already.
+
+    Args:
+        stage: Name of the stage.
+        settings: Its settings.
+        inputs: Checksums of what it reads, see `WorkDir.claim`.
+        work: Does the work in the work_dir, from where an earlier call stopped, and returns the metrics.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: See `WorkDir.claim`, or `work` raises it.
+    """
+    with WorkDir.claim(settings, inputs) as work_dir:
+        if (metrics := work_dir.finished_metrics()) is not None:
+            print(f"{stage}: {work_dir.path} is done")
+            return metrics
+        return write_metrics(work_dir.path, work(work_dir.path))
+
+
 def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[str, Any]:
     """Writes `<work_dir>/metrics.json`, atomically, with the software versions under the key "versions".
 
@@ -41,7 +67,7 @@ def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[
         The metrics as they are in the file.
     """
     written = json_ready(metrics | {"versions": versions()})
-    write_json(Path(work_dir) / "metrics.json", written)
+    write_json(Path(work_dir) / METRICS_FILE, written)
     return written
 
 

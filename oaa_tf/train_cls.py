@@ -27,7 +27,6 @@ from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_p
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training
-from oaa_tf.work_dir import WorkDir
 
 CAM_FOLDER = Path("attention/cam")
 OAA_FOLDER = Path("attention/oaa")
@@ -160,16 +159,16 @@ def oaa_folders(fusions: Sequence[str]) -> dict[str, Path]:
 
 
 def _write_maps(
-    settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: WorkDir
+    settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: Path
 ) -> dict[str, Any]:
     cam = extract_attention(
         network, records, settings.image_size, label="class activation maps", **settings.map_options
     )
     num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
     made_from = {"image_size": settings.image_size, "seed": settings.seed}
-    AttentionMaps.save(work_dir.path / CAM_FOLDER, cam, records, kind="cam", **made_from)
+    AttentionMaps.save(work_dir / CAM_FOLDER, cam, records, kind="cam", **made_from)
     for fusion, folder in oaa_folders(settings.fusions).items():
-        maps, folder = table.maps(fusion, fallback=cam), work_dir.path / folder
+        maps, folder = table.maps(fusion, fallback=cam), work_dir / folder
         AttentionMaps.save(folder, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from)
     return {
         "num_pairs": table.num_slots,

@@ -28,7 +28,6 @@ from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_p
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training
-from oaa_tf.work_dir import WorkDir
 
 MAPS_FOLDER = Path("attention/oaa_plus")
 """Where in the work_dir the maps are."""
@@ -71,7 +70,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
     if maps.image_size != settings.image_size:
         raise UserError(f"--maps={settings.maps}: made with --image_size={maps.image_size}, not {settings.image_size}")
 
-    def write_maps(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
+    def write_maps(network: keras.Model, work_dir: Path) -> dict[str, Any]:
         attention = extract_attention(
             network,
             records,
@@ -80,7 +79,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
             readout=settings.readout,
             **settings.map_options,
         )
-        folder = work_dir.path / MAPS_FOLDER
+        folder = work_dir / MAPS_FOLDER
         AttentionMaps.save(
             folder,
             attention,

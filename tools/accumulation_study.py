@@ -11,6 +11,7 @@ of all epochs.
 
 import dataclasses
 import itertools
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -31,7 +32,6 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.stage import Training, run_training
-from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_epochs
 
 _FUSIONS = ("max", "average")
@@ -128,14 +128,14 @@ def _training(settings: AccumulationStudySettings) -> Training:
     num_epochs = stage_settings.num_steps * stage_settings.batch_size // len(records) + 2
     visits = Visits(num_epochs, len(records), len(records.classes), grid)
 
-    def finish(network: keras.Model, work_dir: WorkDir) -> dict[str, Any]:
+    def finish(network: keras.Model, work_dir: Path) -> dict[str, Any]:
         kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
-        with atomic_write(work_dir.path / "visits.npz") as file:
+        with atomic_write(work_dir / "visits.npz") as file:
             np.savez_compressed(file, **kept)
         rows = compare(kept, records, stage_settings.image_size)
         content = origin("accumulation_study", stage_settings, records, supervision="image labels") | {"rows": rows}
-        write_json(work_dir.path / "accumulation_study.json", content)
-        plot_epochs(work_dir.path / "by_epoch.png", rows)
+        write_json(work_dir / "accumulation_study.json", content)
+        plot_epochs(work_dir / "by_epoch.png", rows)
         return {}
 
     return Training(

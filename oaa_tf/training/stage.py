@@ -11,12 +11,11 @@ import tensorflow as tf
 
 from oaa_tf.data.input_pipeline import Targets, training_batches
 from oaa_tf.data.records import RecordSet
-from oaa_tf.metrics_file import origin, write_metrics
+from oaa_tf.metrics_file import origin, run_once
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.start import choose_strategy, prepare_network
-from oaa_tf.work_dir import WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,8 @@ class Training:
         chosen: Positions of the images to train on; all if None.
         targets: Adds the stage's own features to the input pipeline.
         make_hooks: What the stage adds to the loop, from the compiled model.
-        finish: Called after the training; writes further results and returns further metrics.
+        finish: Called after the training with the network and the work_dir; writes further results and returns further
+            metrics.
     """
 
     stage: str
@@ -47,7 +47,7 @@ class Training:
     chosen: np.ndarray | None = None
     targets: Targets | None = None
     make_hooks: Callable[[TrainedNetwork], Hooks] = lambda model: Hooks()
-    finish: Callable[[keras.Model, WorkDir], dict[str, Any]] = lambda network, work_dir: {}
+    finish: Callable[[keras.Model, Path], dict[str, Any]] = lambda network, work_dir: {}
 
     @property
     def checksums(self) -> dict[str, str]:
@@ -92,16 +92,15 @@ def run_training(training: Training) -> dict[str, Any]:
         UserError: Anything that the user can put right.
     """
     stage, settings, records = training.stage, training.settings, training.records
-    with WorkDir.claim(settings, training.checksums) as work_dir:
-        if (metrics := work_dir.finished_metrics()) is not None:
-            print(f"{stage}: {work_dir.path} is done")
-            return metrics
-        network, model = training.build_model(work_dir.path)
+
+    def work(work_dir: Path) -> dict[str, Any]:
+        network, model = training.build_model(work_dir)
 
         def batches(first_step: int) -> tf.data.Dataset:
             return training.batches(first_step, settings.num_steps)
 
-        results = train(model, batches, records, settings, work_dir.path, training.make_hooks(model), stage)
+        results = train(model, batches, records, settings, work_dir, training.make_hooks(model), stage)
         results |= training.finish(network, work_dir)
-        described = origin(stage, settings, records, supervision=training.supervision)
-        return write_metrics(work_dir.path, described | results)
+        return origin(stage, settings, records, supervision=training.supervision) | results
+
+    return run_once(stage, settings, training.checksums, work)
