@@ -128,8 +128,8 @@ def _inputs(settings: MakeMapsSettings) -> _Inputs:
         stage, supervision, seed = trained["stage"], trained["supervision"], trained["seed"]
         # As the two stages call their maps.
         kind = f"oaa_plus_{trained['settings']['loss']}" if stage == "train_integral" else "cam"
-        if supervision not in SUPERVISIONS:
-            raise ValueError(supervision)
+        if supervision not in SUPERVISIONS or not isinstance(seed, int):
+            raise ValueError(supervision, seed)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run the training stage to its end first") from None
     except (OSError, ValueError, KeyError, TypeError):
