@@ -66,13 +66,26 @@ def guarded(run: Callable[[], Any]) -> int:
         where = f": {error.filename}" if error.filename else ""
         print(f"error: {failed}{where}: {os.strerror(error.errno)}; {advice}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("stopped by Ctrl-C; run the same command again to go on", file=sys.stderr)
-        return 130
-    except _Terminated:
-        print("stopped by SIGTERM; run the same command again to go on", file=sys.stderr)
-        return 143
+    except BaseException as error:
+        number = _signal_behind(error)
+        if number is None:
+            raise
+        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        print(f"stopped by {name}; run the same command again to go on", file=sys.stderr)
+        return 128 + number
     return 0
+
+
+def _signal_behind(error: BaseException | None) -> signal.Signals | None:
+    """The signal that stopped the program, if it was one.
+
+    On the way out something else can be raised: TensorFlow, stopped while it traces a function, fails an assertion.
+    """
+    while error is not None:
+        if type(error) in _STOPS:
+            return _STOPS[type(error)]
+        error = error.__context__
+    return None
 
 
 @contextlib.contextmanager

@@ -473,6 +473,24 @@ def test_a_signal_that_python_swallows_comes_again(
 
 
 @pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_counts_more_than_what_fails_on_the_way_out(
+    number: int, code: int, capsys: pytest.CaptureFixture
+) -> None:
+    # TensorFlow asserts something in the __exit__ around the tracing of a function, also when a signal ends it.
+    def run() -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(10)
+        finally:
+            raise AssertionError("Concurrent access?")
+
+    assert guarded(run) == code
+    output = capsys.readouterr().err
+    assert output.startswith("stopped by ") and output.count("\n") == 1
+
+
+@pytest.mark.usefixtures("sigterm")
 @pytest.mark.parametrize("error", [ValueError("a bug"), FileNotFoundError(errno.ENOENT, "a bug", "/x")])
 def test_bugs_keep_their_traceback(error: Exception) -> None:
     def run() -> None:
