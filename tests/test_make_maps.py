@@ -111,12 +111,11 @@ def test_the_plan_and_a_finished_folder(settings, data, tmp_path, capsys):
     assert plan(settings)["state"] == "done"
     # The batch size does not change the maps.
     assert run(dataclasses.replace(settings, batch_size=1)) == metrics
-    assert "make_maps" in capsys.readouterr().out
+    assert f"make_maps: {tmp_path / 'maps'} is done" in capsys.readouterr().out
     with pytest.raises(UserError, match="--readout"):
         run(dataclasses.replace(settings, readout="sigmoid"))
     # Another network has taken the stage's place.
-    (tmp_path / "stage").mkdir()
-    shutil.copytree(root / "integral", tmp_path / "stage", dirs_exist_ok=True)
+    shutil.copytree(root / "integral", tmp_path / "stage")
     with pytest.raises(UserError, match="was begun with other stage_dir"):
         run(dataclasses.replace(settings, stage_dir=str(tmp_path / "stage")))
 
