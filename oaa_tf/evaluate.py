@@ -23,7 +23,6 @@ from oaa_tf.label_files import DESCRIPTION_FILE
 from oaa_tf.launch import Settings, launch, setting
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
-from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
@@ -122,7 +121,7 @@ def plan(settings: EvaluateSettings) -> dict[str, Any]:
     work_dir = WorkDir.peek(settings, _checksums(records, evaluated))
     return {
         "stage": "evaluate",
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        "state": work_dir.state,
         "evaluated": f"{evaluated.kind}: {getattr(settings, evaluated.kind)}",
         "supervision": _supervision(settings, evaluated),
         "seed": evaluated.seed,

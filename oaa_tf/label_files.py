@@ -15,7 +15,6 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.metrics_file import SUPERVISIONS, run_once, write_json
-from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
@@ -94,7 +93,7 @@ def plan_pseudo_labels(
     folder = work_dir.path / LABELS_FOLDER
     return {
         "stage": stage,
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        "state": work_dir.state,
         **source,
         "split": records.split,
         "images": len(records),

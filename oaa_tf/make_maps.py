@@ -23,7 +23,6 @@ from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
 from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
 from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
-from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
@@ -108,7 +107,7 @@ def plan(settings: MakeMapsSettings) -> dict[str, Any]:
     work_dir = WorkDir.peek(settings, inputs.checksums)
     return {
         "stage": "make_maps",
-        "state": TO_DO if work_dir.finished_metrics() is None else DONE,
+        "state": work_dir.state,
         "maps_kind": inputs.kind,
         "supervision": inputs.supervision,
         "split": inputs.records.split,

@@ -13,6 +13,7 @@ from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, name_and_value
+from oaa_tf.plan_text import DONE, TO_DO
 
 METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"
@@ -116,6 +117,11 @@ class WorkDir:
             return read_json(path)
         except (OSError, ValueError):
             raise UserError(f"{path}: damaged; delete it and run the stage again") from None
+
+    @property
+    def state(self) -> str:
+        """For a plan: `DONE` if the stage is finished here, else `TO_DO`."""
+        return TO_DO if self.finished_metrics() is None else DONE
 
     def _write(self, name: str, text: str) -> None:
         with atomic_write(self.path / name) as file:
