@@ -1,6 +1,6 @@
 """Attention accumulation with a backbone from keras.applications, on arrays of images and tags.
 
-    python examples/other_backbone.py attention.png
+    PYTHONPATH=. python examples/other_backbone.py attention.png
 
 It draws demo images, trains MobileNetV2 on their tags from random weights, and writes a picture of what accumulated.
 With images of your own, pass `weights="imagenet"`: from random weights, this takes thousands of steps.
@@ -73,7 +73,7 @@ def picture_of(model: oaa_tf.AttentionClassifier, images: np.ndarray, labels: np
 
 if __name__ == "__main__":
     if len(sys.argv) != 2:
-        sys.exit("usage: python examples/other_backbone.py PICTURE.png")
+        sys.exit("usage: PYTHONPATH=. python examples/other_backbone.py PICTURE.png")
     demo_images, demo_labels = demo_arrays(64, side=128)
     classifier = accumulate(demo_images, demo_labels, epochs=10)
     write_png(sys.argv[1], picture_of(classifier, demo_images[:6], demo_labels[:6]))

@@ -286,7 +286,7 @@ def _import_tf2onnx():
     try:
         import tf2onnx
     except ImportError:
-        raise UserError('--format=onnx needs tf2onnx: pip install "oaa-tf[onnx]", or pip install tf2onnx') from None
+        raise UserError("--format=onnx needs tf2onnx: pip install tf2onnx") from None
     return tf2onnx
 
 

@@ -3,13 +3,15 @@
     python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
 
 For every image it writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg`;
-for all of them `shares.json`, the share of its pixels that each class has.
+for all of them `shares.json`, the share of its pixels that each class has. The masks of images in several folders lie
+in folders of the same names.
 
     find photos -name "*.jpg" | python -m oaa_tf.predict --model=segment --images=- --output_dir=masks
 """
 
 import dataclasses
 import glob
+import os
 import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -44,7 +46,8 @@ class PredictSettings(Settings):
 
     model: str = setting(help="SavedModel folder with the signature segment (from export).")
     images: tuple[str, ...] = setting(
-        help="Image files, folders or globs, separated by commas; '-' reads them from stdin, one a line."
+        help="Image files, folders or globs (** for folders in folders), separated by commas; '-' reads them from"
+        " stdin, one a line."
     )
     output_dir: str = setting(help="Folder for masks, overlays and shares.json.")
     max_side: int = setting(2000, help="Larger images are segmented at this size; masks keep the full size.", minimum=8)
@@ -63,41 +66,42 @@ def run(settings: PredictSettings) -> dict[str, Any]:
         UserError: There is no image, two have the same name, the output would lie among the images, or some could not
             be read (the others are written).
     """
-    paths, segmenter, output = _inputs(settings)
+    images_by_name, segmenter, output = _inputs(settings)
     try:
-        output.mkdir(parents=True, exist_ok=True)
+        for folder in {(output / name).parent for name in images_by_name}:
+            folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
     skipped: dict[str, str] = {}
     channels = ["background", *segmenter.classes]
 
-    def read(path: Path) -> tuple[Path, np.ndarray | None]:
+    def read(name: str) -> tuple[str, np.ndarray | None]:
         try:
-            return path, read_image(path)
+            return name, read_image(images_by_name[name])
         except UserError as error:
-            skipped[str(path)] = str(error)
-            return path, None
+            skipped[str(images_by_name[name])] = str(error)
+            return name, None
 
-    def write(job: tuple[Path, np.ndarray, np.ndarray]) -> dict[str, Any]:
-        path, image, mask = job
-        write_indexed(output / f"{path.stem}.png", mask)
+    def write(job: tuple[str, np.ndarray, np.ndarray]) -> dict[str, Any]:
+        name, image, mask = job
+        write_indexed(output / f"{name}.png", mask)
         if settings.overlays:
             overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
-            with atomic_write(output / f"{path.stem}_overlay.jpg") as file:
+            with atomic_write(output / f"{name}_overlay.jpg") as file:
                 file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
         counts = np.bincount(mask.ravel(), minlength=len(channels))
-        shares = {name: round(int(n) / mask.size, 6) for name, n in zip(channels, counts, strict=True) if n}
-        return {"file": str(path), "mask": f"{path.stem}.png", "shares": shares}
+        shares = {channel: round(int(n) / mask.size, 6) for channel, n in zip(channels, counts, strict=True) if n}
+        return {"file": str(images_by_name[name]), "mask": f"{name}.png", "shares": shares}
 
     # While the network works on an image, the next ones are decoded and the last ones are written.
     with (
-        Progress(len(paths), "predict") as progress,
+        Progress(len(images_by_name), "predict") as progress,
         ThreadPoolExecutor(1) as readers,
         ThreadPoolExecutor(1) as writers,
     ):
         segmented = (
-            (path, image, _segment_large(segmenter, image, settings.max_side))
-            for path, image in results_in_order(readers, read, paths, max_ahead=_MAX_AHEAD)
+            (name, image, _segment_large(segmenter, image, settings.max_side))
+            for name, image in results_in_order(readers, read, images_by_name, max_ahead=_MAX_AHEAD)
             if image is not None
         )
         images = []
@@ -107,37 +111,41 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     result = {"classes": channels, "images": images, "skipped": skipped}
     write_json(output / SHARES_FILE, result)
     if skipped:
-        raise UserError(f"{len(skipped)} of {len(paths)} images were skipped: {'; '.join(skipped.values())}")
+        raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {'; '.join(skipped.values())}")
     return result
 
 
 def plan(settings: PredictSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
-    paths, segmenter, output = _inputs(settings)
+    images, segmenter, output = _inputs(settings)
     overlays = [f"{output}/<name>_overlay.jpg"] if settings.overlays else []
     return {
         "model": settings.model,
         "supervision": segmenter.supervision,
         "classes": len(segmenter.classes),
-        "images": len(paths),
+        "images": len(images),
         "writes": [f"{output}/<name>.png", *overlays, str(output / SHARES_FILE)],
     }
 
 
-def _inputs(settings: PredictSettings) -> tuple[list[Path], Segmenter, Path]:
-    """The images, the model, and the folder to write."""
-    paths = find_images(settings.images)
+def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path]:
+    """The images by the names of their masks, the model, and the folder to write."""
+    images = find_images(settings.images)
     segmenter = Segmenter(settings.model, crf=settings.crf)
     output = Path(settings.output_dir)
-    if output.resolve() in {path.resolve().parent for path in paths}:
+    if {(output / name).resolve().parent for name in images} & {path.resolve().parent for path in images.values()}:
         raise UserError(
             f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
         )
-    return paths, segmenter, output
+    return images, segmenter, output
 
 
-def find_images(patterns: tuple[str, ...]) -> list[Path]:
+def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
     """Files, the images in folders, and the files that globs match, each once, in alphabetical order.
+
+    Returns:
+        The images by the names of their masks: the path below the folder that all of them have in common, without its
+        extension.
 
     Raises:
         UserError: A pattern matches nothing, or two images would write the same mask.
@@ -154,12 +162,14 @@ def find_images(patterns: tuple[str, ...]) -> list[Path]:
         if not matches:
             raise UserError(f"--images={pattern}: no images there (expected {', '.join(_EXTENSIONS)})")
         found.update(matches)
-    by_stem: dict[str, Path] = {}
+    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
+    by_name: dict[str, Path] = {}
     for path in sorted(found):
-        if path.stem in by_stem:
-            raise UserError(f"--images: {by_stem[path.stem]} and {path} would both write {path.stem}.png; rename one")
-        by_stem[path.stem] = path
-    return list(by_stem.values())
+        name = Path(os.path.relpath(os.path.abspath(path), common)).with_suffix("").as_posix()
+        if name in by_name:
+            raise UserError(f"--images: {by_name[name]} and {path} would both write {name}.png; rename one")
+        by_name[name] = path
+    return by_name
 
 
 def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:

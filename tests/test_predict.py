@@ -129,7 +129,7 @@ def test_images_that_cannot_be_read_are_named_and_the_others_done(models, photos
 
 def test_files_folders_and_globs(photos: Path) -> None:
     def names(*patterns: str) -> list[str]:
-        return [path.name for path in find_images(patterns)]
+        return [path.name for path in find_images(patterns).values()]
 
     assert names(str(photos)) == ["a.jpg", "b.png", "grey.PNG", "one.jpeg"]
     assert names(str(photos / "*.jp*g")) == ["a.jpg", "one.jpeg"]
@@ -152,7 +152,7 @@ def test_files_folders_and_globs(photos: Path) -> None:
 def test_a_list_on_stdin(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def names(text: str) -> list[str]:
         monkeypatch.setattr("sys.stdin", io.StringIO(text))
-        return [path.name for path in find_images(("-",))]
+        return [path.name for path in find_images(("-",)).values()]
 
     (photos / "b.png").rename(photos / "b, and more.png")
     assert names(f"{photos}/one.jpeg\n{photos}/b, and more.png\r\n\n{photos}/a*\n") == [
@@ -171,6 +171,22 @@ def test_patterns_without_images_are_named(photos: Path) -> None:
         with pytest.raises(UserError, match="no images there") as caught:
             find_images((str(photos), str(photos / pattern)))
         assert str(caught.value).startswith(f"--images={photos / pattern}: ")
+
+
+def test_masks_of_several_folders_lie_as_their_images_do(models, photos: Path, tmp_path: Path) -> None:
+    for folder in ("cat", "dog/old"):
+        (photos / folder).mkdir(parents=True)
+        shutil.copy(photos / "a.jpg", photos / folder / "1.jpg")
+    patterns = (str(photos / "*" / "*.jpg"), str(photos / "cat" / ".." / "dog" / "old"))
+    result = predict(models, patterns, tmp_path / "masks")
+    assert {image["mask"] for image in result["images"]} == {"cat/1.png", "dog/old/1.png"}
+    for image in result["images"]:
+        mask = read_indexed(tmp_path / "masks" / image["mask"])
+        np.testing.assert_array_equal(mask, Segmenter(models["segmentation"])(read_image(Path(image["file"]))))
+    assert (tmp_path / "masks/dog/old/1_overlay.jpg").exists()
+    # Nor may the masks of one folder go where images of another one are.
+    with pytest.raises(UserError, match=r"--output_dir=.*: has images of --images in it"):
+        predict(models, patterns, photos)
 
 
 def test_two_images_of_one_name_are_refused(models, photos: Path, tmp_path: Path) -> None:

@@ -123,6 +123,12 @@ class Benchmark:
         self.repeats = settings.repeats or (9 if settings.quick else 15)
         self.results: dict[str, Any] = {}
         self._details: dict[str, dict[str, float]] = {}
+        try:
+            check_precision("bfloat16")
+            self._has_bfloat16 = True
+        except UserError as error:
+            print(f"no bfloat16: {error}")
+            self._has_bfloat16 = False
 
     def measure(self, folder: Path) -> None:
         """Takes all measurements; `folder` is for temporary files."""
@@ -186,16 +192,17 @@ class Benchmark:
         if not self.settings.quick:
             print("profile ...", flush=True)
             self.results["profile"] = step_profile(candidates["step"])
+            by_xla = self._alternate(
+                "XLA", {name: bare_pass(model, batch, xla=name == "xla") for name in ("bare", "xla")}
+            )
+            self._ratio("xla_over_bare", by_xla["xla"], by_xla["bare"])
         return step_seconds
 
     def _variants(self, records: RecordSet, batch: dict[str, tf.Tensor]) -> None:
         """Stage 1's step with each option that changes its speed, beside the step without."""
         options: dict[str, dict[str, Any]] = {"step": {}}
-        try:
-            check_precision("bfloat16")
+        if self._has_bfloat16:
             options["bfloat16"] = {"precision": "bfloat16"}
-        except UserError as error:
-            print(f"no bfloat16: {error}")
         if not self.settings.quick:
             options |= {
                 "frozen": {"frozen": 2},
@@ -327,18 +334,20 @@ class Benchmark:
         """fc6, forward and backward, beside TensorFlow's dilated convolution."""
         inputs, outputs = 8 * self.settings.width, 16 * self.settings.width
         columns = self.settings.image_size // STRIDE
-        grids = {"": (3 * columns // 4, columns)}
+        cases = {"": ((3 * columns // 4, columns), "float32")}
         if not self.settings.quick:
-            grids["_41x41_cells"] = (41, 41)
-        for name, cells in grids.items():
+            cases["_41x41_cells"] = ((41, 41), "float32")
+            if self._has_bfloat16:
+                cases["_bfloat16"] = (cases[""][0], "mixed_bfloat16")
+        for name, (cells, dtype) in cases.items():
             features = tf.random.normal((self.settings.batch_size, *cells, inputs))
             candidates = {
                 kind.__name__: forward_and_backward_of(
-                    kind(outputs, 3, dilation_rate=12, padding="same", activation="relu"), features
+                    kind(outputs, 3, dilation_rate=12, padding="same", activation="relu", dtype=dtype), features
                 )
                 for kind in (Convolution, keras.layers.Conv2D)
             }
-            seconds = self._alternate(f"dilation 12 on {cells[0]} x {cells[1]} cells", candidates, repeats=5)
+            seconds = self._alternate(f"dilation 12 on {cells[0]} x {cells[1]} cells, {dtype}", candidates, repeats=5)
             self._ratio(f"wide_dilation_speedup{name}", seconds["Conv2D"], seconds["Convolution"])
 
     def _other_stages(self, records: RecordSet) -> None:

@@ -129,12 +129,12 @@ def _any_canvas(batch: dict[str, tf.Tensor]) -> dict[str, tf.TensorSpec]:
     return {name: tf.TensorSpec(shapes[name], value.dtype) for name, value in batch.items()}
 
 
-def bare_pass(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
-    """Forward and backward pass of the model's network and loss, and nothing else."""
+def bare_pass(model, batch: dict[str, tf.Tensor], xla: bool = False) -> Callable[[], Any]:
+    """Forward and backward pass of the model's network and loss, and nothing else; with `xla` compiled by XLA."""
     variables = model.network.trainable_variables
     has_table = isinstance(model, AttentionClassifier)
 
-    @tf.function(input_signature=[_any_canvas(batch)])
+    @tf.function(input_signature=[_any_canvas(batch)], jit_compile=xla)
     def forward_and_backward(batch):
         with tf.GradientTape() as tape:
             if has_table:

@@ -77,7 +77,7 @@ def _pyplot():
     try:
         import matplotlib
     except ImportError:
-        print('no plots: matplotlib is not installed (pip install "oaa-tf[plots]")')
+        print("no plots: matplotlib is not installed (pip install matplotlib)")
         return None
     matplotlib.use("Agg")
     from matplotlib import pyplot
