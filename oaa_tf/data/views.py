@@ -260,6 +260,8 @@ def _resample(
     valid = tf.cast(source_valid, tf.float32)
     weight = tf.einsum("bij,bjk,blk->bil", weights[0], valid, weights[1])
     total = tf.einsum("bij,bjkc,blk->bilc", weights[0], attention * valid[..., tf.newaxis], weights[1])
-    seen = target_valid & (weight >= 0.5)
+    # A target's centre that shows the image is less than a cell from a source's centre that does. However little weight
+    # the sources have that are valid, the value is theirs.
+    seen = target_valid & (weight > 0)
     resampled = tf.math.divide_no_nan(total, weight[..., tf.newaxis])
     return tf.where(seen[..., tf.newaxis], resampled, 0.0), seen
