@@ -34,6 +34,7 @@ from oaa_tf.data.json_file import read_json
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.launch import launch, setting
+from oaa_tf.metrics_file import read_training_metrics
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.networks import (
     InferenceSettings,
@@ -43,7 +44,6 @@ from oaa_tf.models.networks import (
     load_network,
 )
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
-from oaa_tf.work_dir import METRICS_FILE
 
 _OPSET = 18  # The newest that tf2onnx writes.
 
@@ -292,14 +292,8 @@ def _import_tf2onnx():
 
 def _trained_on(stage_dir: Path) -> dict[str, Any]:
     """Which checkpoint it is, and what the stage's metrics say about its training; nothing before its end."""
-    metrics_file = stage_dir / METRICS_FILE
+    metrics = read_training_metrics(stage_dir) or {}
     names = ("supervision", "seed", "records_checksum")
-    try:
-        metrics = read_json(metrics_file)
-    except FileNotFoundError:
-        metrics = {}
-    except (OSError, ValueError):
-        raise UserError(f"{metrics_file}: damaged; delete it and run the stage again") from None
     return {name: metrics.get(name) for name in names} | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
 
 

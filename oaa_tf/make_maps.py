@@ -16,12 +16,11 @@ import keras
 from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
 from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
+from oaa_tf.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
@@ -121,20 +120,14 @@ def plan(settings: MakeMapsSettings) -> dict[str, Any]:
 
 def _inputs(settings: MakeMapsSettings) -> _Inputs:
     records, stage_dir = RecordSet.open(settings.records), Path(settings.stage_dir)
-    path = stage_dir / METRICS_FILE
-    try:
-        trained = read_json(path)
-        stage, supervision, seed = trained["stage"], trained["supervision"], trained["seed"]
-        # As the two stages call their maps.
-        kind = f"oaa_plus_{trained['settings']['loss']}" if stage == "train_integral" else "cam"
-        if supervision not in SUPERVISIONS or not isinstance(seed, int):
-            raise ValueError(supervision, seed)
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run the training stage to its end first") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{path}: damaged; delete it and run the training stage again") from None
+    metrics = read_training_metrics(stage_dir)
+    if metrics is None:
+        raise UserError(f"{stage_dir / METRICS_FILE}: no such file; run the training stage to its end first")
+    stage = metrics["stage"]
     if stage not in ("train_cls", "train_integral"):
         raise UserError(f"--stage_dir={stage_dir}: is of {stage}; expected the work_dir of train_cls or train_integral")
+    # As the two stages call their maps.
+    kind = f"oaa_plus_{metrics['settings'].get('loss')}" if stage == "train_integral" else "cam"
     description, network, _ = load_network(stage_dir, precision=settings.precision)
     records.require_classes(f"--stage_dir={stage_dir}", description.classes)
     return _Inputs(
@@ -142,8 +135,8 @@ def _inputs(settings: MakeMapsSettings) -> _Inputs:
         network=network,
         image_size=settings.image_size or description.image_size,
         kind=kind,
-        supervision=supervision,
-        seed=seed,
+        supervision=metrics["supervision"],
+        seed=metrics["seed"],
         checksums={"records": records.checksum, "stage_dir": checkpoint_checksum(stage_dir)},
     )
 

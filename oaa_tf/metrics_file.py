@@ -12,13 +12,15 @@ import cv2
 import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
+from oaa_tf.errors import UserError
 from oaa_tf.json_values import json_ready
 from oaa_tf.launch import Settings
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
-"""What is known about images in a training; every figure names one of them."""
+"""What is known about images in a training, from least to most; every figure names one of them."""
 
 
 def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
@@ -29,6 +31,34 @@ def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
         use_saliency: Whether saliency maps have a say, too. Masks stay the stronger supervision.
     """
     return "image labels + saliency" if use_saliency and source == "image labels" else source
+
+
+def strongest_supervision(*supervisions: str) -> str:
+    """That of `SUPERVISIONS`, of those given, which knows most about images."""
+    return max(supervisions, key=SUPERVISIONS.index)
+
+
+def read_training_metrics(stage_dir: Path) -> dict[str, Any] | None:
+    """What the `metrics.json` of a training stage says; None before the training's end.
+
+    Args:
+        stage_dir: The stage's work_dir.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    path = stage_dir / METRICS_FILE
+    try:
+        metrics = read_json(path)
+        stage, supervision, seed = metrics["stage"], metrics["supervision"], metrics["seed"]
+        valid = isinstance(stage, str) and supervision in SUPERVISIONS and type(seed) is int
+        if not valid or not isinstance(metrics["settings"], dict):
+            raise ValueError(metrics)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; delete it and run the training stage again") from None
+    return metrics
 
 
 def run_once(

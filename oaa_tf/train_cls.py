@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -26,7 +27,7 @@ from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import Training, run_training
+from oaa_tf.training.stage import Training, run_training, supervision_with_start
 
 CAM_FOLDER = Path("attention/cam")
 OAA_FOLDER = Path("attention/oaa")
@@ -85,6 +86,7 @@ def plan(settings: TrainClsSettings) -> dict[str, Any]:
 
 def _training(settings: TrainClsSettings) -> Training:
     records = RecordSet.open(settings.records)
+    supervision = supervision_with_start("image labels", settings)
     table = CumulativeAttention(
         records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
     )
@@ -100,9 +102,9 @@ def _training(settings: TrainClsSettings) -> Training:
             accumulate_from_epoch=settings.accumulate_from_epoch,
             accumulate_steps=settings.accumulate_steps,
         ),
-        supervision="image labels",
+        supervision=supervision,
         make_hooks=lambda model: _hooks(settings, model, records),
-        finish=lambda network, work_dir: _write_maps(settings, network, table, records, work_dir),
+        finish=lambda network, work_dir: _write_maps(settings, network, table, records, supervision, work_dir),
     )
 
 
@@ -159,13 +161,18 @@ def oaa_folders(fusions: Sequence[str]) -> dict[str, Path]:
 
 
 def _write_maps(
-    settings: TrainClsSettings, network, table: CumulativeAttention, records: RecordSet, work_dir: Path
+    settings: TrainClsSettings,
+    network: keras.Model,
+    table: CumulativeAttention,
+    records: RecordSet,
+    supervision: str,
+    work_dir: Path,
 ) -> dict[str, Any]:
     cam = extract_attention(
         network, records, settings.image_size, label="class activation maps", **settings.map_options
     )
     num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
-    made_from = {"image_size": settings.image_size, "seed": settings.seed}
+    made_from = {"image_size": settings.image_size, "supervision": supervision, "seed": settings.seed}
     AttentionMaps.save(work_dir / CAM_FOLDER, cam, records, kind="cam", **made_from)
     for fusion, folder in oaa_folders(settings.fusions).items():
         maps, folder = table.maps(fusion, fallback=cam), work_dir / folder

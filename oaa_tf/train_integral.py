@@ -27,7 +27,7 @@ from oaa_tf.training.observed_attention import ObservedAttention
 from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import Training, run_training
+from oaa_tf.training.stage import Training, run_training, supervision_with_start
 
 MAPS_FOLDER = Path("attention/oaa_plus")
 """Where in the work_dir the maps are."""
@@ -69,6 +69,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
     maps = AttentionMaps.open(settings.maps, records)
     if maps.image_size != settings.image_size:
         raise UserError(f"--maps={settings.maps}: made with --image_size={maps.image_size}, not {settings.image_size}")
+    supervision = supervision_with_start(maps.supervision, settings)
 
     def write_maps(network: keras.Model, work_dir: Path) -> dict[str, Any]:
         attention = extract_attention(
@@ -86,7 +87,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
             records,
             kind=f"oaa_plus_{settings.loss}",
             image_size=settings.image_size,
-            supervision=maps.supervision,
+            supervision=supervision,
             seed=settings.seed,
         )
         return {}
@@ -99,7 +100,7 @@ def _training(settings: TrainIntegralSettings) -> Training:
         make_model=lambda network: IntegralAttentionModel(
             network, attention_loss=settings.loss, accumulate_steps=settings.accumulate_steps
         ),
-        supervision=maps.supervision,
+        supervision=supervision,
         inputs={"maps": maps.checksum},
         targets=attention_targets(maps),
         make_hooks=lambda model: _hooks(settings, model, records, maps),

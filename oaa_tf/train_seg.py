@@ -29,7 +29,7 @@ from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import fixed_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.stage import Training, run_training
+from oaa_tf.training.stage import Training, run_training, supervision_with_start
 
 MASKS = "masks"
 
@@ -127,7 +127,7 @@ def _training(settings: TrainSegSettings) -> Training:
         settings=settings,
         records=records,
         make_model=lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
-        supervision=supervision,
+        supervision=supervision_with_start(supervision, settings),
         inputs={"labels": labels_checksum},
         chosen=chosen_positions(len(records), settings.share, settings.seed),
         targets=segmentation_targets(label_files),

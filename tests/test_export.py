@@ -84,7 +84,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     assert origin == {"supervision": None, "seed": None, "records_checksum": None}
     known = {"supervision": "image labels", "seed": 3, "records_checksum": "ab"}
     folder = shutil.copytree(stages["attention"][0], tmp_path / "stage")
-    (folder / "metrics.json").write_text(json.dumps(known | {"loss": 0.5}))
+    (folder / "metrics.json").write_text(json.dumps(known | {"stage": "train_cls", "settings": {}}))
     run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
     content = json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())
     assert content == known | {
@@ -93,7 +93,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
         "files": file_checksums(tmp_path / "model"),
     }
     (folder / "metrics.json").write_text("[")
-    with pytest.raises(UserError, match=r"metrics.json: damaged; delete it and run the stage again"):
+    with pytest.raises(UserError, match=r"metrics.json: damaged; delete it and run the training stage again"):
         run(ExportSettings(stage_dir=str(folder), output_dir=str(tmp_path / "model")))
 
 

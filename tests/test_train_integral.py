@@ -1,15 +1,20 @@
 """What the integral attention model learns from."""
 
+import dataclasses
+import json
 from pathlib import Path
 
 import numpy as np
+import pytest
+from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data import keys
 from oaa_tf.data.input_pipeline import training_batches
 from oaa_tf.data.views import ViewOptions
-from oaa_tf.train_integral import TrainIntegralSettings, attention_targets, run
+from oaa_tf.errors import UserError
+from oaa_tf.train_integral import TrainIntegralSettings, attention_targets, plan, run
 
 
 def test_the_targets_are_the_maps_of_the_labels_and_zero_elsewhere(tmp_path: Path) -> None:
@@ -42,3 +47,28 @@ def test_the_supervision_is_that_of_the_maps_it_learns(tmp_path: Path) -> None:
     )
     assert run(settings)["supervision"] == "pixel masks"
     assert AttentionMaps.open(tmp_path / "work/attention/oaa_plus", records).supervision == "pixel masks"
+
+
+def test_the_supervision_is_that_of_the_initial_weights_if_it_is_stronger(tmp_path: Path) -> None:
+    records = make_tiny_records(tmp_path)
+    maps = np.full([records.first_slots[-1], 4, 4], 200, np.uint8)
+    AttentionMaps.save(tmp_path / "maps", maps, records, kind="x", image_size=32, supervision="image labels + saliency")
+    make_trained_stage(tmp_path / "start", "segmentation")
+    settings = TrainIntegralSettings(
+        records=str(records.manifest_path),
+        maps=str(tmp_path / "maps"),
+        work_dir=str(tmp_path / "work"),
+        initial_weights=str(tmp_path / "start"),
+        **{"image_size": 32, "batch_size": 2, "num_steps": 1, "width": 2, "backbone_weights": "none"},
+    )
+    with pytest.raises(UserError, match=r"--initial_weights=.*start: its training has not come to its end; run"):
+        plan(settings)
+    for start, expected in (("image labels", "image labels + saliency"), ("pixel masks", "pixel masks")):
+        content = {"stage": "train_seg", "supervision": start, "seed": 0, "settings": {}}
+        (tmp_path / "start/metrics.json").write_text(json.dumps(content))
+        assert plan(settings)["supervision"] == expected
+    assert run(settings)["supervision"] == "pixel masks"
+    assert AttentionMaps.open(tmp_path / "work/attention/oaa_plus", records).supervision == "pixel masks"
+    (tmp_path / "start/metrics.json").write_text("{}")
+    with pytest.raises(UserError, match=r"start/metrics.json: damaged; delete it and run the training stage again"):
+        plan(dataclasses.replace(settings, work_dir=str(tmp_path / "other")))

@@ -31,7 +31,7 @@ from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.plan import plan_training
-from oaa_tf.training.stage import Training, run_training
+from oaa_tf.training.stage import Training, run_training, supervision_with_start
 from tools.plots import plot_epochs
 
 _FUSIONS = ("max", "average")
@@ -122,6 +122,7 @@ def _training(settings: AccumulationStudySettings) -> Training:
             f"--train_cls.num_steps={stage_settings.num_steps}: expected at least {least}, two epochs of the"
             f" {len(records)} images, or there is nothing to compare"
         )
+    supervision = supervision_with_start("image labels", stage_settings)
     grid = stage_settings.views.grid
     table = CumulativeAttention(records.first_slots, grid, dtype=stage_settings.table_dtype)
     # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
@@ -133,7 +134,7 @@ def _training(settings: AccumulationStudySettings) -> Training:
         with atomic_write(work_dir / "visits.npz") as file:
             np.savez_compressed(file, **kept)
         rows = compare(kept, records, stage_settings.image_size)
-        content = origin("accumulation_study", stage_settings, records, supervision="image labels") | {"rows": rows}
+        content = origin("accumulation_study", stage_settings, records, supervision=supervision) | {"rows": rows}
         write_json(work_dir / "accumulation_study.json", content)
         plot_epochs(work_dir / "by_epoch.png", rows)
         return {}
@@ -146,7 +147,7 @@ def _training(settings: AccumulationStudySettings) -> Training:
         make_model=lambda network: RecordedClassifier(
             network, table, visits, accumulate_steps=stage_settings.accumulate_steps
         ),
-        supervision="image labels",
+        supervision=supervision,
         make_hooks=lambda model: Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
         finish=finish,
     )

@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from oaa_tf.data.input_pipeline import Targets, training_batches
 from oaa_tf.data.records import RecordSet
-from oaa_tf.metrics_file import origin, run_once
+from oaa_tf.errors import UserError
+from oaa_tf.metrics_file import origin, read_training_metrics, run_once, strongest_supervision
+from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import TrainingSettings
@@ -28,7 +30,7 @@ class Training:
         settings: The stage's settings.
         records: The training images.
         make_model: Wraps the network, inside the distribution strategy's scope.
-        supervision: What the training knows about the images, for `metrics.json`.
+        supervision: What the network has learned from, see `supervision_with_start`.
         inputs: Checksums of what the stage reads besides the records, by name.
         chosen: Positions of the images to train on; all if None.
         targets: Adds the stage's own features to the input pipeline.
@@ -80,6 +82,28 @@ class Training:
             model = self.make_model(network)
             model.compile(optimizer=optimizer, jit_compile=False)
         return network, model
+
+
+def supervision_with_start(supervision: str, settings: TrainingSettings) -> str:
+    """What a network has learned from that begins with `initial_weights`: the stronger of two supervisions.
+
+    Args:
+        supervision: That of the stage's own labels, maps or masks.
+        settings: The stage's settings.
+
+    Raises:
+        UserError: The initial weights are of a training that has not come to its end.
+    """
+    if not settings.initial_weights:
+        return supervision
+    stage_dir = Path(settings.initial_weights)
+    metrics = read_training_metrics(stage_dir)
+    if metrics is None:
+        NetworkDescription.read(stage_dir)
+        raise UserError(
+            f"--initial_weights={stage_dir}: its training has not come to its end; run that stage again to finish it"
+        )
+    return strongest_supervision(supervision, metrics["supervision"])
 
 
 def run_training(training: Training) -> dict[str, Any]:
