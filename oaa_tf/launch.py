@@ -5,7 +5,8 @@ when a file runs as a program, never at import, so that notebooks and the pipeli
 
 A preset (`flags/*.flags`) holds settings of several stages, each line with the stage's name in front:
 `--train_cls.num_steps=900`. A stage takes its own lines and passes over those of the other stages, so that one preset
-serves every command. On a stage's own command line no prefix is needed.
+serves every command. On a stage's own command line no prefix is needed, and a flag that would be passed over is an
+error.
 """
 
 import dataclasses
@@ -285,19 +286,21 @@ def expand_presets(
 ) -> list[str]:
     """Reads the `--flagfile`s and leaves the flags that are meant for `stage`; the command line's own come last.
 
-    `--<stage>.<name>` becomes `--<name>`; flags of other stages are dropped, unless `stage` runs them (as the pipeline
-    does) and does not fill in that setting itself.
+    `--<stage>.<name>` becomes `--<name>`. A preset is for all stages: its settings of stages that `stage` does not run,
+    and those that `stage` fills in itself, are dropped. On the command line they would be without effect too, and are
+    refused.
 
     Raises:
-        UserError: A flagfile is missing, or a prefix is not a stage.
+        UserError: A flagfile is missing, a prefix is not a stage, or a flag of the command line is without effect.
     """
+    presets, own = _presets_apart(arguments)
     try:
-        expanded = flag_values.read_flags_from_files(_presets_first(arguments), force_gnu=True)
+        shared = flag_values.read_flags_from_files(presets, force_gnu=True)
     except (flags.Error, OSError, ValueError, RecursionError) as error:
         raise UserError(f"--flagfile: {error}") from None
     run_here = {name: hint for name, hint in get_type_hints(settings_class).items() if _is_stage(hint)}
     kept = []
-    for argument in expanded:
+    for argument, is_shared in [*((line, True) for line in shared), *((flag, False) for flag in own)]:
         match = _STAGE_FLAG.match(argument)
         if match is None:
             kept.append(argument)
@@ -308,14 +311,29 @@ def expand_presets(
             raise UserError(f"{argument[:80]}: {owner[:80]!r} is not a stage; {_meant(owner, STAGES, expected)}")
         if owner == stage:
             kept.append(f"--{negation or ''}{name}{value or ''}")
-        elif owner in run_here:
+            continue
+        if owner in run_here:
+            known = {field.name for field in dataclasses.fields(run_here[owner])}
             # absl knows --no<stage>.<name> only.
-            if value is None and name.startswith("no") and f"{owner}.{name[2:]}" in flag_values:
-                negation, name = "no", name[2:]
-            is_filled_in = f"{owner}.{name}" not in flag_values
-            if not (is_filled_in and name in {field.name for field in dataclasses.fields(run_here[owner])}):
+            if value is None and name not in known and name.removeprefix("no") in known:
+                negation, name = "no", name.removeprefix("no")
+            # What is no setting at all is refused when the flags are parsed.
+            if f"{owner}.{name}" in flag_values or name not in known:
                 kept.append(f"--{negation or ''}{owner}.{name}{value or ''}")
+                continue
+        if not is_shared:
+            outer = f"--{negation or ''}{name}" if name in flag_values else ""
+            why = _why_without_effect(owner, stage, owner in run_here, outer)
+            raise UserError(f"{argument.partition('=')[0][:80]}: {why}")
     return kept
+
+
+def _why_without_effect(owner: str, stage: str, is_run: bool, outer: str) -> str:
+    """Why `stage` has no use for a setting of `owner`, as the end of an error; `outer`: its own flag for it, or ""."""
+    if is_run:
+        return f"{stage} sets this for all its stages; use {outer}" if outer else f"{stage} fills this in; leave it out"
+    advice = f"did you mean {outer}?" if outer else f"leave it out, or run {owner} by itself"
+    return f"{stage} takes no settings of {owner}; {advice}"
 
 
 def _meant(name: str, names: Sequence[str], otherwise: str, prefix: str = "") -> str:
@@ -325,8 +343,8 @@ def _meant(name: str, names: Sequence[str], otherwise: str, prefix: str = "") ->
     return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
-def _presets_first(arguments: Sequence[str]) -> list[str]:
-    """The `--flagfile`s before all other flags: of two values for a flag, the later one counts."""
+def _presets_apart(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The `--flagfile`s, and all other flags: of two values for a flag, that of the command line counts."""
     presets, others = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -334,7 +352,7 @@ def _presets_first(arguments: Sequence[str]) -> list[str]:
             presets += [argument, *itertools.islice(rest, 1)]
         else:
             (presets if re.match("--?flagfile=", argument) else others).append(argument)
-    return presets + others
+    return presets, others
 
 
 def _define_common_flags(flag_values: flags.FlagValues) -> None:

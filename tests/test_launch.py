@@ -292,6 +292,33 @@ def test_what_the_pipeline_fills_in_may_stand_in_a_preset(tmp_path: Path) -> Non
     assert (settings.train_cls.records, settings.train_cls.seed) == (FILLED_IN_LATER, 0)
 
 
+WITHOUT_EFFECT = [
+    ("--train_seg.backbone_weights=X", "pipeline sets this for all its stages; use --backbone_weights"),
+    ("--nomake_pseudo_labels.use_saliency", "pipeline sets this for all its stages; use --nouse_saliency"),
+    ("--make_pseudo_labels.nouse_saliency", "pipeline sets this for all its stages; use --nouse_saliency"),
+    ("--train_integral.maps=X", "pipeline fills this in; leave it out"),
+    ("--train_cls.records", "pipeline fills this in; leave it out"),
+    ("--make_records.skip_difficult", "pipeline takes no settings of make_records; leave it out, or run make_records"),
+    ("--make_records.classes=cat", "pipeline takes no settings of make_records; did you mean --classes?"),
+    ("--export.scales=0.5,1", "pipeline takes no settings of export; leave it out, or run export by itself"),
+    ("--noevaluate.crf", "pipeline takes no settings of evaluate; leave it out, or run evaluate by itself"),
+]
+
+
+@pytest.mark.parametrize(("argument", "message"), WITHOUT_EFFECT)
+def test_flags_without_effect_are_for_presets_only(tmp_path: Path, argument: str, message: str) -> None:
+    pipeline = settings_class("pipeline")
+    refused = error_of(parse, pipeline, "pipeline", ["--work_dir=w", argument])
+    assert refused.startswith(f"{argument.partition('=')[0]}: {message}")
+    in_preset = parse(pipeline, "pipeline", ["--work_dir=w", preset(tmp_path, argument)])
+    assert in_preset == parse(pipeline, "pipeline", ["--work_dir=w"])
+
+
+def test_a_stage_takes_no_flags_of_another_one() -> None:
+    message = error_of(parse, TrainSettings, "train_cls", [*PATHS, "--train_seg.num_steps=5"])
+    assert message == "--train_seg.num_steps: train_cls takes no settings of train_seg; did you mean --num_steps?"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
