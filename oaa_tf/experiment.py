@@ -80,6 +80,17 @@ class ExperimentSettings(Settings):
                 "--warm_start=train_seg: starts from the classifier's weights, not from"
                 f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
             )
+        if self.seg_backbone_weights and self.train_seg.initial_weights:
+            raise UserError(
+                f"--train_seg.initial_weights={self.train_seg.initial_weights}: has the backbone's weights, not"
+                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
+            )
+        for name in self.warm_start:
+            if own := getattr(self, name).initial_weights:
+                raise UserError(
+                    f"--warm_start={name}: starts from the classifier's weights, not from"
+                    f" --{name}.initial_weights={own}; use one of the two"
+                )
         if backbone == self.train_cls.backbone:
             return
         if "train_seg" in self.warm_start:

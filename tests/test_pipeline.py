@@ -220,6 +220,21 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             " use one of the two",
         ),
         (
+            ("--warm_start=train_integral,train_seg", "--train_integral.initial_weights=x"),
+            "--warm_start=train_integral: starts from the classifier's weights, not from"
+            " --train_integral.initial_weights=x; use one of the two",
+        ),
+        (
+            ("--warm_start=train_seg", "--train_seg.initial_weights=x"),
+            "--warm_start=train_seg: starts from the classifier's weights, not from --train_seg.initial_weights=x;"
+            " use one of the two",
+        ),
+        (
+            ("--seg_backbone_weights=none", "--train_seg.initial_weights=x"),
+            "--train_seg.initial_weights=x: has the backbone's weights, not --seg_backbone_weights=none; use one of the"
+            " two",
+        ),
+        (
             ("--backbone_weights=vgg.h5", "--train_seg.backbone=resnet101"),
             "--train_seg.backbone=resnet101: --backbone_weights=vgg.h5 is for vgg16; name weights of its own with"
             " --seg_backbone_weights",
