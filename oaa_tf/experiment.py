@@ -1,7 +1,7 @@
 """The stages put together: one experiment's folders, and what each stage takes from those before it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -199,17 +199,24 @@ def check_weights_files(settings: ExperimentSettings) -> None:
 
 
 def make_all_records(
-    settings: ExperimentSettings, root: Path, seed: int, make: Callable[[Settings], Any] = make_records.run
+    settings: ExperimentSettings,
+    root: Path,
+    seed: int,
+    make: Callable[[Settings], Mapping[str, Any]] = make_records.run,
 ) -> tuple[str, str | None]:
     """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
 
-    There is no validation split, and None for its manifest, if `val_share` is 0.
+    Photos of `image_dir` have no validation split, and None for its manifest, if `val_share` is 0 and no path has
+    `{split}` in it.
 
     Args:
         settings: The settings.
         root: Folder of the records' folder.
         seed: Seed of the demo data.
-        make: Makes the records of a split.
+        make: Makes the records of a split; `oaa_tf.make_records.run`, or its `plan`.
+
+    Raises:
+        UserError: As `make` does, or the validation images have masks of other classes than the training images.
     """
     voc_dir = settings.voc_dir
     if not voc_dir and not settings.image_dir:
@@ -219,22 +226,35 @@ def make_all_records(
     splits = [settings.train_split, settings.val_split]
     if settings.image_dir and not settings.val_share and not has_own_place:
         splits.pop()
+    made = []
     for split in splits:
         image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
         with_saliency = settings.use_saliency and split == settings.train_split
-        make(
-            make_records.MakeRecordsSettings(
-                voc_dir=voc_dir,
-                image_dir=image_dir,
-                tags=tags,
-                val_share=0.0 if has_own_place else settings.val_share,
-                split=split,
-                output_dir=str(root / "records"),
-                labels_from=settings.labels_from,
-                classes=settings.classes,
-                mask_dir=settings.mask_dir,
-                saliency_dir=str(Path(voc_dir or image_dir) / SALIENCY_DIR) if with_saliency else "",
-            )
+        one = make_records.MakeRecordsSettings(
+            voc_dir=voc_dir,
+            image_dir=image_dir,
+            tags=tags,
+            val_share=0.0 if has_own_place else settings.val_share,
+            split=split,
+            output_dir=str(root / "records"),
+            labels_from=settings.labels_from,
+            classes=settings.classes,
+            mask_dir=settings.mask_dir,
+            saliency_dir=str(Path(voc_dir or image_dir) / SALIENCY_DIR) if with_saliency else "",
         )
+        made.append(make(one))
+    _check_classes(settings, splits, made)
     manifests = [str(root / "records" / f"{split}.json") for split in splits]
     return manifests[0], manifests[1] if len(manifests) > 1 else None
+
+
+def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses now, and not after the training, what could not be measured: only paths with `{split}` can differ so."""
+    train, val = made[0], made[-1]
+    if val["with_masks"] and val["class_names"] != train["class_names"]:
+        flag = f"--tags={settings.tags}" if settings.tags else f"--image_dir={settings.image_dir}"
+        raise UserError(
+            f"{flag}: {splits[0]} has the classes {', '.join(train['class_names'])}, but {splits[-1]} has"
+            f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
+            " that both have with --classes"
+        )

@@ -78,8 +78,9 @@ def plan_records(
         settings = dataclasses.replace(settings, voc_dir=str(demo_data))
     plans = []
 
-    def note(one: make_records.MakeRecordsSettings) -> None:
+    def note(one: make_records.MakeRecordsSettings) -> dict[str, Any]:
         plans.append(make_records.plan(one))
+        return plans[-1]
 
     manifests = make_all_records(settings, root, seed, make=note)
     records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in plans}

@@ -92,8 +92,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """Makes the records of one split, or does nothing if they are there and neither settings nor inputs have changed.
 
     Returns:
-        manifest (path), split, num_images, num_skipped, images_per_class (by name), num_shards, checksum, and
-        up_to_date (whether nothing was to be done).
+        manifest (path), split, num_images, num_skipped, class_names, images_per_class (by name), with_masks,
+        num_shards, checksum, and up_to_date (whether nothing was to be done).
 
     Raises:
         UserError: Anything wrong with the folder or its files, or no image has a kept class.
@@ -157,6 +157,7 @@ def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
         "with_masks": source.has_masks,
         "with_saliency": any(one.saliency for one in source.images),
         "classes": len(source.classes),
+        "class_names": list(source.classes),
         "input_bytes": sum(file.stat().st_size for file in source_files),
         "shards_at_most": -(-len(source.images) // settings.images_per_shard),
         "writes": [str(manifest_path), "and the shards beside it"],
@@ -268,9 +269,11 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
         "split": manifest.split,
         "num_images": len(manifest.images),
         "num_skipped": len(manifest.skipped),
+        "class_names": list(manifest.classes),
         "images_per_class": {
             name: sum(index in image.labels for image in manifest.images) for index, name in enumerate(manifest.classes)
         },
+        "with_masks": manifest.has_masks,
         "num_shards": len(manifest.shards),
         "checksum": manifest.checksum,
         "up_to_date": up_to_date,

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 from own_data import FORMATS, write_own_data
 
-from oaa_tf import experiment, make_records
+from oaa_tf import experiment, make_records, pipeline
+from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import guarded, parse
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.pipeline import PipelineSettings
+from tools import ablation
 
 
 def records_of(folder: Path, **settings) -> RecordSet:
@@ -376,3 +378,40 @@ def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):
     manifests = experiment.make_all_records(pipeline_settings(*flags, "--nouse_saliency"), tmp_path, seed=0)
     train, val = map(RecordSet.open, manifests)
     assert len(train) == 6 and val.image_ids == ("tiny_003", "tiny_004", "tiny_005")
+
+
+def write_splits_of_other_classes(voc, folder):
+    """Writes photos in two parts, the second of which has no folder `circle`, and masks of background."""
+    for split in ("train", "val"):
+        write_own_data(voc, folder / split, "folders")
+    shutil.rmtree(folder / "val/photos/circle")
+    for path in (folder / "val/photos/SegmentationClass").rglob("*.png"):
+        write_indexed(path, np.zeros_like(read_indexed(path)))
+    return f"--image_dir={folder}/{{split}}/photos"
+
+
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run, ablation.plan, ablation.run])
+def test_validation_photos_with_masks_of_other_classes_are_refused_before_any_training(tiny_voc, tmp_path, command):
+    image_dir = write_splits_of_other_classes(tiny_voc, tmp_path)
+    kind = PipelineSettings if command in (pipeline.plan, pipeline.run) else ablation.AblationSettings
+    with pytest.raises(UserError) as caught:
+        command(parse(kind, "pipeline", [f"--work_dir={tmp_path}/work", image_dir, "--backbone_weights=none"]))
+    assert str(caught.value) == (
+        f"{image_dir}: train has the classes circle, cross, square, but val has cross, square; write the same"
+        " classes.txt into the folders of both, or keep classes that both have with --classes"
+    )
+    assert not (tmp_path / "work/train_cls").exists() and not (tmp_path / "work/seed0").exists()
+
+
+@pytest.mark.parametrize("remedy", ["classes.txt", "--classes", "no masks"])
+def test_what_to_do_about_validation_photos_of_other_classes(tiny_voc, tmp_path, remedy):
+    flags = [write_splits_of_other_classes(tiny_voc, tmp_path)]
+    if remedy == "classes.txt":
+        for split in ("train", "val"):
+            (tmp_path / split / "photos/classes.txt").write_text("circle\ncross\nsquare\n")
+    elif remedy == "--classes":
+        flags.append("--classes=cross,square")
+    else:
+        shutil.rmtree(tmp_path / "val/photos/SegmentationClass")
+    train, val = map(RecordSet.open, experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
+    assert (train.classes == val.classes) == (remedy != "no masks")
