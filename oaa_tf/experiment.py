@@ -10,7 +10,9 @@ from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
+from oaa_tf.models.networks import NetworkDescription, checkpoints_in
 
+_TRAINING_STAGES = ("train_cls", "train_integral", "train_seg")
 WARM_STARTS = ("train_integral", "train_seg")
 _STAGES = {
     "train_cls": train_cls,
@@ -68,7 +70,7 @@ class ExperimentSettings(Settings):
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
         super().__post_init__()
-        for name in ("train_cls", "train_integral", "train_seg"):
+        for name in _TRAINING_STAGES:
             if seed := getattr(self, name).seed:
                 raise UserError(
                     f"--{name}.seed={seed}: every stage has the seed of the whole; use --seed (--seeds of"
@@ -187,8 +189,12 @@ class Experiment:
         return dataclasses.replace(own, **options | inputs)
 
 
-def check_weights_files(settings: ExperimentSettings) -> None:
-    """Refuses a missing file now and not hours later, when the segmentation network wants it."""
+def check_weights(settings: ExperimentSettings) -> None:
+    """Refuses missing weights now and not hours later, when a stage wants them.
+
+    Raises:
+        UserError: A file is missing, or a folder is no trained stage's.
+    """
     flags = {
         "seg_backbone_weights": settings.seg_backbone_weights,
         "train_seg.head_weights": settings.train_seg.head_weights,
@@ -196,6 +202,15 @@ def check_weights_files(settings: ExperimentSettings) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
+    for stage in _TRAINING_STAGES:
+        if not (folder := getattr(settings, stage).initial_weights):
+            continue
+        try:
+            NetworkDescription.read(Path(folder))
+        except UserError as error:
+            raise UserError(f"--{stage}.initial_weights={folder}: {error}") from None
+        if not checkpoints_in(Path(folder)):
+            raise UserError(f"--{stage}.initial_weights={folder}: no checkpoint in it; run the training stage first")
 
 
 def make_all_records(

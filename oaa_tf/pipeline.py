@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf.data.records import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
@@ -53,7 +53,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    check_weights_files(settings)
+    check_weights(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         stages = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
@@ -98,7 +98,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 def plan(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
-    check_weights_files(settings)
+    check_weights(settings)
     root = WorkDir.peek(settings).path
     records, manifests, have_masks = plan_records(settings, root, settings.seed)
     stages = PlannedExperiment(settings, root, *manifests, settings.seed)

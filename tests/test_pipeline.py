@@ -1,6 +1,7 @@
 """The pipeline in one process on tiny data: the table's rows, resuming, and data without masks."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -261,6 +262,22 @@ def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_p
     chosen = settings(tiny_voc, tmp_path / "work", f"--{flag}={tmp_path}/missing.h5", "--train_seg.width=64")
     with pytest.raises(UserError, match=rf"--{flag}=.*missing\.h5: no such file; expected imagenet, none or the path"):
         pipeline.run(chosen)
+    assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("stage", ["train_cls", "train_integral", "train_seg"])
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+def test_a_missing_folder_of_initial_weights_is_named_before_anything_runs(tiny_voc, tmp_path, command, stage):
+    folder = tmp_path / "trained"
+    chosen = settings(tiny_voc, tmp_path / "work", f"--{stage}.initial_weights={folder}")
+    message = f"--{stage}.initial_weights={folder}: {folder}/network.json: no such file; expected the work_dir of"
+    with pytest.raises(UserError, match=re.escape(message)):
+        command(chosen)
+    make_trained_stage(folder, "attention")
+    experiment.check_weights(chosen)
+    shutil.rmtree(folder / "checkpoints")
+    with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run the"):
+        command(chosen)
     assert not (tmp_path / "work").exists()
 
 

@@ -22,7 +22,7 @@ from typing import Any
 
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights_files, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch, setting
@@ -92,7 +92,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         UserError: Anything that the user can put right.
     """
     settings = _with_both_fusions(settings)
-    check_weights_files(settings)
+    check_weights(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         manifests = make_all_records(settings, root, settings.seeds[0])
@@ -118,7 +118,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
 def plan(settings: AblationSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
     settings = _with_both_fusions(settings)
-    check_weights_files(settings)
+    check_weights(settings)
     root = WorkDir.peek(settings).path
     records, manifests, have_masks = plan_records(settings, root, settings.seeds[0])
     _check_masks(settings, *have_masks)
