@@ -231,7 +231,8 @@ def make_all_records(
         make: Makes the records of a split; `oaa_tf.make_records.run`, or its `plan`.
 
     Raises:
-        UserError: As `make` does, or the validation images have masks of other classes than the training images.
+        UserError: As `make` does, or there is no folder of saliency maps, or the validation images have masks of other
+            classes than the training images.
     """
     voc_dir = settings.voc_dir
     if not voc_dir and not settings.image_dir:
@@ -244,7 +245,9 @@ def make_all_records(
     made = []
     for split in splits:
         image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
-        with_saliency = settings.use_saliency and split == settings.train_split
+        saliency_dir = ""
+        if settings.use_saliency and split == settings.train_split:
+            saliency_dir = _saliency_dir(Path(voc_dir or image_dir))
         one = make_records.MakeRecordsSettings(
             voc_dir=voc_dir,
             image_dir=image_dir,
@@ -255,12 +258,21 @@ def make_all_records(
             labels_from=settings.labels_from,
             classes=settings.classes,
             mask_dir=settings.mask_dir,
-            saliency_dir=str(Path(voc_dir or image_dir) / SALIENCY_DIR) if with_saliency else "",
+            saliency_dir=saliency_dir,
         )
         made.append(make(one))
     _check_classes(settings, splits, made)
     manifests = [str(root / "records" / f"{split}.json") for split in splits]
     return manifests[0], manifests[1] if len(manifests) > 1 else None
+
+
+def _saliency_dir(data_dir: Path) -> str:
+    """The folder of saliency maps inside a data folder."""
+    folder = data_dir / SALIENCY_DIR
+    # A data folder that is missing itself is the greater mistake, which the reader of its format names.
+    if data_dir.is_dir() and not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of saliency maps; add it, or go without with --nouse_saliency")
+    return str(folder)
 
 
 def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Sequence[Mapping[str, Any]]) -> None:

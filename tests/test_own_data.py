@@ -380,6 +380,20 @@ def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):
     assert len(train) == 6 and val.image_ids == ("tiny_003", "tiny_004", "tiny_005")
 
 
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+@pytest.mark.parametrize("flag", ["voc_dir", "image_dir"])
+def test_without_saliency_maps_the_flag_to_go_without_is_named(tiny_voc, tmp_path, command, flag):
+    folder = tiny_voc if flag == "voc_dir" else Path(write_own_data(tiny_voc, tmp_path, "folders")["image_dir"])
+    shutil.rmtree(folder / "saliency")
+    flags = [f"--work_dir={tmp_path}/work", "--backbone_weights=none", f"--{flag}={folder}"]
+    with pytest.raises(UserError, match=r"/saliency: no such folder of saliency maps; add it, or .* --nouse_saliency"):
+        command(parse(PipelineSettings, "pipeline", flags))
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=str(folder)) as caught:
+        command(parse(PipelineSettings, "pipeline", flags))
+    assert "saliency maps" not in str(caught.value)
+
+
 def write_splits_of_other_classes(voc, folder):
     """Writes photos in two parts, the second of which has no folder `circle`, and masks of background."""
     for split in ("train", "val"):
