@@ -12,6 +12,7 @@ import numpy as np
 
 from oaa_tf import export, make_records, train_cls, train_integral, train_seg
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.demo import has_demo_data
 from oaa_tf.data.manifest import ImageEntry
 from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
@@ -72,7 +73,7 @@ def plan_records(
     """
     if not settings.voc_dir and not settings.image_dir:
         demo_data = root / "demo_data"
-        if not demo_data.exists():
+        if not has_demo_data(demo_data, seed=seed):
             splits = (settings.train_split, settings.val_split)
             return {"demo_data": TO_DO}, tuple(str(root / f"records/{split}.json") for split in splits), (True, True)
         settings = dataclasses.replace(settings, voc_dir=str(demo_data))

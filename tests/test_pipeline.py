@@ -13,6 +13,7 @@ from report_page import ReportPage
 from tiny_model import make_trained_stage
 
 from oaa_tf import experiment, experiment_plan, pipeline
+from oaa_tf.data import demo
 from oaa_tf.errors import UserError
 from oaa_tf.launch import parse
 from oaa_tf.models.segmenter import Segmenter
@@ -279,6 +280,23 @@ def test_a_missing_folder_of_initial_weights_is_named_before_anything_runs(tiny_
     with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run the"):
         command(chosen)
     assert not (tmp_path / "work").exists()
+
+
+def test_demo_data_that_were_interrupted_are_to_do_in_the_plan(tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise KeyboardInterrupt
+
+    chosen = parse(pipeline.PipelineSettings, "pipeline", [f"--work_dir={tmp_path}", "--backbone_weights=none"])
+    before = experiment_plan.plan_records(chosen, tmp_path, seed=0)
+    monkeypatch.setattr(demo, "draw_demo_image", stop)
+    with pytest.raises(KeyboardInterrupt):
+        experiment.make_all_records(chosen, tmp_path, seed=0)
+    assert (tmp_path / "demo_data/demo.json").exists()
+    assert experiment_plan.plan_records(chosen, tmp_path, seed=0) == before
+    assert before[0] == {"demo_data": "to do"}
+    # The plan knows what the run would say.
+    with pytest.raises(UserError, match="demo_data holds demo data with seed=0"):
+        experiment_plan.plan_records(chosen, tmp_path, seed=1)
 
 
 def test_a_step_of_the_segmentation_network_is_timed_without_weights_of_another_backbone(

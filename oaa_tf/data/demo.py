@@ -30,6 +30,7 @@ MARKER = "demo.json"
 _VERSION = 1  # To be raised when the drawing changes, so that an old folder is not taken for a current one.
 _OVERSAMPLING = 3
 _JPEG_QUALITY = 95
+_NUM_TRAIN, _NUM_VAL, _IMAGE_SIZE = 200, 50, 128
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +62,12 @@ class _Placement:
 
 
 def write_demo_data(
-    output_dir: str | os.PathLike, *, num_train: int = 200, num_val: int = 50, image_size: int = 128, seed: int = 0
+    output_dir: str | os.PathLike,
+    *,
+    num_train: int = _NUM_TRAIN,
+    num_val: int = _NUM_VAL,
+    image_size: int = _IMAGE_SIZE,
+    seed: int = 0,
 ) -> dict:
     """Writes the demo data, or does nothing if the folder already holds them with the same parameters.
 
@@ -82,14 +88,7 @@ def write_demo_data(
     """
     output_dir = Path(output_dir)
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
-    parameters = {
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "image_size": image_size,
-        "seed": seed,
-        "classes": list(CLASSES),
-    }
+    parameters = _parameters(num_train, num_val, image_size, seed)
     if _is_complete(output_dir, parameters):
         print(f"demo data: {output_dir} is complete already", flush=True)
         return parameters
@@ -115,6 +114,15 @@ def write_demo_data(
     _write_marker(output_dir, parameters, complete=True)
     print(f"demo data: {num_train} training and {num_val} validation images in {output_dir}", flush=True)
     return parameters
+
+
+def has_demo_data(output_dir: str | os.PathLike, *, seed: int = 0) -> bool:
+    """Whether `write_demo_data(output_dir, seed=seed)` would have nothing to do.
+
+    Raises:
+        UserError: As it would.
+    """
+    return _is_complete(Path(output_dir), _parameters(_NUM_TRAIN, _NUM_VAL, _IMAGE_SIZE, seed))
 
 
 def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoImage:
@@ -286,6 +294,18 @@ def _saliency(rng: np.random.Generator, shares: list[np.ndarray]) -> np.ndarray:
     saliency = cv2.GaussianBlur(saliency.astype(np.float32), (0, 0), rng.uniform(0.7, 1.6) * max(height, width) / 128)
     saliency += rng.normal(0, 0.02, saliency.shape)
     return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+
+
+def _parameters(num_train: int, num_val: int, image_size: int, seed: int) -> dict:
+    """What `demo.json` holds of the demo data."""
+    return {
+        "version": _VERSION,
+        "num_train": num_train,
+        "num_val": num_val,
+        "image_size": image_size,
+        "seed": seed,
+        "classes": list(CLASSES),
+    }
 
 
 def _image_id(split: str, index: int) -> str:
