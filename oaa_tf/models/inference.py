@@ -187,7 +187,7 @@ def to_image(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def _interpolated(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """As `to_image`, but `[batch, channels, size[0], size[1]]`, in which order it takes a fifth of the time."""
+    """As `to_image`, but `[batch, channels, size[0], size[1]]`, in which order it is faster."""
     weights = []
     for axis in (0, 1):
         num_cells = tf.shape(maps)[1 + axis]

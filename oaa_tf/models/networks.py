@@ -44,7 +44,10 @@ class InferenceSettings(Settings, group="inference"):
 
     image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
     scales: tuple[float, ...] = setting(
-        (1.0,), help="Sizes relative to image_size at which the network sees an image; their mean counts.", minimum=0.1
+        (1.0,),
+        help="Sizes relative to image_size at which the network sees an image; their mean counts.",
+        minimum=0.1,
+        maximum=4.0,
     )
     flip: bool = setting(False, help="The network also sees every image mirrored.")
     precision: str = precision_setting()

@@ -52,7 +52,9 @@ class OptimisationSettings(Settings, group="optimisation"):
     num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     accumulate_steps: int = setting(
-        1, help="Parts in which a batch is computed, one after the other: less memory, the same update.", minimum=1
+        1,
+        help="Parts in which a batch is computed, one after the other: less memory, the same update (dropout apart).",
+        minimum=1,
     )
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
@@ -132,7 +134,10 @@ class AttentionTrainingSettings(TrainingSettings, group="attention"):
     """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1), and maps."""
 
     map_scales: tuple[float, ...] = setting(
-        (1.0,), help="Sizes at which the trained network sees an image for its maps; their mean counts.", minimum=0.1
+        (1.0,),
+        help="Sizes at which the trained network sees an image for its maps; their mean counts.",
+        minimum=0.1,
+        maximum=4.0,
     )
     map_flip: bool = setting(False, help="For its maps, the trained network also sees every image mirrored.")
     divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)

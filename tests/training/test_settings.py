@@ -61,6 +61,8 @@ def test_bad_values_are_named(values: dict, message: str) -> None:
             {"fusions": ("max", "max")},
             "--fusions=max,max: expected one or more of max, average, harmonic, each once",
         ),
+        (TrainClsSettings, {"map_scales": (1.0, 15.0)}, "--map_scales=15.0: expected at most 4.0"),
+        (TrainClsSettings, {"map_scales": (1.0, float("inf"))}, "--map_scales=inf: expected at most 4.0"),
         (TrainIntegralSettings, {"maps": "m", "loss": "l1"}, "--loss=l1: expected one of hybrid, mce"),
         (TrainSegSettings, {"labels": "m", "frame_size": 8}, "--frame_size=8: expected at least 16"),
     ],
