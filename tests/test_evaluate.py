@@ -10,8 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny_model import make_trained_stage
 from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
 
+from oaa_tf import export
 from oaa_tf.attention import map_files
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.palette_png import read_indexed, write_indexed
@@ -335,6 +337,27 @@ def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settin
     (folder / CLASSES_FILE).write_text(json.dumps(["dog", "cat", "cow"]))
     with pytest.raises(UserError, match=r"said: no SavedModel of oaa_tf.export \(.*classes.json has changed since"):
         run(settings(model=str(folder)))
+
+
+def test_a_model_that_is_exported_again_is_the_same_one(settings, tmp_path, capsys):
+    make_trained_stage(tmp_path / "stage", "segmentation")
+
+    def export_model(**changes):
+        shutil.rmtree(tmp_path / "model", ignore_errors=True)
+        export.run(
+            export.ExportSettings(stage_dir=str(tmp_path / "stage"), output_dir=str(tmp_path / "model"), **changes)
+        )
+        return file_checksums(tmp_path / "model")["saved_model.pb"]
+
+    first = export_model()
+    metrics = run(settings(model=str(tmp_path / "model")))
+    # TensorFlow does not write the same file twice.
+    assert export_model() != first
+    assert run(settings(model=str(tmp_path / "model"))) == metrics
+    assert "is done" in capsys.readouterr().out
+    export_model(flip=True)
+    with pytest.raises(UserError, match="was begun with other model"):
+        run(settings(model=str(tmp_path / "model")))
 
 
 def test_model_resumes_from_written_predictions(settings, records, model, tmp_path):

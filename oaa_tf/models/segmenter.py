@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -52,8 +53,8 @@ class Segmenter:
             self.classes = tuple(read_json(folder / CLASSES_FILE, list))
             if not self.classes or not all(isinstance(name, str) for name in self.classes):
                 raise ValueError(f"{CLASSES_FILE.name}: expected names")
-            origin = _checked_origin(folder)
-            self.supervision, self.seed, self.inference = (origin.get(n) for n in ("supervision", "seed", "inference"))
+            self._origin = _checked_origin(folder)
+            self.supervision, self.seed, self.inference = map(self._origin.get, ("supervision", "seed", "inference"))
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
             raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
@@ -87,8 +88,15 @@ class Segmenter:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """SHA-256 (hex) over its files; computed when it is first asked for."""
-        return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
+        """SHA-256 (hex) of the model, for a `claim`; computed when it is first asked for.
+
+        Over which checkpoint it is of, how it looks at an image, and what else it says of itself, if it does: when a
+        network is exported again, its files differ, though nothing has changed. Else over its files.
+        """
+        if self._origin.get("checkpoint_checksum") is None:
+            return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
+        said = {name: value for name, value in self._origin.items() if name != "files"}
+        return hashlib.sha256(json.dumps([self.classes, said], sort_keys=True).encode()).hexdigest()
 
     def require_probabilities(self) -> None:
         """Checks that the model gives probabilities, without which there is no CRF.
