@@ -13,6 +13,7 @@ from typing import Any
 from oaa_tf.errors import UserError
 
 _FORBIDDEN = (errno.EACCES, errno.EPERM)
+_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
 
 
@@ -41,8 +42,9 @@ def _ask_again(lost: Any) -> None:
 def guarded(run: Callable[[], Any]) -> int:
     """Runs a function and returns the process's exit code: the error boundary of every command.
 
-    0 when done; 2 with one line on stderr for a `UserError`, a full disk or missing permissions; 130 and 143 for Ctrl-C
-    and SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
+    0 when done; 2 with one line on stderr for a `UserError`, a full disk, missing permissions, or a file where a folder
+    should be; 130 and 143 for Ctrl-C and SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a
+    bug and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
     sys.unraisablehook = _ask_again
@@ -59,6 +61,8 @@ def guarded(run: Callable[[], Any]) -> int:
     except OSError as error:
         if error.errno in _FORBIDDEN:
             failed, advice = "cannot read or write", "change its permissions or choose another"
+        elif error.errno in _IN_THE_WAY:
+            failed, advice = "cannot read or write", "move it away or choose another"
         elif error.errno in _DISK_ERRORS:
             failed, advice = "cannot write", "free space or choose another"
         else:

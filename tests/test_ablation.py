@@ -108,3 +108,10 @@ def test_photos_without_a_validation_split_are_refused(command, tiny_voc, tmp_pa
     chosen = settings("", tmp_path / "work", *data, "--val_share=0")
     with pytest.raises(UserError, match=r"--image_dir=.*photos: the tables need masks for both splits, train and val"):
         command(chosen)
+
+
+def test_a_file_in_the_place_of_the_output_is_found_before_anything_runs(tiny_voc, tmp_path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"--output_dir=.*file: cannot write there: File exists; choose another"):
+        run(settings(tiny_voc, tmp_path / "work", f"--output_dir={tmp_path / 'file'}"))
+    assert [path.name for path in (tmp_path / "work").iterdir() if path.name[0] != "."] == ["flags.txt"]

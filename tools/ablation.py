@@ -95,6 +95,12 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
     check_weights(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
+        output = _output(settings, root)
+        try:
+            # Now, and not when hours of training are to be written down.
+            output.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--output_dir={output}: cannot write there: {error.strerror}; choose another") from None
         manifests = make_all_records(settings, root, settings.seeds[0])
         records = RecordSet.open(manifests[0])
         val_records = RecordSet.open(manifests[1]) if manifests[1] else None
@@ -107,9 +113,9 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
                 found[table].setdefault(key, {})[seed] = value
                 # Written after every figure: what is measured is not lost.
                 tables[table] = _table(settings, (records, val_records), table, found[table], command)
-                write_json(Path(settings.output_dir or root) / f"table{table}.json", tables[table])
+                write_json(output / f"table{table}.json", tables[table])
         if "2" in tables:
-            plot_map_curves(Path(settings.output_dir or root) / "map_curves.png", _sweeps(root, settings))
+            plot_map_curves(output / "map_curves.png", _sweeps(root, settings))
         for table, content in tables.items():
             print(f"\nTable {table}\n{table_text(content)}")
         return tables
@@ -128,13 +134,17 @@ def plan(settings: AblationSettings) -> dict[str, Any]:
         experiment = PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states, steps_left)
         for _ in _measurements(experiment, settings):
             pass
-    writes = [str(Path(settings.output_dir or root) / f"table{table}.json") for table in settings.tables]
+    writes = [str(_output(settings, root) / f"table{table}.json") for table in settings.tables]
     return (
         records
         | {"stages": states}
         | summary(states.values())
         | {"training_seconds": training_seconds(settings, steps_left), "writes": writes}
     )
+
+
+def _output(settings: AblationSettings, root: Path) -> Path:
+    return Path(settings.output_dir or root)
 
 
 def _with_both_fusions(settings: AblationSettings) -> AblationSettings:
