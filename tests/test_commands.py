@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from report_page import ReportPage
 from stages import settings_class
 
@@ -276,6 +277,13 @@ def test_a_dry_run_finds_mistakes(work, tmp_path):
         with pytest.raises(UserError, match=re.escape(culprit)):
             planned(work, "oaa_tf.train_cls", *common, *(argument.format(work=work) for argument in arguments))
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_finds_out_that_memory_is_too_small(work, tmp_path, monkeypatch):
+    monkeypatch.setattr(training_plan.time, "perf_counter", lambda: tf.zeros([1 << 24, 1 << 24]))
+    arguments = (f"--records={work / 'records/train.json'}", f"--work_dir={tmp_path / 'out'}", *TINY)
+    with pytest.raises(UserError, match="out of memory after 1 steps: set --recompute"):
+        planned(work, "oaa_tf.train_cls", *arguments)
 
 
 def test_other_settings_are_refused_in_a_begun_work_dir(work):

@@ -18,6 +18,7 @@ from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.progress import Progress
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.log import training_log, write_settings
+from oaa_tf.training.memory import memory_errors
 from oaa_tf.training.settings import TrainingSettings
 
 
@@ -96,7 +97,8 @@ def train(
         The metrics of the last log entry.
 
     Raises:
-        UserError: The loss is not finite, a checkpoint can't be read or written, or a log can't be written.
+        UserError: The loss is not finite, there is not enough memory, a checkpoint can't be read or written, or a log
+            can't be written.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
     checkpoint = TrainingCheckpoint(model, work_dir, hooks.extra_state)
@@ -109,6 +111,8 @@ def train(
     take_step = step_function(model, dataset.element_spec)
     total = settings.num_steps * settings.batch_size
     with (
+        # Outside of the log, whose full disk is an error of the same type.
+        memory_errors(model),
         StopRequest() as stop,
         training_log(work_dir / "tensorboard") as roll_log,
         Progress(total, label, done=first_step * settings.batch_size) as progress,

@@ -17,7 +17,7 @@ from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.loop import step_function
-from oaa_tf.training.memory import peak_memory_bytes
+from oaa_tf.training.memory import memory_errors, peak_memory_bytes
 from oaa_tf.training.stage import Training
 from oaa_tf.training.start import check_head_weights
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
@@ -99,7 +99,7 @@ def _seconds_per_step(model: TrainedNetwork, dataset: tf.data.Dataset) -> float:
     """Median seconds of a step and of reading its batch; the first one, which builds the graph, does not count."""
     distributed = model.distribute_strategy.experimental_distribute_dataset(dataset)
     take_step = step_function(model, distributed.element_spec)
-    with reading_errors():
+    with memory_errors(model), reading_errors():
         batches = iter(distributed)
         take_step(next(batches))
         seconds, began = [], time.perf_counter()

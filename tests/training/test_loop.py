@@ -329,6 +329,17 @@ def test_training_that_diverges_stops_and_keeps_the_last_good_checkpoint(
 
 
 @pytest.mark.usefixtures("eager")
+def test_too_little_memory_is_one_line_and_costs_the_steps_since_the_last_checkpoint(
+    records: RecordSet, tmp_path: Path, at_step
+) -> None:
+    at_step(3, lambda: tf.zeros([1 << 24, 1 << 24]))
+    with pytest.raises(UserError, match=r"out of memory after 3 steps: set --recompute or raise --accumulate_steps"):
+        TinyStage.make("cls", records, tmp_path).train()
+    assert steps_on_disk(tmp_path) == [2]
+    load_network(tmp_path)
+
+
+@pytest.mark.usefixtures("eager")
 def test_a_learning_rate_that_is_far_too_high_is_noticed(records: RecordSet, tmp_path: Path) -> None:
     stage = TinyStage.make("seg", records, tmp_path, learning_rate=1e30, clip_norm=0.0)
     with pytest.raises(UserError, match=r"not finite at step 2 .*no checkpoint yet"):
