@@ -207,6 +207,30 @@ def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
         make_report.run(MakeReportSettings(work_dir=str(tmp_path / "missing")))
 
 
+@pytest.mark.parametrize(
+    ("name", "key", "advice"),
+    [
+        ("evaluate/oaa/metrics.json", "evaluated", "delete it and run the stage again"),
+        ("evaluate/oaa/metrics.json", "sweep", "delete it and run the stage again"),
+        ("evaluate/labels/metrics.json", "supervision", "delete it and run the stage again"),
+        ("train_cls/flags.txt", "batch_size", "write the line --batch_size=<number> of that run into"),
+    ],
+)
+def test_files_without_what_the_report_needs_are_named(
+    run_folder: Path, tmp_path: Path, name: str, key: str, advice: str
+) -> None:
+    copied = shutil.copytree(run_folder, tmp_path / "run")
+    path = copied / name
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        del content[key]
+        path.write_text(json.dumps(content))
+    else:
+        path.write_text(path.read_text().partition(f"--{key}")[0])
+    with pytest.raises(UserError, match=rf"{path}: damaged; {advice}"):
+        make_report.run(MakeReportSettings(work_dir=str(copied), num_images=0))
+
+
 def test_a_page_that_cannot_be_written(run_folder: Path, tmp_path: Path) -> None:
     output = tmp_path / "no folder/report.html"
     with pytest.raises(UserError, match=rf"--output={output}: cannot be written"):

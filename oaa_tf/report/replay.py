@@ -23,13 +23,12 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
         not begun.
 
     Raises:
-        UserError: A snapshot is damaged.
+        UserError: A snapshot or `flags.txt` is damaged.
     """
     stage, records = run.stages.get("train_cls"), run.train_records
     if stage is None or records is None or not (history := read_history(stage.path)):
         return []
-    image_size, batch_size = int(stage.flags["image_size"]), int(stage.flags["batch_size"])
-    first_epoch = int(stage.flags["accumulate_from_epoch"])
+    image_size, batch_size, first_epoch = map(stage.number, ("image_size", "batch_size", "accumulate_from_epoch"))
     steps = list(history)
     if len(steps) > _MAX_STEPS:
         steps = [steps[i] for i in np.linspace(0, len(steps) - 1, _MAX_STEPS).round().astype(int)]

@@ -22,6 +22,8 @@ _MAPS = {
     "oaa_plus_hybrid": "OAA+ hybrid",
 }
 _OTHERS = {"masks": "pseudo labels", "model": "segmentation"}
+_KEYS = ("classes", "split", "num_images", "supervision")
+_MAPS_KEYS = ("maps_kind", "best", "sweep")
 _ORDER = (*_MAPS.values(), *_OTHERS.values())
 
 
@@ -57,6 +59,18 @@ class StageFolder:
             name = next((stage for stage in STAGES if path.name.startswith(stage)), None)
         lines = (path / FLAGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
         return cls(path, name, dict(map(name_and_value, lines)), metrics) if name else None
+
+    def number(self, name: str) -> int:
+        """The value of a setting.
+
+        Raises:
+            UserError: `flags.txt` does not have it.
+        """
+        try:
+            return int(self.flags[name])
+        except (KeyError, ValueError):
+            path = self.path / FLAGS_FILE
+            raise UserError(f"{path}: damaged; write the line --{name}=<number> of that run into it") from None
 
     @property
     def records_checksum(self) -> str | None:
@@ -154,6 +168,8 @@ def _named(stages: list[StageFolder]) -> list[Evaluation]:
     found: dict[str, Evaluation] = {}
     for stage in stages:
         metrics = stage.metrics
+        if not _is_whole(metrics):
+            raise _damaged(stage.path / METRICS_FILE)
         if "iou_per_class" not in metrics.get("best", metrics):
             continue  # A submission without ground truth.
         kind = metrics.get("maps_kind", "")
@@ -168,6 +184,13 @@ def _named(stages: list[StageFolder]) -> list[Evaluation]:
         return next((i for i, name in enumerate(_ORDER) if one.name.startswith(name)), len(_ORDER)), one.name
 
     return sorted(found.values(), key=rank)
+
+
+def _is_whole(metrics: dict[str, Any]) -> bool:
+    """Whether the metrics of an evaluation have what the report takes for granted."""
+    evaluated = metrics.get("evaluated")
+    keys = _KEYS + _MAPS_KEYS if evaluated == "maps" else _KEYS
+    return evaluated in ("maps", *_OTHERS) and all(key in metrics for key in keys)
 
 
 def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
@@ -187,4 +210,8 @@ def _json_if_there(path: Path) -> dict[str, Any] | None:
     except OSError:
         return None
     except ValueError:
-        raise UserError(f"{path}: damaged; delete it and run the stage again") from None
+        raise _damaged(path) from None
+
+
+def _damaged(path: Path) -> UserError:
+    return UserError(f"{path}: damaged; delete it and run the stage again")

@@ -110,5 +110,7 @@ def read_history(work_dir: Path) -> dict[int, Snapshot]:
     Raises:
         UserError: A file is damaged.
     """
-    paths = {int(path.stem.removeprefix("step-")): path for path in (work_dir / HISTORY_FOLDER).glob("step-*.npz")}
-    return {step: Snapshot.read(paths[step]) for step in sorted(paths)}
+    paths = {path.stem.removeprefix("step-"): path for path in (work_dir / HISTORY_FOLDER).glob("step-*.npz")}
+    # Others are somebody else's, such as the copies of a program that synchronises folders.
+    numbers = sorted((number for number in paths if number.isdigit()), key=int)
+    return {int(number): Snapshot.read(paths[number]) for number in numbers}

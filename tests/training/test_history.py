@@ -61,6 +61,7 @@ def test_snapshots_are_read_in_order_beyond_a_million_steps(tmp_path: Path) -> N
     for step in (1_000_000, 999_500):
         snapshot = Snapshot(np.array([0]), maps, maps, scores=np.zeros(1), num_updates=np.array([1]))
         snapshot.write(folder / f"step-{step:06d}.npz")
+    (folder / "step-000000 (1).npz").write_text("somebody's copy")
     assert list(read_history(tmp_path)) == [999_500, 1_000_000]
 
 
