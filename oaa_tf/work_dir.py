@@ -63,7 +63,7 @@ class WorkDir:
             raise UserError(f"--work_dir={path}: cannot be written ({error.strerror}); choose another folder") from None
         work_dir = cls(path, lock)
         try:
-            _lock(lock, path)
+            _lock(lock, path, fcntl.LOCK_EX)
             if inputs is not None and work_dir._has_results():
                 work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
@@ -94,7 +94,8 @@ class WorkDir:
             raise UserError(f"--work_dir={path}: cannot be written ({existing}); choose another folder")
         if (path / _LOCK_FILE).exists():
             with open(path / _LOCK_FILE) as lock:
-                _lock(lock, path)
+                # Shared, as it is open for reading: that is all that network file systems grant.
+                _lock(lock, path, fcntl.LOCK_SH)
         if inputs is not None and work_dir._has_results():
             work_dir._check_flags(settings, inputs)
             work_dir._check_inputs(inputs)
@@ -171,11 +172,14 @@ class WorkDir:
             ) from None
 
 
-def _lock(lock: IO[str], path: Path) -> None:
+def _lock(lock: IO[str], path: Path, kind: int) -> None:
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
         raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
+    except OSError as error:
+        # Some network file systems have no locks, and there may be no other place for results.
+        print(f"warning: --work_dir={path}: cannot be locked ({error.strerror}); run one process in it at a time")
 
 
 def _by_name(text: str) -> dict[str, str]:

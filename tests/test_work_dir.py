@@ -1,6 +1,8 @@
 """Who may write into a work_dir, and with which settings."""
 
 import dataclasses
+import errno
+import fcntl
 import json
 import os
 import subprocess
@@ -242,6 +244,27 @@ def test_two_claims_at_once_are_refused(tmp_path: Path) -> None:
         # Other folders are free, also inside this one.
         claim(tmp_path / "train_cls")
     claim(tmp_path)
+
+
+def test_without_locks_there_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    def flock(*arguments) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    warning = (
+        f"warning: --work_dir={tmp_path}: cannot be locked (No locks available); run one process in it at a time\n"
+    )
+    claim(tmp_path)
+    assert capsys.readouterr().out == warning
+    WorkDir.peek(StageSettings(work_dir=str(tmp_path)), INPUTS)
+    assert capsys.readouterr().out == warning
+
+
+def test_two_peeks_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+    claim(tmp_path)
+    with open(tmp_path / ".lock") as lock:
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        WorkDir.peek(StageSettings(work_dir=str(tmp_path)), INPUTS)
 
 
 def test_another_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:
