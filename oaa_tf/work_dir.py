@@ -5,6 +5,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
@@ -22,7 +23,8 @@ INPUTS_FILE = "inputs.json"
 PREDICTIONS_FOLDER = "predictions"
 """Where `oaa_tf.evaluate` leaves a model's masks."""
 _LOCK_FILE = ".lock"
-_NO_RESULTS = (FLAGS_FILE, INPUTS_FILE, HISTORY_FOLDER, "tensorboard")
+_BEFORE_RESULTS = ("network.json", HISTORY_FOLDER, "tensorboard")
+"""What a training writes before its first checkpoint."""
 
 
 class WorkDir:
@@ -45,7 +47,8 @@ class WorkDir:
         """Makes the folder `settings.work_dir`, locks it for this process and writes what it is for.
 
         A folder that holds results already must have been begun with the same settings and inputs. Until then, both may
-        change: a wrong flag at the first try is no reason for another folder.
+        change: a wrong flag at the first try, or one for which memory is too small, is no reason for another folder.
+        What a training has left before its first checkpoint is removed.
 
         Args:
             settings: The stage's settings, written to `flags.txt`; those that say so may change (see `setting`).
@@ -68,6 +71,8 @@ class WorkDir:
                 work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
                 remove_temporary_files(path)
+            elif inputs is not None:
+                work_dir._begin_again()
             work_dir._write(FLAGS_FILE, settings.as_flags())
             if inputs is not None:
                 work_dir._write(INPUTS_FILE, json.dumps(dict(inputs), indent=1))
@@ -128,10 +133,20 @@ class WorkDir:
         with atomic_write(self.path / name) as file:
             file.write(text.encode())
 
+    def _begin_again(self) -> None:
+        for path in (self.path / name for name in _BEFORE_RESULTS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
     def _has_results(self) -> bool:
+        own = {FLAGS_FILE}
+        if (self.path / INPUTS_FILE).exists():
+            own |= {INPUTS_FILE, *_BEFORE_RESULTS}
         # Hidden files are the lock, what an interrupted write has left, or somebody's file manager's.
         children = self.path.iterdir() if self.path.exists() else ()
-        return any(child.name not in _NO_RESULTS and child.name[0] != "." for child in children)
+        return any(child.name not in own and child.name[0] != "." for child in children)
 
     def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
         # A setting that has come since the run began had its default then.

@@ -189,11 +189,12 @@ def test_inputs_are_known_by_their_content_not_by_their_path(tmp_path: Path) -> 
         claim(folder, {"records": "other", "maps": "def"}, records="moved/train.json")
 
 
-def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.tex").write_text("")
+@pytest.mark.parametrize("name", ["thesis.tex", "network.json", "tensorboard"])
+def test_a_folder_of_somebody_else_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_text("")
     with pytest.raises(UserError, match=r"holds files, but no flags\.txt of an earlier run: choose a new or empty"):
         claim(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} <= {"thesis.tex", ".lock"}
+    assert {path.name for path in tmp_path.iterdir()} == {name, ".lock"}
 
 
 def test_hidden_files_are_nobodys_results(tmp_path: Path) -> None:

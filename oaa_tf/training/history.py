@@ -1,7 +1,6 @@
 """What the classifier attends to in a few training images while it trains, kept for the report's replay."""
 
 import dataclasses
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -88,9 +87,6 @@ class AttentionHistory:
 
     def __call__(self, step: int) -> None:
         """Writes the snapshot of a step."""
-        if step == 0:
-            # Left by a run that was stopped before its first checkpoint and may have had other settings.
-            shutil.rmtree(self._folder, ignore_errors=True)
         if not self._slots.size:
             return
         self._folder.mkdir(exist_ok=True)

@@ -98,14 +98,6 @@ def test_the_training_is_the_same_with_and_without(stage: TinyStage, records: Re
     )
 
 
-def test_a_new_beginning_forgets_the_steps_of_the_last(stage: TinyStage) -> None:
-    _, history = summaries_of(stage)
-    history(0)
-    history(700)
-    history(0)
-    assert list(read_history(stage.work_dir)) == [0]
-
-
 def test_without_images_there_is_no_history(stage: TinyStage) -> None:
     for summary in summaries_of(stage, []):
         summary(5)

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import os
 import re
 import shutil
@@ -18,6 +19,7 @@ import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tiny_stage import TinyStage
 
+from oaa_tf import train_cls
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.launch import guarded
@@ -26,6 +28,7 @@ from oaa_tf.progress import Progress
 from oaa_tf.training import checkpoint as checkpoint_module
 from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.history import read_history
 
 KINDS = ("cls", "seg")
 
@@ -167,6 +170,27 @@ def test_sigterm_leaves_through_the_error_boundary(records: RecordSet, tmp_path:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert steps_on_disk(tmp_path)[-1] == 3
+
+
+@pytest.mark.usefixtures("eager")
+def test_what_was_stopped_before_its_first_checkpoint_is_begun_again_with_any_settings(
+    records: RecordSet, tmp_path: Path, at_step
+) -> None:
+    def crash() -> None:
+        raise MemoryError
+
+    work_dir = tmp_path / "run"
+    tiny = TinyStage.make("cls", records, tmp_path / "tiny").settings
+    settings = dataclasses.replace(tiny, work_dir=str(work_dir), log_every=1)
+    at_step(3, crash)
+    with pytest.raises(MemoryError):
+        train_cls.run(dataclasses.replace(settings, checkpoint_every=4, pictures_every=2))
+    assert list(read_history(work_dir)) == [0, 2] and events(work_dir)["loss"].keys() == {1, 2}
+    train_cls.run(dataclasses.replace(settings, width=3, num_steps=1))
+    assert list(read_history(work_dir)) == [0, 1] and events(work_dir)["loss"].keys() == {1}
+    assert load_network(work_dir)[0].width == 3
+    with pytest.raises(UserError, match="was begun with --width=3, not --width=2"):
+        train_cls.run(dataclasses.replace(settings, num_steps=1))
 
 
 @pytest.mark.usefixtures("eager")
