@@ -27,8 +27,9 @@ class RecordWriter:
 
     ```
     with RecordWriter("records", "train", images_per_shard=512) as writer:
-        writer.write(ImageEntry("2007_000032", (0, 14), 281, 500), serialize("2007_000032", ...))
-        writer.commit(classes=classes, labels_from="list", has_masks=True, has_saliency=False)
+        image = ImageEntry("2007_000032", (0, 14), height=281, width=500)
+        writer.write(image, serialize(image, Path("2007_000032.jpg").read_bytes()))
+        writer.commit(classes=classes, labels_from="list", has_masks=False, has_saliency=False)
     ```
 
     Args:
