@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 from oaa_tf.data.class_folders import read_class_folders
 from oaa_tf.data.class_list import CLASSES_FILE
 from oaa_tf.data.coco import read_coco
+from oaa_tf.data.folder_files import inside
 from oaa_tf.data.image_files import read_for_record
 from oaa_tf.data.manifest import ImageEntry, Manifest
 from oaa_tf.data.palette_png import encode_grey
@@ -24,7 +25,7 @@ from oaa_tf.data.records import RecordSet
 from oaa_tf.data.saliency_files import read_saliency
 from oaa_tf.data.source import MASK_DIR, Source, SourceImage
 from oaa_tf.data.tag_list import read_tag_list
-from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, inside, list_images
+from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.voc_source import VocSource
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.image_files import read_image
+from oaa_tf.data.image_files import SUFFIXES, read_image
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, launch, setting
@@ -31,8 +31,6 @@ from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.progress import Progress
 from oaa_tf.threads import results_in_order
 from oaa_tf.visualization import overlay_mask
-
-_EXTENSIONS = (".jpg", ".jpeg", ".png")
 
 SHARES_FILE = "shares.json"
 
@@ -154,13 +152,13 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
     for pattern in _with_stdin(patterns):
         path = Path(pattern)
         if path.is_dir():
-            matches = [child for child in path.iterdir() if child.suffix.lower() in _EXTENSIONS]
+            matches = [child for child in path.iterdir() if child.suffix.lower() in SUFFIXES]
         elif path.exists():
             matches = [path]
         else:
             matches = [Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir()]
         if not matches:
-            raise UserError(f"--images={pattern}: no images there (expected {', '.join(_EXTENSIONS)})")
+            raise UserError(f"--images={pattern}: no images there (expected {', '.join(SUFFIXES)})")
         found.update(matches)
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
     by_name: dict[str, Path] = {}

@@ -185,6 +185,9 @@ def test_the_plan_of_a_training_is_what_it_did(work, tmp_path, monkeypatch):
     assert planned(cls, "oaa_tf.train_cls", *arguments)["state"] == "done"
     with pytest.raises(UserError, match="was begun with --fusions=max,average, not --fusions=max"):
         planned(cls, "oaa_tf.train_cls", *arguments, "--fusions=max")
+    (cls / "metrics.json").write_text("{")
+    with pytest.raises(UserError, match=r"metrics.json: damaged; delete it and run the stage again"):
+        planned(cls, "oaa_tf.train_cls", *arguments)
     # As if it had been stopped.
     (cls / "metrics.json").unlink()
     for file in (cls / "checkpoints").glob("step-6.*"):

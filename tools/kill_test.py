@@ -192,7 +192,7 @@ def _start_and_kill(stage: StageProcess, moment: str, step: int, seconds: float,
     if (stage.work_dir / METRICS_FILE).exists():
         raise UserError(f"{stage.work_dir} was finished before it could be killed {moment}; try another --seed")
     found = _MAPS if moment == _MAPS else _WRITE if stage.is_writing_a_checkpoint else _BETWEEN
-    newest = "no checkpoint yet" if stage.newest_step < 0 else f"newest checkpoint: step {stage.newest_step}"
+    newest = f"newest checkpoint: step {stage.newest_step}" if stage.newest_step else "no checkpoint yet"
     print(f"  killed {found}; {newest}", flush=True)
     return found
 

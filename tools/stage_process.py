@@ -12,8 +12,9 @@ from oaa_tf.data.demo import write_demo_data
 from oaa_tf.errors import UserError
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
-from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in
+from oaa_tf.models.networks import CHECKPOINT_FOLDER
 from oaa_tf.training.checkpoint import PARTIAL_FOLDER
+from oaa_tf.training.plan import newest_step
 
 TINY = ("--backbone_weights=none", "--initializer=he", "--new_layer_multiplier=1", "--clip_norm=10")
 """Settings with which a narrow network learns something from scratch."""
@@ -54,7 +55,7 @@ class StageProcess:
     Attributes:
         work_dir: The stage's folder.
         process: The process.
-        first_step: Step of the newest checkpoint when the process began; -1 if there was none.
+        first_step: Step of the newest checkpoint when the process began; 0 if there was none.
     """
 
     def __init__(self, stage: str, work_dir: Path, arguments: tuple[str, ...]) -> None:
@@ -73,9 +74,8 @@ class StageProcess:
 
     @property
     def newest_step(self) -> int:
-        """Step of the newest checkpoint; -1 if there is none."""
-        checkpoints = checkpoints_in(self.work_dir)
-        return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else -1
+        """Step of the newest checkpoint; 0 if there is none."""
+        return newest_step(self.work_dir)
 
     @property
     def is_writing_a_checkpoint(self) -> bool:

@@ -73,6 +73,17 @@ class Listing:
         return paths[0]
 
 
+def inside(folder: Path, name: str) -> Path:
+    """The path of a folder in a data folder, named by `--mask_dir`.
+
+    Raises:
+        UserError: The name leads out of it.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise UserError(f"--mask_dir={name}: expected the name of a folder inside {folder}")
+    return folder / name
+
+
 def read_inside(path: Path, root: Path) -> bytes:
     """Reads a file of a data folder.
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from oaa_tf.data.class_list import ClassList
-from oaa_tf.data.folder_files import Listing
+from oaa_tf.data.folder_files import Listing, inside
 from oaa_tf.data.image_files import SUFFIXES
 from oaa_tf.data.names import is_plain_name
 from oaa_tf.data.palette_png import read_indexed
@@ -156,17 +156,6 @@ class TaggedImages(Source):
             check_masks(masks, self.name, mask_folder, mask_dir)
             self.has_masks = any(masks.values())
         return masks
-
-
-def inside(folder: Path, name: str) -> Path:
-    """The path of a folder in the folder of images, named by `--mask_dir`.
-
-    Raises:
-        UserError: The name leads out of it.
-    """
-    if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"--mask_dir={name}: expected the name of a folder inside {folder}")
-    return folder / name
 
 
 def image_id_of(file: str) -> str:

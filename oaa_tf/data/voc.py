@@ -19,7 +19,7 @@ from xml.etree import ElementTree
 import numpy as np
 
 from oaa_tf.data.class_list import CLASSES_FILE, ClassList, read_class_file
-from oaa_tf.data.folder_files import Listing, as_text, read_inside
+from oaa_tf.data.folder_files import Listing, as_text, inside, read_inside
 from oaa_tf.data.image_files import SUFFIXES
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.names import is_plain_name
@@ -61,10 +61,8 @@ class VocFolder:
             raise UserError(f"{self.root}: no such folder; expected one in VOC layout (JPEGImages/, ImageSets/)")
         self._class_list = ClassList(read_class_file(self.root) or VOC_CLASSES, classes, self.root / CLASSES_FILE)
         self.classes = self._class_list.kept
-        if Path(mask_dir).is_absolute() or ".." in Path(mask_dir).parts:
-            raise UserError(f"--mask_dir={mask_dir}: expected the name of a folder inside {self.root}")
+        self.mask_folder = inside(self.root, mask_dir) if mask_dir else None
         self._images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
-        self.mask_folder = self.root / mask_dir if mask_dir else None
         has_masks = self.mask_folder is not None and self.mask_folder.is_dir()
         self._masks = Listing(self.mask_folder, (".png",), self.root, may_be_empty=True) if has_masks else None
         self._saliency = Listing(Path(saliency_dir), SUFFIXES, Path(saliency_dir)) if saliency_dir else None

@@ -82,11 +82,13 @@ def plan_training(training: Training) -> dict[str, Any]:
 
 
 def stage_state(work_dir: Path) -> str:
-    """How far a stage has come: `DONE`, `TO_DO`, or the step from which it goes on."""
-    if (work_dir / METRICS_FILE).exists():
-        return DONE
-    step = newest_step(work_dir)
-    return f"goes on from step {step}" if step else TO_DO
+    """How far a stage has come: `DONE`, `TO_DO`, or the step from which it goes on.
+
+    Raises:
+        UserError: Its `metrics.json` is damaged.
+    """
+    state, step = WorkDir(work_dir, None).state, newest_step(work_dir)
+    return f"goes on from step {step}" if state == TO_DO and step else state
 
 
 def newest_step(work_dir: Path) -> int:
