@@ -175,7 +175,9 @@ def export_network(
         write[format](temporary, network, make)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
-        content = trained_on | {"inference": inference, "files": file_checksums(temporary)}
+        in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in network.layers)
+        computed = {"inference": inference, "precision": "bfloat16" if in_bfloat16 else "float32"}
+        content = trained_on | computed | {"files": file_checksums(temporary)}
         (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
         for path in temporary.rglob("*"):
             sync(path)

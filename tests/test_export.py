@@ -79,6 +79,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     origin = json.loads((exported / "attention" / ORIGIN_FILE).read_text())
     assert origin.pop("files") == file_checksums(exported / "attention")
     assert origin.pop("inference") == {"image_size": 48, "scales": [1.0], "flip": False}
+    assert origin.pop("precision") == "float32"
     # This stage is not finished.
     checkpoint = origin.pop("checkpoint_checksum")
     assert origin == {"supervision": None, "seed": None, "records_checksum": None}
@@ -90,6 +91,7 @@ def test_a_model_says_what_it_was_trained_on(stages, exported: Path, tmp_path: P
     assert content == known | {
         "checkpoint_checksum": checkpoint,
         "inference": {"image_size": 48, "scales": [1.0], "flip": False},
+        "precision": "float32",
         "files": file_checksums(tmp_path / "model"),
     }
     (folder / "metrics.json").write_text("[")
@@ -153,6 +155,7 @@ def test_a_network_in_memory_is_exported_as_its_stage_is(task: str, stages, expo
     assert json.loads((output / ORIGIN_FILE).read_text()) == origin | {
         "checkpoint_checksum": None,
         "inference": {"image_size": 48, "scales": [1.0], "flip": False} | class_prior,
+        "precision": "float32",
         "files": file_checksums(output),
     }
     assert json.loads((output / "assets.extra/classes.json").read_text()) == list(MODEL_CLASSES)
@@ -212,6 +215,7 @@ def test_views_and_class_prior(task: str, views: dict, stages, exported: Path, t
 def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:
     stage = str(stages["segmentation"][0])
     run(ExportSettings(stage_dir=stage, output_dir=str(tmp_path / "model"), precision="bfloat16"))
+    assert json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())["precision"] == "bfloat16"
     images = tf.constant(random_images(2, 61, 40))
     models = [tf.saved_model.load(str(folder)) for folder in (exported / "segmentation", tmp_path / "model")]
     expected, found = (model.signatures["probabilities"](images=images)["probabilities"] for model in models)

@@ -23,8 +23,8 @@ CLASSES_FILE = Path("assets.extra") / "classes.json"
 
 ORIGIN_FILE = Path("assets.extra") / "origin.json"
 """Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), which
-checkpoint it is of ("checkpoint_checksum", likewise), how it looks at an image ("inference"), and the checksums of its
-other files ("files")."""
+checkpoint it is of ("checkpoint_checksum", likewise), how it looks at an image ("inference"), in which "precision" it
+computes, and the checksums of its other files ("files")."""
 
 
 class Segmenter:
