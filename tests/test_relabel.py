@@ -83,7 +83,9 @@ def data(tmp_path_factory):
     records = make_tiny_records(root)
     make_trained_stage(root / "stage", "segmentation")
     origin = {"supervision": "image labels", "seed": 5, "records_checksum": records.checksum}
-    (root / "stage/metrics.json").write_text(json.dumps({"stage": "train_seg", "classes": CLASSES, **origin}))
+    (root / "stage/metrics.json").write_text(
+        json.dumps({"stage": "train_seg", "settings": {}, "classes": CLASSES, **origin})
+    )
     export.run(export.ExportSettings(stage_dir=str(root / "stage"), output_dir=str(root / "model")))
     return records, root / "model"
 
