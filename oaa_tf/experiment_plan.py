@@ -17,8 +17,9 @@ from oaa_tf.data.manifest import ImageEntry
 from oaa_tf.data.record_writer import RecordWriter, serialize
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
+from oaa_tf.models.networks import newest_step
 from oaa_tf.plan_text import DONE, TO_DO
-from oaa_tf.training.plan import newest_step, stage_state
+from oaa_tf.training.plan import stage_state
 from oaa_tf.work_dir import WorkDir
 
 _SCORES = {"mean_iou": 0.0, "threshold": 0.0, "labelled_share": 0.0, "absent": [], "split": "", "supervision": ""}

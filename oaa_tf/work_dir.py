@@ -22,8 +22,9 @@ HISTORY_FOLDER = "attention_history"
 INPUTS_FILE = "inputs.json"
 PREDICTIONS_FOLDER = "predictions"
 """Where `oaa_tf.evaluate` leaves a model's masks."""
+NETWORK_FILE = "network.json"
 _LOCK_FILE = ".lock"
-_BEFORE_RESULTS = ("network.json", HISTORY_FOLDER, "tensorboard")
+_BEFORE_RESULTS = (NETWORK_FILE, HISTORY_FOLDER, "tensorboard")
 """What a training writes before its first checkpoint."""
 
 

@@ -12,9 +12,8 @@ from oaa_tf.data.demo import write_demo_data
 from oaa_tf.errors import UserError
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
-from oaa_tf.models.networks import CHECKPOINT_FOLDER
+from oaa_tf.models.networks import CHECKPOINT_FOLDER, newest_step
 from oaa_tf.training.checkpoint import PARTIAL_FOLDER
-from oaa_tf.training.plan import newest_step
 
 TINY = ("--backbone_weights=none", "--initializer=he", "--new_layer_multiplier=1", "--clip_norm=10")
 """Settings with which a narrow network learns something from scratch."""

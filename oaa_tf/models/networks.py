@@ -18,10 +18,9 @@ from oaa_tf.launch import Settings, setting
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
-from oaa_tf.work_dir import files_checksum
+from oaa_tf.work_dir import NETWORK_FILE, files_checksum
 
 CHECKPOINT_FOLDER = "checkpoints"
-_FILE = "network.json"
 _TASKS = ("attention", "segmentation")
 _LARGEST = 1 << 16
 
@@ -112,7 +111,7 @@ class NetworkDescription:
         Raises:
             UserError: The folder holds another network.
         """
-        if (work_dir / _FILE).exists():
+        if (work_dir / NETWORK_FILE).exists():
             before = self.read(work_dir)
             for field in dataclasses.fields(self):
                 old, new = getattr(before, field.name), getattr(self, field.name)
@@ -121,7 +120,7 @@ class NetworkDescription:
                         f"{work_dir}: its checkpoint has {field.name} {_shown(old)}, not {_shown(new)};"
                         " use another --work_dir"
                     )
-        with atomic_write(work_dir / _FILE) as file:
+        with atomic_write(work_dir / NETWORK_FILE) as file:
             file.write(json.dumps(dataclasses.asdict(self), indent=1).encode())
 
     @classmethod
@@ -131,7 +130,7 @@ class NetworkDescription:
         Raises:
             UserError: It is missing or damaged.
         """
-        path = work_dir / _FILE
+        path = work_dir / NETWORK_FILE
         try:
             values = read_json(path)
             description = cls(**{**values, "classes": tuple(values["classes"])})
@@ -178,6 +177,12 @@ def checkpoints_in(work_dir: Path) -> list[str]:
     """
     numbers = [path.stem.removeprefix("step-") for path in (work_dir / CHECKPOINT_FOLDER).glob("step-*.index")]
     return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
+
+
+def newest_step(work_dir: Path) -> int:
+    """The step of the newest checkpoint; 0 without."""
+    checkpoints = checkpoints_in(work_dir)
+    return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
 
 
 def checkpoint_checksum(work_dir: Path) -> str | None:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from oaa_tf.data.canvases import choose_canvases
 from oaa_tf.data.input_pipeline import reading_errors
-from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.models.networks import newest_step
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.training.checkpoint import TrainingCheckpoint
@@ -89,12 +89,6 @@ def stage_state(work_dir: Path) -> str:
     """
     state, step = WorkDir(work_dir, None).state, newest_step(work_dir)
     return f"goes on from step {step}" if state == TO_DO and step else state
-
-
-def newest_step(work_dir: Path) -> int:
-    """The step of the newest checkpoint; 0 without."""
-    checkpoints = checkpoints_in(work_dir)
-    return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
 
 
 def _seconds_per_step(model: TrainedNetwork, dataset: tf.data.Dataset) -> float:
