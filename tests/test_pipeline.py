@@ -146,7 +146,8 @@ def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
         planned.export("train_seg", "model")
         assert list(planned.states.values()) == ["to do"]
         make_trained_stage(tmp_path / "train_seg", "segmentation", seed=seed)
-        (tmp_path / "train_seg/metrics.json").write_text("{}")
+        metrics = {"stage": "train_seg", "supervision": "image labels", "seed": seed, "settings": {}}
+        (tmp_path / "train_seg/metrics.json").write_text(json.dumps(metrics))
         planned.export("train_seg", "model")
         assert list(planned.states.values()) == ["to do"]
         folder = stages.export("train_seg", "model")
