@@ -10,7 +10,8 @@ from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
 from oaa_tf.launch import Settings, setting
-from oaa_tf.models.networks import NetworkDescription, checkpoints_in
+from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.training.stage import supervision_with_start
 
 _TRAINING_STAGES = ("train_cls", "train_integral", "train_seg")
 WARM_STARTS = ("train_integral", "train_seg")
@@ -193,7 +194,7 @@ def check_weights(settings: ExperimentSettings) -> None:
     """Refuses missing weights now and not hours later, when a stage wants them.
 
     Raises:
-        UserError: A file is missing, or a folder is no trained stage's.
+        UserError: A file is missing, or a folder is not that of a stage which is trained to its end.
     """
     flags = {
         "seg_backbone_weights": settings.seg_backbone_weights,
@@ -203,14 +204,16 @@ def check_weights(settings: ExperimentSettings) -> None:
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
     for stage in _TRAINING_STAGES:
-        if not (folder := getattr(settings, stage).initial_weights):
-            continue
+        own = getattr(settings, stage)
         try:
-            NetworkDescription.read(Path(folder))
+            supervision_with_start("image labels", own)
         except UserError as error:
-            raise UserError(f"--{stage}.initial_weights={folder}: {error}") from None
-        if not checkpoints_in(Path(folder)):
-            raise UserError(f"--{stage}.initial_weights={folder}: no checkpoint in it; run the training stage first")
+            raise UserError(f"--{stage}.initial_weights={own.initial_weights}: {error}") from None
+        if own.initial_weights and not checkpoints_in(Path(own.initial_weights)):
+            raise UserError(
+                f"--{stage}.initial_weights={own.initial_weights}: no checkpoint in it; run that stage again in another"
+                " folder"
+            )
 
 
 def make_all_records(

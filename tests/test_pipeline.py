@@ -269,16 +269,20 @@ def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_p
 
 @pytest.mark.parametrize("stage", ["train_cls", "train_integral", "train_seg"])
 @pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
-def test_a_missing_folder_of_initial_weights_is_named_before_anything_runs(tiny_voc, tmp_path, command, stage):
+def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny_voc, tmp_path, command, stage):
     folder = tmp_path / "trained"
     chosen = settings(tiny_voc, tmp_path / "work", f"--{stage}.initial_weights={folder}")
     message = f"--{stage}.initial_weights={folder}: {folder}/network.json: no such file; expected the work_dir of"
     with pytest.raises(UserError, match=re.escape(message)):
         command(chosen)
     make_trained_stage(folder, "attention")
+    with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: its training has not come to its end"):
+        command(chosen)
+    metrics = {"stage": "train_cls", "supervision": "image labels", "seed": 0, "settings": {}}
+    (folder / "metrics.json").write_text(json.dumps(metrics))
     experiment.check_weights(chosen)
     shutil.rmtree(folder / "checkpoints")
-    with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run the"):
+    with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run that stage"):
         command(chosen)
     assert not (tmp_path / "work").exists()
 

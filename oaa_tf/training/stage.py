@@ -92,7 +92,7 @@ def supervision_with_start(supervision: str, settings: TrainingSettings) -> str:
         settings: The stage's settings.
 
     Raises:
-        UserError: The initial weights are of a training that has not come to its end.
+        UserError: The initial weights are of no training, or of one that has not come to its end.
     """
     if not settings.initial_weights:
         return supervision
@@ -100,9 +100,7 @@ def supervision_with_start(supervision: str, settings: TrainingSettings) -> str:
     metrics = read_training_metrics(stage_dir)
     if metrics is None:
         NetworkDescription.read(stage_dir)
-        raise UserError(
-            f"--initial_weights={stage_dir}: its training has not come to its end; run that stage again to finish it"
-        )
+        raise UserError(f"{stage_dir}: its training has not come to its end; run that stage again to finish it")
     return strongest_supervision(supervision, metrics["supervision"])
 
 
