@@ -30,7 +30,7 @@ def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
         source: One of `SUPERVISIONS`.
         use_saliency: Whether saliency maps have a say, too. Masks stay the stronger supervision.
     """
-    return "image labels + saliency" if use_saliency and source == "image labels" else source
+    return strongest_supervision(source, "image labels + saliency") if use_saliency else source
 
 
 def strongest_supervision(*supervisions: str) -> str:

@@ -163,7 +163,7 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
     by_name: dict[str, Path] = {}
     for path in sorted(found):
-        name = Path(os.path.relpath(os.path.abspath(path), common)).with_suffix("").as_posix()
+        name = Path(os.path.relpath(path, common)).with_suffix("").as_posix()
         if name in by_name:
             raise UserError(f"--images: {by_name[name]} and {path} would both write {name}.png; rename one")
         by_name[name] = path
