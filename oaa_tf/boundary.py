@@ -42,9 +42,9 @@ def _ask_again(lost: Any) -> None:
 def guarded(run: Callable[[], Any]) -> int:
     """Runs a function and returns the process's exit code: the error boundary of every command.
 
-    0 when done; 2 with one line on stderr for a `UserError`, a full disk, missing permissions, or a file where a folder
-    should be; 130 and 143 for Ctrl-C and SIGTERM; 141 when nobody reads stdout any more (`| head`). Anything else is a
-    bug and keeps its traceback.
+    0 when done; 2 with one line on stderr for a `UserError`, a full disk, missing permissions, a file where a folder
+    should be, or too little memory; 130 and 143 for Ctrl-C and SIGTERM; 141 when nobody reads stdout any more
+    (`| head`). Anything else is a bug and keeps its traceback.
     """
     signal.signal(signal.SIGTERM, _raise_terminated)
     sys.unraisablehook = _ask_again
@@ -72,6 +72,13 @@ def guarded(run: Callable[[], Any]) -> int:
         return 2
     except BaseException as error:
         number = _signal_behind(error)
+        if number is None and _is_out_of_memory(error):
+            print(
+                "error: out of memory; end other programs, or lower --batch_size or the size of the images where the"
+                " command has them; run it again to go on",
+                file=sys.stderr,
+            )
+            return 2
         if number is None:
             raise
         name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
@@ -90,6 +97,12 @@ def _signal_behind(error: BaseException | None) -> signal.Signals | None:
             return _STOPS[type(error)]
         error = error.__context__
     return None
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether it is Python's error for that, or TensorFlow's, which nothing raises that has not imported it."""
+    tensorflow = sys.modules.get("tensorflow")
+    return isinstance(error, (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else MemoryError)
 
 
 @contextlib.contextmanager

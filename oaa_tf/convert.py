@@ -23,12 +23,15 @@ from oaa_tf.attention.foreign_maps import (
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.coco_labels import read_coco_labels, write_coco_labels
 from oaa_tf.data.frame import STRIDE
+from oaa_tf.data.json_file import write_json
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
-from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import SUPERVISIONS, origin, write_json
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import origin
+from oaa_tf.settings import Settings, setting
+from oaa_tf.supervision import SUPERVISIONS
 
 _MAPS = {
     "oaa_png": (read_class_pngs, write_class_pngs),

@@ -20,9 +20,11 @@ from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import DESCRIPTION_FILE
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
-from oaa_tf.metrics_file import SUPERVISIONS, origin, run_once
+from oaa_tf.metrics_file import origin, run_once
+from oaa_tf.settings import Settings, setting
+from oaa_tf.supervision import SUPERVISIONS
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 

@@ -9,11 +9,11 @@ from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, 
 from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, setting
-from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.models.networks import NetworkDescription, check_common_layers, checkpoints_in
+from oaa_tf.settings import Settings, setting
 from oaa_tf.training.stage import supervision_with_start
 
-_TRAINING_STAGES = ("train_cls", "train_integral", "train_seg")
+_TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
 WARM_STARTS = ("train_integral", "train_seg")
 _STAGES = {
     "train_cls": train_cls,
@@ -71,7 +71,7 @@ class ExperimentSettings(Settings):
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
         super().__post_init__()
-        for name in _TRAINING_STAGES:
+        for name in _TASKS:
             if seed := getattr(self, name).seed:
                 raise UserError(
                     f"--{name}.seed={seed}: every stage has the seed of the whole; use --seed (--seeds of"
@@ -203,7 +203,7 @@ def check_weights(settings: ExperimentSettings) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
-    for stage in _TRAINING_STAGES:
+    for stage in _TASKS:
         own = getattr(settings, stage)
         try:
             supervision_with_start("image labels", own)
@@ -235,7 +235,7 @@ def make_all_records(
 
     Raises:
         UserError: As `make` does, or there is no folder of saliency maps, or the validation images have masks of other
-            classes than the training images.
+            classes than the training images, or initial weights of a stage do not fit its network.
     """
     voc_dir = settings.voc_dir
     if not voc_dir and not settings.image_dir:
@@ -265,6 +265,7 @@ def make_all_records(
         )
         made.append(make(one))
     _check_classes(settings, splits, made)
+    _check_initial_weights(settings, tuple(made[0]["class_names"]))
     manifests = [str(root / "records" / f"{split}.json") for split in splits]
     return manifests[0], manifests[1] if len(manifests) > 1 else None
 
@@ -288,3 +289,15 @@ def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Se
             f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
             " that both have with --classes"
         )
+
+
+def _check_initial_weights(settings: ExperimentSettings, classes: tuple[str, ...]) -> None:
+    """Refuses now, and not when a stage begins, initial weights of another network than the stage's."""
+    for stage, task in _TASKS.items():
+        own = getattr(settings, stage)
+        if own.initial_weights:
+            network = NetworkDescription(task, classes, own.inference_size, own.width, own.backbone)
+            try:
+                check_common_layers(own.initial_weights, network)
+            except UserError as error:
+                raise UserError(str(error).replace("--", f"--{stage}.", 1)) from None

@@ -33,7 +33,7 @@ from oaa_tf.data.atomic import sync
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.metrics_file import read_training_metrics
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.networks import (
@@ -44,6 +44,7 @@ from oaa_tf.models.networks import (
     load_network,
 )
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
+from oaa_tf.settings import setting
 
 _OPSET = 18  # The newest that tf2onnx writes.
 

@@ -7,14 +7,15 @@ from typing import Any
 
 import numpy as np
 
-from oaa_tf.data.json_file import read_json
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, read_indexed, write_indexed
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
-from oaa_tf.metrics_file import SUPERVISIONS, run_once, write_json
+from oaa_tf.metrics_file import run_once
+from oaa_tf.settings import Settings
+from oaa_tf.supervision import SUPERVISIONS
 from oaa_tf.threads import in_threads
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 

@@ -19,9 +19,10 @@ from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.records import RecordSet
 from oaa_tf.data.views import whole_views
 from oaa_tf.errors import UserError
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
+from oaa_tf.settings import setting
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
 

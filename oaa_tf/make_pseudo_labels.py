@@ -15,10 +15,12 @@ import numpy as np
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import origin, supervision_of_labels
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import origin
 from oaa_tf.pseudo_labels import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
 from oaa_tf.refinement.refined_attention import METHODS, refined_attention
+from oaa_tf.settings import setting
+from oaa_tf.supervision import supervision_of_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

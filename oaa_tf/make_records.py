@@ -28,9 +28,10 @@ from oaa_tf.data.tag_list import read_tag_list
 from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.voc_source import VocSource
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import Progress
+from oaa_tf.settings import Settings, setting
 from oaa_tf.threads import num_cores, results_in_order
 
 _NO_CLASS = "none of the kept classes"

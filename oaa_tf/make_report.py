@@ -12,11 +12,11 @@ from typing import Any
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, setting
 from oaa_tf.report.gallery import Gallery
 from oaa_tf.report.page import report_page
 from oaa_tf.report.replay import replay_data
 from oaa_tf.report.run_folder import RunFolder
+from oaa_tf.settings import Settings, setting
 
 REPORT_FILE = "report.html"
 

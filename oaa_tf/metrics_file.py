@@ -1,7 +1,6 @@
 """`metrics.json`: what a stage found out, with the versions of what it ran on; written last, by `run_once`."""
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Callable, Mapping
@@ -11,31 +10,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.json_file import read_json
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.json_values import json_ready
-from oaa_tf.launch import Settings
+from oaa_tf.settings import Settings
+from oaa_tf.supervision import SUPERVISIONS
 from oaa_tf.work_dir import METRICS_FILE, WorkDir
-
-SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
-"""What is known about images in a training, from least to most; every figure names one of them."""
-
-
-def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
-    """The supervision of pseudo labels, from that of the maps or the network that they are made of.
-
-    Args:
-        source: One of `SUPERVISIONS`.
-        use_saliency: Whether saliency maps have a say, too. Masks stay the stronger supervision.
-    """
-    return strongest_supervision(source, "image labels + saliency") if use_saliency else source
-
-
-def strongest_supervision(*supervisions: str) -> str:
-    """That of `SUPERVISIONS`, of those given, which knows most about images."""
-    return max(supervisions, key=SUPERVISIONS.index)
 
 
 def read_training_metrics(stage_dir: Path) -> dict[str, Any] | None:
@@ -120,15 +101,6 @@ def origin(stage: str, settings: Settings, records: RecordSet, *, supervision: s
         "records_checksum": records.checksum,
         "settings": settings.as_dict(),
     }
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes a JSON file atomically; see `write_metrics` for the values that are allowed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    with atomic_write(path) as file:
-        file.write(text.encode())
 
 
 def versions() -> dict[str, str | None]:

@@ -10,15 +10,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.data.json_file import write_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
-from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.metrics_file import versions
 from oaa_tf.picture_grid import write_picture_grid
+from oaa_tf.settings import setting
 from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.training.pictures import fixed_positions
 from oaa_tf.training.settings import LARGEST_SEED

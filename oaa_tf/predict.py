@@ -23,12 +23,13 @@ import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.image_files import SUFFIXES, read_image
+from oaa_tf.data.json_file import write_json
 from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import write_json
+from oaa_tf.launch import launch
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.progress import Progress
+from oaa_tf.settings import Settings, setting
 from oaa_tf.threads import results_in_order
 from oaa_tf.visualization import overlay_mask
 

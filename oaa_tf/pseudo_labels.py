@@ -7,7 +7,7 @@ import numpy as np
 
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, setting
+from oaa_tf.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,11 @@ from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import origin, supervision_of_labels
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import origin
 from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.settings import Settings, setting
+from oaa_tf.supervision import supervision_of_labels
 
 _TINY = np.finfo(np.float32).tiny
 

@@ -17,8 +17,9 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.table import FUSIONS, CumulativeAttention
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.settings import setting
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.loop import Hooks

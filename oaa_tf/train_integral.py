@@ -18,8 +18,9 @@ from oaa_tf.data import keys
 from oaa_tf.data.input_pipeline import Targets
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.models.integral import LOSSES, IntegralAttentionModel
+from oaa_tf.settings import setting
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality

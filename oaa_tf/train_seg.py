@@ -21,9 +21,10 @@ from oaa_tf.data.records import Record, RecordSet
 from oaa_tf.data.views import ViewOptions, render
 from oaa_tf.errors import UserError
 from oaa_tf.label_files import read_pseudo_labels
-from oaa_tf.launch import launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
+from oaa_tf.settings import setting
 from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import fixed_positions, shown_positions

@@ -13,8 +13,8 @@ from typing import IO, Any, Self
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, name_and_value
 from oaa_tf.plan_text import DONE, TO_DO
+from oaa_tf.settings import Settings, name_and_value
 
 METRICS_FILE = "metrics.json"
 FLAGS_FILE = "flags.txt"

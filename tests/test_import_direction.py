@@ -10,8 +10,8 @@ ROOT = Path(__file__).parents[1]
 # Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
 LEVELS = (
     ("errors",),
-    ("boundary", "command_help", "json_values", "plan_text", "progress", "stand_in"),
-    ("threads",),
+    ("boundary", "command_help", "json_values", "plan_text", "progress", "settings", "stand_in"),
+    ("supervision", "threads"),
     ("launch", "data"),
     ("class_colors", "losses", "metrics", "pseudo_labels", "refinement", "work_dir"),
     ("metrics_file",),
@@ -105,7 +105,7 @@ def test_flags_are_read_in_launch_only(module: str) -> None:
     assert "FLAGS" not in names
 
 
-@pytest.mark.parametrize("part", ["data", "launch", "metrics", "errors"])
+@pytest.mark.parametrize("part", ["data", "launch", "settings", "metrics", "errors"])
 def test_what_lies_low_does_not_need_keras(part: str) -> None:
     """So that making records, evaluating maps and a mistyped flag do not wait for it."""
     for module in MODULES:

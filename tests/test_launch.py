@@ -15,13 +15,15 @@ import time
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from stages import ROOT, launch_call, settings_class
 
 from oaa_tf.command_help import short_help
 from oaa_tf.errors import UserError
-from oaa_tf.launch import FILLED_IN_LATER, STAGES, Settings, guarded, help_text, parse, setting
+from oaa_tf.launch import FILLED_IN_LATER, STAGES, guarded, help_text, parse
+from oaa_tf.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -462,6 +464,8 @@ def sigterm():
         (NotADirectoryError(errno.ENOTDIR, "", "/x/y"), 2, "error: cannot read or write: /x/y: Not a directory; "),
         (IsADirectoryError(errno.EISDIR, "", "/x"), 2, "error: cannot read or write: /x: Is a directory; "),
         (OSError(errno.EROFS, ""), 2, "error: cannot write: Read-only file system; "),
+        (MemoryError("1 GiB"), 2, "error: out of memory; end other programs, or lower --batch_size or "),
+        (tf.errors.ResourceExhaustedError(None, None, "OOM"), 2, "error: out of memory; end other programs, "),
         (KeyboardInterrupt(), 130, "stopped by Ctrl-C; run the same command again to go on\n"),
     ],
 )
@@ -537,7 +541,8 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             import sys
             import numpy as np
             from oaa_tf.errors import UserError
-            from oaa_tf.launch import Settings, launch, setting
+            from oaa_tf.launch import launch
+            from oaa_tf.settings import Settings, setting
 
             @dataclasses.dataclass(frozen=True, kw_only=True)
             class ProgramSettings(Settings):

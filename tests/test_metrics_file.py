@@ -8,9 +8,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from oaa_tf.data.json_file import write_json
 from oaa_tf.json_values import json_ready
-from oaa_tf.launch import Settings, setting
-from oaa_tf.metrics_file import origin, versions, write_json, write_metrics
+from oaa_tf.metrics_file import origin, versions, write_metrics
+from oaa_tf.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -287,6 +287,21 @@ def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize(
+    ("stage", "message"), [("train_cls", "width 2, not 64"), ("train_seg", "classes .*, not cross, square")]
+)
+@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+def test_initial_weights_of_another_network_are_named_before_a_stage_runs(tiny_voc, tmp_path, command, stage, message):
+    make_trained_stage(tmp_path / "trained", "segmentation")
+    metrics = {"stage": "train_seg", "supervision": "image labels", "seed": 0, "settings": {}}
+    (tmp_path / "trained/metrics.json").write_text(json.dumps(metrics))
+    other = "--train_cls.width=64" if stage == "train_cls" else "--classes=cross,square"
+    chosen = settings(tiny_voc, tmp_path / "work", f"--{stage}.initial_weights={tmp_path}/trained", other)
+    with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: {message}; start from a stage that"):
+        command(chosen)
+    assert not (tmp_path / "work" / stage).exists()
+
+
 def test_demo_data_that_were_interrupted_are_to_do_in_the_plan(tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, parse, setting
+from oaa_tf.launch import parse
+from oaa_tf.settings import Settings, setting
 from oaa_tf.work_dir import WorkDir
 
 

@@ -20,13 +20,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.data.json_file import write_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
 from oaa_tf.label_files import LABELS_FOLDER
-from oaa_tf.launch import launch, setting
-from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import versions
+from oaa_tf.settings import setting
 from oaa_tf.training.settings import LARGEST_SEED
 from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_map_curves

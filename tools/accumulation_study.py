@@ -22,11 +22,13 @@ from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data import keys
 from oaa_tf.data.atomic import atomic_write
+from oaa_tf.data.json_file import write_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import origin, write_json
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import origin
 from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.settings import Settings, setting
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality

@@ -22,8 +22,9 @@ from typing import Any
 import tensorflow as tf
 
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch
 from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.settings import Settings, setting
 from oaa_tf.work_dir import METRICS_FILE
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder
 

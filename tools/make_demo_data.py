@@ -6,7 +6,8 @@ python -m tools.make_demo_data --output_dir=/tmp/demo
 import dataclasses
 
 from oaa_tf.data.demo import write_demo_data
-from oaa_tf.launch import Settings, launch, setting
+from oaa_tf.launch import launch
+from oaa_tf.settings import Settings, setting
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

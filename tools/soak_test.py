@@ -14,10 +14,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.data.json_file import write_json
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, launch, setting
-from oaa_tf.metrics_file import versions, write_json
+from oaa_tf.launch import launch
+from oaa_tf.metrics_file import versions
 from oaa_tf.models.networks import CHECKPOINT_FOLDER
+from oaa_tf.settings import Settings, setting
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder
 
 _REPORT_FILE = "soak_test.json"

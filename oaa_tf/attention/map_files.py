@@ -10,11 +10,11 @@ import numpy as np
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.json_file import read_json
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
-from oaa_tf.metrics_file import SUPERVISIONS, write_json
+from oaa_tf.supervision import SUPERVISIONS
 from oaa_tf.threads import in_threads
 
 MAPS_FILE = "maps.npy"

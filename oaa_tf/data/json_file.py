@@ -1,9 +1,12 @@
-"""Reading JSON files that somebody may have damaged or edited."""
+"""JSON files: written whole or not at all, read as what somebody may have damaged or edited."""
 
 import json
 import os
 from pathlib import Path
 from typing import Any
+
+from oaa_tf.data.atomic import atomic_write
+from oaa_tf.json_values import json_ready
 
 
 def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
@@ -25,3 +28,12 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise ValueError(f"{path.name}: holds a {type(content).__name__}, expected a {kind.__name__}")
     return content
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a JSON file atomically; see `json_ready` for the values that are allowed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())

@@ -14,10 +14,10 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import Settings, setting
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
+from oaa_tf.settings import Settings, setting
 from oaa_tf.work_dir import NETWORK_FILE, files_checksum
 
 CHECKPOINT_FOLDER = "checkpoints"
@@ -227,24 +227,32 @@ def load_network(
     return description, network, backbone
 
 
+def check_common_layers(source_dir: str, description: NetworkDescription) -> None:
+    """Refuses another stage as a start if its layers are of other sizes.
+
+    Raises:
+        UserError: The source is no training stage's folder, or has another backbone or, for the same task, other
+            classes.
+    """
+    source = NetworkDescription.read(Path(source_dir))
+    names = ["backbone", "width", *(["classes"] if source.task == description.task else [])]
+    for name in names:
+        theirs, ours = _shown(getattr(source, name)), _shown(getattr(description, name))
+        if theirs != ours:
+            raise UserError(
+                f"--initial_weights={source_dir}: {name} {theirs}, not {ours}; start from a stage that has the same"
+            )
+
+
 def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> None:
     """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
 
     Raises:
-        UserError: The source is no trained stage, or has another backbone or, for the same task, other classes.
+        UserError: See `check_common_layers` and `load_network`.
     """
+    check_common_layers(source_dir, description)
     source, source_network, source_backbone = load_network(source_dir)
-    for name in ("backbone", "width"):
-        if getattr(source, name) != getattr(description, name):
-            raise UserError(
-                f"--initial_weights={source_dir}: {name} {getattr(source, name)}, not {getattr(description, name)}"
-            )
-    if source.task != description.task:
+    if source.task == description.task:
+        network.set_weights(source_network.get_weights())
+    else:
         backbone.set_weights(source_backbone.get_weights())
-        return
-    if source.classes != description.classes:
-        raise UserError(
-            f"--initial_weights={source_dir}: its classes are {_shown(source.classes)}, not"
-            f" {_shown(description.classes)}"
-        )
-    network.set_weights(source_network.get_weights())

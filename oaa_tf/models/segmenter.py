@@ -14,8 +14,8 @@ import tensorflow as tf
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.metrics_file import SUPERVISIONS
 from oaa_tf.refinement.dense_crf import dense_crf
+from oaa_tf.supervision import SUPERVISIONS
 from oaa_tf.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"

@@ -8,7 +8,7 @@ from typing import Any, Self
 from oaa_tf.data.json_file import read_json
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.launch import name_and_value
+from oaa_tf.settings import name_and_value
 from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
 STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")

@@ -10,7 +10,7 @@ from pathlib import Path
 import tensorflow as tf
 
 from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import Settings
+from oaa_tf.settings import Settings
 
 FILE_BYTES = 64 * 2**20
 """Size from which a new file is begun."""

@@ -6,9 +6,9 @@ from typing import Any
 from oaa_tf.data.frame import STRIDE
 from oaa_tf.data.views import ViewOptions
 from oaa_tf.errors import UserError
-from oaa_tf.launch import Settings, setting
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.networks import precision_setting
+from oaa_tf.settings import Settings, setting
 
 LARGEST_SEED = 2**32 - 1
 """That TensorFlow takes."""

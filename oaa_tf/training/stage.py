@@ -12,9 +12,10 @@ import tensorflow as tf
 from oaa_tf.data.input_pipeline import Targets, training_batches
 from oaa_tf.data.records import RecordSet
 from oaa_tf.errors import UserError
-from oaa_tf.metrics_file import origin, read_training_metrics, run_once, strongest_supervision
+from oaa_tf.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.supervision import strongest_supervision
 from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.start import choose_strategy, prepare_network

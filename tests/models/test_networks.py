@@ -167,7 +167,7 @@ def test_starting_from_another_task_takes_the_backbone(tmp_path: Path) -> None:
         (NetworkDescription("segmentation", CLASSES, 48, width=3), "--initial_weights=.*stage: width 2, not 3"),
         (
             NetworkDescription("attention", ("cat", "cow"), 48, width=2),
-            "--initial_weights=.*stage: its classes are cat, dog, not cat, cow",
+            "--initial_weights=.*stage: classes cat, dog, not cat, cow",
         ),
     ],
 )
