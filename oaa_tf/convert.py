@@ -30,6 +30,7 @@ from oaa_tf.errors import UserError
 from oaa_tf.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
 from oaa_tf.launch import launch
 from oaa_tf.metrics_file import origin
+from oaa_tf.output_folder import check_folder, folder_errors
 from oaa_tf.settings import Settings, setting
 from oaa_tf.supervision import SUPERVISIONS
 
@@ -77,10 +78,8 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
         UserError: The source is missing, damaged, or of other records, or the target cannot be written.
     """
     records, source, target = _checked(settings)
-    try:
-        (target.parent if _writes_file(settings) else target).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--target={target}: cannot write there: {error.strerror}; choose another") from None
+    with folder_errors("--target", target):
+        _target_folder(settings).mkdir(parents=True, exist_ok=True)
     _converter(settings)(settings, records, source, target)
     print(f"{target}: {settings.format} of {len(records)} images, {settings.direction}ed from {source}")
     return {"num_images": len(records), "target": str(target)}
@@ -89,6 +88,7 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
 def plan(settings: ConvertSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the source is read."""
     records, source, target = _checked(settings)
+    check_folder("--target", _target_folder(settings))
     return {"images": len(records), "classes": len(records.classes), "reads": str(source), "writes": str(target)}
 
 
@@ -105,6 +105,11 @@ def _checked(settings: ConvertSettings) -> tuple[RecordSet, Path, Path]:
 
 def _writes_file(settings: ConvertSettings) -> bool:
     return (settings.direction, settings.format) == ("export", "coco_json")
+
+
+def _target_folder(settings: ConvertSettings) -> Path:
+    target = Path(settings.target)
+    return target.parent if _writes_file(settings) else target
 
 
 def _converter(settings: ConvertSettings) -> Callable[[ConvertSettings, RecordSet, Path, Path], None]:

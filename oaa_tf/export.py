@@ -44,6 +44,7 @@ from oaa_tf.models.networks import (
     load_network,
 )
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
+from oaa_tf.output_folder import check_folder
 from oaa_tf.settings import setting
 
 _OPSET = 18  # The newest that tf2onnx writes.
@@ -207,6 +208,7 @@ def plan(settings: ExportSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     description, network, trained_on = _inputs(settings)
     output = _checked_output(settings.output_dir)
+    check_folder("--output_dir", output)
     return {
         "exported": checkpoints_in(Path(settings.stage_dir))[-1],
         "task": description.task,

@@ -29,6 +29,7 @@ from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.voc_source import VocSource
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch
+from oaa_tf.output_folder import check_folder
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.progress import Progress
 from oaa_tf.settings import Settings, setting
@@ -149,6 +150,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
 def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     source = _open_source(settings)
+    check_folder("--output_dir", settings.output_dir)
     manifest_path = _manifest_path(settings)
     is_done = _is_up_to_date(manifest_path, _recorded(settings), _fingerprint(source))
     source_files = [file for one in source.images for file in (one.image, one.mask, one.saliency) if file]

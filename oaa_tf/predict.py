@@ -28,6 +28,7 @@ from oaa_tf.data.palette_png import write_indexed
 from oaa_tf.errors import UserError
 from oaa_tf.launch import launch
 from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.output_folder import check_folder, folder_errors
 from oaa_tf.progress import Progress
 from oaa_tf.settings import Settings, setting
 from oaa_tf.threads import results_in_order
@@ -66,11 +67,9 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             be read (the others are written).
     """
     images_by_name, segmenter, output = _inputs(settings)
-    try:
+    with folder_errors("--output_dir", output):
         for folder in {(output / name).parent for name in images_by_name}:
             folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"--output_dir={output}: cannot be written ({error.strerror})") from None
     skipped: dict[str, str] = {}
     channels = ["background", *segmenter.classes]
 
@@ -117,6 +116,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
 def plan(settings: PredictSettings) -> dict[str, Any]:
     """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
     images, segmenter, output = _inputs(settings)
+    check_folder("--output_dir", output)
     overlays = [f"{output}/<name>_overlay.jpg"] if settings.overlays else []
     return {
         "model": settings.model,

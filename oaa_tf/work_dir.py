@@ -4,7 +4,6 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import IO, Any, Self
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
 from oaa_tf.data.json_file import read_json
 from oaa_tf.errors import UserError
+from oaa_tf.output_folder import check_folder, folder_errors
 from oaa_tf.plan_text import DONE, TO_DO
 from oaa_tf.settings import Settings, name_and_value
 
@@ -60,11 +60,9 @@ class WorkDir:
             UserError: The folder can't be written, another process works in it, or it holds another run's results.
         """
         path = Path(settings.work_dir)
-        try:
+        with folder_errors("--work_dir", path):
             path.mkdir(parents=True, exist_ok=True)
             lock = open(path / _LOCK_FILE, "w")  # noqa: SIM115 - held until the stage ends
-        except OSError as error:
-            raise UserError(f"--work_dir={path}: cannot be written ({error.strerror}); choose another folder") from None
         work_dir = cls(path, lock)
         try:
             _lock(lock, path, fcntl.LOCK_EX)
@@ -95,9 +93,7 @@ class WorkDir:
         """
         work_dir = cls(Path(settings.work_dir), contextlib.ExitStack())
         path = work_dir.path
-        existing = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
-        if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-            raise UserError(f"--work_dir={path}: cannot be written ({existing}); choose another folder")
+        check_folder("--work_dir", path)
         if (path / _LOCK_FILE).exists():
             with open(path / _LOCK_FILE) as lock:
                 # Shared, as it is open for reading: that is all that network file systems grant.

@@ -112,6 +112,10 @@ def test_photos_without_a_validation_split_are_refused(command, tiny_voc, tmp_pa
 
 def test_a_file_in_the_place_of_the_output_is_found_before_anything_runs(tiny_voc, tmp_path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"--output_dir=.*file: cannot write there: File exists; choose another"):
-        run(settings(tiny_voc, tmp_path / "work", f"--output_dir={tmp_path / 'file'}"))
+    chosen = settings(tiny_voc, tmp_path / "work", f"--output_dir={tmp_path / 'file'}")
+    with pytest.raises(UserError, match=r"--output_dir=.*file: cannot be written \(.*file\); choose another folder"):
+        plan(chosen)
+    assert not (tmp_path / "work").exists()
+    with pytest.raises(UserError, match=r"--output_dir=.*file: cannot be written \(File exists\); choose another"):
+        run(chosen)
     assert [path.name for path in (tmp_path / "work").iterdir() if path.name[0] != "."] == ["flags.txt"]

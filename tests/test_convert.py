@@ -167,7 +167,7 @@ def test_wrong_labels_are_one_line(root, tmp_path, spoil, culprit):
         ({"direction": "import", "form": "oaa_png"}, "a_0.png: cannot read: No such file"),
         ({"target": "labels"}, "--target=.*labels: is what to convert; choose another"),
         ({"target": "oaa"}, "--target=.*oaa: expected a .json file"),
-        ({"target": "records/train.json/a.json"}, "--target=.*a.json: cannot write there: .*; choose another"),
+        ({"target": "records/train.json/a.json"}, "--target=.*a.json: cannot be written .*; choose another folder"),
     ],
 )
 def test_mistakes_are_one_line(root, tmp_path, settings, message):

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 # Every part of the package by level, the lowest first. What one imports lies on a lower level, or in its own folder.
 LEVELS = (
     ("errors",),
-    ("boundary", "command_help", "json_values", "plan_text", "progress", "settings", "stand_in"),
+    ("boundary", "command_help", "json_values", "output_folder", "plan_text", "progress", "settings", "stand_in"),
     ("supervision", "threads"),
     ("launch", "data"),
     ("class_colors", "losses", "metrics", "pseudo_labels", "refinement", "work_dir"),

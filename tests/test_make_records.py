@@ -379,8 +379,8 @@ def output_is_a_file(voc):
         (entity_in_annotation, "tiny_003.xml: annotation with a DOCTYPE or ENTITY"),
         (unknown_class_in_annotation, "tiny_003.xml: unknown class 'unicorn'"),
         (nothing_left, "train.txt: all 6 images were skipped"),
-        (unwritable_output, "--output_dir=.*file/records: cannot write there"),
-        (output_is_a_file, "--output_dir=.*file: cannot write there"),
+        (unwritable_output, "--output_dir=.*file/records: cannot be written"),
+        (output_is_a_file, "--output_dir=.*file: cannot be written"),
     ],
 )
 def test_bad_input_is_one_line_with_the_culprit_and_exit_code_2(tiny_voc, output, capfd, spoil, culprit):

@@ -28,6 +28,7 @@ from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, tra
 from oaa_tf.label_files import LABELS_FOLDER
 from oaa_tf.launch import launch
 from oaa_tf.metrics_file import versions
+from oaa_tf.output_folder import check_folder, folder_errors
 from oaa_tf.settings import setting
 from oaa_tf.training.settings import LARGEST_SEED
 from oaa_tf.work_dir import WorkDir
@@ -98,11 +99,9 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         output = _output(settings, root)
-        try:
-            # Now, and not when hours of training are to be written down.
+        # Now, and not when hours of training are to be written down.
+        with folder_errors("--output_dir", output):
             output.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--output_dir={output}: cannot write there: {error.strerror}; choose another") from None
         manifests = make_all_records(settings, root, settings.seeds[0])
         records = RecordSet.open(manifests[0])
         val_records = RecordSet.open(manifests[1]) if manifests[1] else None
@@ -128,6 +127,8 @@ def plan(settings: AblationSettings) -> dict[str, Any]:
     settings = _with_both_fusions(settings)
     check_weights(settings)
     root = WorkDir.peek(settings).path
+    output = _output(settings, root)
+    check_folder("--output_dir", output)
     records, manifests, have_masks = plan_records(settings, root, settings.seeds[0])
     _check_masks(settings, *have_masks)
     states: dict[str, str] = {}
@@ -136,7 +137,7 @@ def plan(settings: AblationSettings) -> dict[str, Any]:
         experiment = PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states, steps_left)
         for _ in _measurements(experiment, settings):
             pass
-    writes = [str(_output(settings, root) / f"table{table}.json") for table in settings.tables]
+    writes = [str(output / f"table{table}.json") for table in settings.tables]
     return (
         records
         | {"stages": states}

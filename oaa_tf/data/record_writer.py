@@ -16,6 +16,7 @@ from oaa_tf.data import keys
 from oaa_tf.data.atomic import sync
 from oaa_tf.data.manifest import ImageEntry, Manifest, Shard, SkippedImage
 from oaa_tf.errors import UserError
+from oaa_tf.output_folder import folder_errors
 
 
 class RecordWriter:
@@ -50,13 +51,11 @@ class RecordWriter:
         self._skipped: list[SkippedImage] = []
         self._shard_sizes: list[int] = []
         self._writer: tf.io.TFRecordWriter | None = None
-        try:
+        with folder_errors("--output_dir", folder):
             self._folder.mkdir(parents=True, exist_ok=True)
             # What a killed run left behind.
             shutil.rmtree(self._partial, ignore_errors=True)
             self._partial.mkdir()
-        except OSError as error:
-            raise UserError(f"--output_dir={folder}: cannot write there: {error.strerror}; choose another") from None
 
     def __enter__(self) -> Self:
         return self
