@@ -12,6 +12,7 @@ from typing import Any
 
 from oaa_tf.data.atomic import atomic_write
 from oaa_tf.errors import UserError
+from oaa_tf.launch import launch
 from oaa_tf.report.gallery import Gallery
 from oaa_tf.report.page import report_page
 from oaa_tf.report.replay import replay_data
@@ -86,3 +87,7 @@ def _missing_scores(found: RunFolder) -> list[str]:
     if records is not None and not records.has_masks:
         return ["Scores: the training images have no masks to compare with."]
     return ["Scores: nothing has been evaluated yet (oaa_tf.evaluate, which the pipeline runs last)."]
+
+
+if __name__ == "__main__":
+    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", plan)

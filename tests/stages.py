@@ -12,11 +12,11 @@ ROOT = Path(__file__).parents[1]
 def launch_call(stage: str) -> tuple[Path, ast.Call]:
     """The file of a stage, and the call of `launch` in it."""
     candidates = [ROOT / "tools" / f"{stage}.py", ROOT / "oaa_tf" / f"{stage}.py"]
-    path = next(path for path in candidates if path.exists())
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "launch":
-            return path, node
-    raise AssertionError(f"{path} does not call launch")
+    for path in candidates:
+        for node in ast.walk(ast.parse(path.read_text() if path.exists() else "")):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "launch":
+                return path, node
+    raise AssertionError(f"{stage} does not call launch")
 
 
 def settings_class(stage: str) -> type[Settings]:

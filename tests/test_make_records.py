@@ -6,11 +6,11 @@ import cv2
 import numpy as np
 import pytest
 
+from oaa_tf import make_records
 from oaa_tf.data.image_files import read_image
 from oaa_tf.data.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records import RecordSet
 from oaa_tf.launch import guarded, parse
-from tools.make_records import make_records
 
 
 def command(**flags) -> int:

@@ -1,13 +1,6 @@
-"""`python -m tools.make_records --voc_dir=DIR --output_dir=DIR`: see `oaa_tf.make_records`."""
+"""`python -m tools.make_records`: the command `oaa_tf.make_records`, where the other tools are."""
 
-from oaa_tf import make_records
-from oaa_tf.launch import launch
+import runpy
 
 if __name__ == "__main__":
-    launch(
-        make_records.MakeRecordsSettings,
-        make_records.run,
-        "make_records",
-        "turns a folder of images with labels into TFRecords",
-        make_records.plan,
-    )
+    runpy.run_module("oaa_tf.make_records", run_name="__main__", alter_sys=True)

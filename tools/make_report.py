@@ -1,13 +1,6 @@
-"""`python -m tools.make_report --work_dir=DIR`: see `oaa_tf.make_report`."""
+"""`python -m tools.make_report`: the command `oaa_tf.make_report`, where the other tools are."""
 
-from oaa_tf import make_report
-from oaa_tf.launch import launch
+import runpy
 
 if __name__ == "__main__":
-    launch(
-        make_report.MakeReportSettings,
-        make_report.run,
-        "make_report",
-        "writes one page about a run, report.html",
-        make_report.plan,
-    )
+    runpy.run_module("oaa_tf.make_report", run_name="__main__", alter_sys=True)
