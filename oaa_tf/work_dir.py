@@ -3,14 +3,13 @@
 import contextlib
 import fcntl
 import hashlib
-import json
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
 from oaa_tf.data.atomic import atomic_write, remove_temporary_files
-from oaa_tf.data.json_file import read_json
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.errors import UserError
 from oaa_tf.output_folder import check_folder, folder_errors
 from oaa_tf.plan_text import DONE, TO_DO
@@ -72,9 +71,10 @@ class WorkDir:
                 remove_temporary_files(path)
             elif inputs is not None:
                 work_dir._begin_again()
-            work_dir._write(FLAGS_FILE, settings.as_flags())
+            with atomic_write(path / FLAGS_FILE) as file:
+                file.write(settings.as_flags().encode())
             if inputs is not None:
-                work_dir._write(INPUTS_FILE, json.dumps(dict(inputs), indent=1))
+                write_json(path / INPUTS_FILE, dict(inputs))
         except BaseException:
             lock.close()
             raise
@@ -125,10 +125,6 @@ class WorkDir:
     def state(self) -> str:
         """For a plan: `DONE` if the stage is finished here, else `TO_DO`."""
         return TO_DO if self.finished_metrics() is None else DONE
-
-    def _write(self, name: str, text: str) -> None:
-        with atomic_write(self.path / name) as file:
-            file.write(text.encode())
 
     def _begin_again(self) -> None:
         for path in (self.path / name for name in _BEFORE_RESULTS):

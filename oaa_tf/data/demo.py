@@ -7,7 +7,6 @@ Image, mask and saliency are a pure function of (seed, split, index).
 """
 
 import dataclasses
-import json
 import os
 from pathlib import Path
 from xml.etree import ElementTree
@@ -19,6 +18,7 @@ from oaa_tf.data.atomic import atomic_write
 from oaa_tf.data.demo_drawing import REACH, Sprite, noise, rotation, smoothstep
 from oaa_tf.data.demo_objects import CLASSES, draw_object
 from oaa_tf.data.demo_scenes import draw_scene
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.palette_png import encode_grey, write_indexed
 from oaa_tf.errors import UserError
@@ -352,8 +352,7 @@ def _write_lines(path: Path, lines: list[str] | tuple[str, ...]) -> None:
 
 
 def _write_marker(output_dir: Path, parameters: dict, *, complete: bool) -> None:
-    with atomic_write(output_dir / MARKER) as file:
-        file.write(json.dumps({**parameters, "complete": complete}, indent=1).encode() + b"\n")
+    write_json(output_dir / MARKER, {**parameters, "complete": complete})
 
 
 def _is_complete(output_dir: Path, parameters: dict) -> bool:
@@ -370,7 +369,7 @@ def _is_complete(output_dir: Path, parameters: dict) -> bool:
             raise UserError(f"{output_dir} is not empty and holds no demo data: choose a new or empty --output_dir")
         return False
     try:
-        found = json.loads(marker.read_text())
+        found = read_json(marker)
         complete = found["complete"]
     except (ValueError, TypeError, KeyError):
         raise UserError(f"{marker} is no record of demo data: choose a new or empty --output_dir") from None

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
@@ -10,8 +9,7 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.json_file import read_json
+from oaa_tf.data.json_file import read_json, write_json
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.errors import UserError, first_line
 from oaa_tf.models.backbones import BACKBONES
@@ -120,8 +118,7 @@ class NetworkDescription:
                         f"{work_dir}: its checkpoint has {field.name} {_shown(old)}, not {_shown(new)};"
                         " use another --work_dir"
                     )
-        with atomic_write(work_dir / NETWORK_FILE) as file:
-            file.write(json.dumps(dataclasses.asdict(self), indent=1).encode())
+        write_json(work_dir / NETWORK_FILE, self)
 
     @classmethod
     def read(cls, work_dir: Path) -> Self:
