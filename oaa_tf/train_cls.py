@@ -25,7 +25,7 @@ from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.observed_attention import ObservedAttention
-from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
+from oaa_tf.training.pictures import AttentionPictures, measured_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training, supervision_with_start
@@ -112,7 +112,7 @@ def _training(settings: TrainClsSettings) -> Training:
 def _hooks(settings: TrainClsSettings, model: AttentionClassifier, records: RecordSet) -> Hooks:
     table, fusion = model.cumulative_attention, settings.fusions[0]
     shown = shown_positions(records, settings.num_pictures)
-    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+    measured = measured_positions(records, settings.num_measured)
     observed = ObservedAttention(model.network, records, settings.image_size, [*shown, *measured])
 
     def accumulated(slots: Sequence[int]) -> np.ndarray:
@@ -138,7 +138,7 @@ def _hooks(settings: TrainClsSettings, model: AttentionClassifier, records: Reco
     ]
     if measured:
         for name, read in {"cam": observed.read, "cumulative_attention": accumulated}.items():
-            summaries.append(MapQuality(records, settings.image_size, len(measured), read, name))
+            summaries.append(MapQuality(records, settings.image_size, measured, read, name))
     return Hooks(
         extra_state={"attention": table.variables},
         scalars=lambda: {"attention_coverage": table.coverage(COVERAGE_THRESHOLD)},

@@ -25,7 +25,7 @@ from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
 from oaa_tf.training.observed_attention import ObservedAttention
-from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions
+from oaa_tf.training.pictures import AttentionPictures, measured_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import Training, run_training, supervision_with_start
@@ -113,7 +113,7 @@ def _hooks(
     settings: TrainIntegralSettings, model: IntegralAttentionModel, records: RecordSet, maps: AttentionMaps
 ) -> Hooks:
     shown = shown_positions(records, settings.num_pictures)
-    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+    measured = measured_positions(records, settings.num_measured)
     observed = ObservedAttention(
         model.network, records, settings.image_size, [*shown, *measured], readout=settings.readout
     )
@@ -125,7 +125,7 @@ def _hooks(
     summaries = [observed, AttentionPictures(records, settings.image_size, shown, columns)]
     if measured:
         for name, read in {"cumulative_attention": taught, "integral_attention": observed.read}.items():
-            summaries.append(MapQuality(records, settings.image_size, len(measured), read, name))
+            summaries.append(MapQuality(records, settings.image_size, measured, read, name))
     return Hooks(summaries=summaries, summaries_every=settings.pictures_every)
 
 

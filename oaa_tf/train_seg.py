@@ -27,7 +27,7 @@ from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.settings import setting
 from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
 from oaa_tf.training.loop import Hooks
-from oaa_tf.training.pictures import fixed_positions, shown_positions
+from oaa_tf.training.pictures import measured_positions, shown_positions
 from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import Training, run_training, supervision_with_start
@@ -139,7 +139,7 @@ def _training(settings: TrainSegSettings) -> Training:
 def _hooks(
     settings: TrainSegSettings, model: DeepLabLargeFOV, records: RecordSet, label_files: list[bytes] | None
 ) -> Hooks:
-    measured = fixed_positions(len(records), settings.num_measured) if records.has_masks else []
+    measured = measured_positions(records, settings.num_measured)
 
     def pseudo_label(position: int, record: Record) -> np.ndarray:
         return read_indexed(label_files[position])

@@ -168,7 +168,7 @@ def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) ->
         number of pairs that got no map.
     """
     maps = {}
-    quality = MapQuality(records, image_size, len(records), lambda slots: maps["now"][list(slots)], "maps")
+    quality = MapQuality(records, image_size, range(len(records)), lambda slots: maps["now"][list(slots)], "maps")
     # The last one that is whole, or nearly: some images wait for others of their shape.
     last = int(np.flatnonzero(np.isfinite(kept["scores"]).any(axis=2).mean(axis=1) > 0.5)[-1])
     spans = [(first, last) for first in range(last + 1)] + [(1, end) for end in range(1, last)]

@@ -10,35 +10,39 @@ from oaa_tf.data.frame import STRIDE, Frame
 from oaa_tf.data.keys import IGNORE_LABEL
 from oaa_tf.data.records import RecordSet
 from oaa_tf.metrics import ThresholdSweep
-from oaa_tf.training.pictures import fixed_positions
 
 _THRESHOLD = 0.3
 
 
 class MapQuality:
-    """Writes mIoU, precision and recall of attention maps on a fixed part of the training images to TensorBoard.
+    """Writes mIoU, precision and recall of attention maps of some of the training images to TensorBoard.
 
     They are taken on the frame's grid, where a cell has the label of its central pixel: cheap enough for the middle of
     a training run, and a little different from what `oaa_tf.evaluate` measures on pixels.
     """
 
     def __init__(
-        self, records: RecordSet, image_size: int, count: int, read: Callable[[Sequence[int]], np.ndarray], name: str
+        self,
+        records: RecordSet,
+        image_size: int,
+        positions: Sequence[int],
+        read: Callable[[Sequence[int]], np.ndarray],
+        name: str,
     ) -> None:
         """Prepares the masks.
 
         Args:
             records: The record set, with masks.
             image_size: Side of the canonical frame in pixels.
-            count: How many images to measure on, evenly spread.
+            positions: The images to measure on.
             read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
             name: First part of the tags.
         """
         self._records = records
         self._read = read
         self._name = name
-        self._positions = fixed_positions(len(records), count)
-        self._truths = [_on_grid(records.record(position).mask, image_size) for position in self._positions]
+        self._positions = positions
+        self._truths = [_on_grid(records.record(position).mask, image_size) for position in positions]
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""

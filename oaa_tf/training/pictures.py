@@ -20,6 +20,11 @@ def fixed_positions(num_images: int, count: int) -> list[int]:
     return [int(p) for p in np.unique(np.linspace(0, num_images - 1, min(count, num_images)).astype(int))]
 
 
+def measured_positions(records: RecordSet, count: int) -> list[int]:
+    """Positions of `count` images to measure on, evenly spread; none where there are no masks to compare with."""
+    return fixed_positions(len(records), count) if records.has_masks else []
+
+
 def shown_positions(records: RecordSet, count: int) -> list[int]:
     """Positions of `count` images, ascending, that show as many classes as a few images can.
 

@@ -30,7 +30,7 @@ def true_maps(records: RecordSet) -> np.ndarray:
 
 
 def quality(records: RecordSet, maps: np.ndarray) -> MapQuality:
-    return MapQuality(records, SIZE, len(records), lambda slots: maps[list(slots)], "maps")
+    return MapQuality(records, SIZE, range(len(records)), lambda slots: maps[list(slots)], "maps")
 
 
 def test_right_maps_are_right(records: RecordSet) -> None:

@@ -10,7 +10,13 @@ from event_summaries import read_pictures
 
 from oaa_tf.class_colors import class_color
 from oaa_tf.data.records import RecordSet
-from oaa_tf.training.pictures import AttentionPictures, fixed_positions, shown_positions, write_label_picture
+from oaa_tf.training.pictures import (
+    AttentionPictures,
+    fixed_positions,
+    measured_positions,
+    shown_positions,
+    write_label_picture,
+)
 from oaa_tf.visualization import cell_size
 
 GAP, HEADER, CELL = 6, 36, 240
@@ -46,6 +52,11 @@ class Labels(SimpleNamespace):
 )
 def test_shown_positions(labels: list[tuple[int, ...]], count: int, expected: list[int]) -> None:
     assert shown_positions(Labels(labels=labels), count) == expected
+
+
+@pytest.mark.parametrize(("has_masks", "expected"), [(True, [0, 2]), (False, [])])
+def test_nothing_is_measured_without_masks(has_masks: bool, expected: list[int]) -> None:
+    assert measured_positions(Labels(labels=[(0,)] * 3, has_masks=has_masks), 2) == expected
 
 
 def test_a_picture_has_a_row_a_class_and_its_attention_where_it_is(records: RecordSet, tmp_path: Path) -> None:
