@@ -11,7 +11,7 @@ from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
 from oaa_tf.models.networks import NetworkDescription, check_common_layers, checkpoints_in
 from oaa_tf.settings import Settings, setting
-from oaa_tf.training.stage import supervision_with_start
+from oaa_tf.training.stage import training_before
 
 _TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
 WARM_STARTS = ("train_integral", "train_seg")
@@ -206,7 +206,7 @@ def check_weights(settings: ExperimentSettings) -> None:
     for stage in _TASKS:
         own = getattr(settings, stage)
         try:
-            supervision_with_start("image labels", own)
+            training_before(own)
         except UserError as error:
             raise UserError(f"--{stage}.initial_weights={own.initial_weights}: {error}") from None
         if own.initial_weights and not checkpoints_in(Path(own.initial_weights)):

@@ -85,6 +85,22 @@ class Training:
         return network, model
 
 
+def training_before(settings: TrainingSettings) -> dict[str, Any] | None:
+    """The `metrics.json` of the training that has made a stage's `initial_weights`; None if it begins without.
+
+    Raises:
+        UserError: The initial weights are of no training, or of one that has not come to its end.
+    """
+    if not settings.initial_weights:
+        return None
+    stage_dir = Path(settings.initial_weights)
+    metrics = read_training_metrics(stage_dir)
+    if metrics is None:
+        NetworkDescription.read(stage_dir)
+        raise UserError(f"{stage_dir}: its training has not come to its end; run that stage again to finish it")
+    return metrics
+
+
 def supervision_with_start(supervision: str, settings: TrainingSettings) -> str:
     """What a network has learned from that begins with `initial_weights`: the stronger of two supervisions.
 
@@ -93,16 +109,10 @@ def supervision_with_start(supervision: str, settings: TrainingSettings) -> str:
         settings: The stage's settings.
 
     Raises:
-        UserError: The initial weights are of no training, or of one that has not come to its end.
+        UserError: See `training_before`.
     """
-    if not settings.initial_weights:
-        return supervision
-    stage_dir = Path(settings.initial_weights)
-    metrics = read_training_metrics(stage_dir)
-    if metrics is None:
-        NetworkDescription.read(stage_dir)
-        raise UserError(f"{stage_dir}: its training has not come to its end; run that stage again to finish it")
-    return strongest_supervision(supervision, metrics["supervision"])
+    before = training_before(settings)
+    return strongest_supervision(supervision, before["supervision"]) if before else supervision
 
 
 def run_training(training: Training) -> dict[str, Any]:
