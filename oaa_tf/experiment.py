@@ -9,9 +9,10 @@ from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, 
 from oaa_tf.data.demo import write_demo_data
 from oaa_tf.data.tagged_images import SALIENCY_DIR
 from oaa_tf.errors import UserError
-from oaa_tf.models.networks import NetworkDescription, check_common_layers, checkpoints_in
+from oaa_tf.models.networks import check_common_layers, checkpoints_in
 from oaa_tf.settings import Settings, setting
 from oaa_tf.training.stage import training_before
+from oaa_tf.training.start import describe_network
 
 _TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
 WARM_STARTS = ("train_integral", "train_seg")
@@ -296,8 +297,7 @@ def _check_initial_weights(settings: ExperimentSettings, classes: tuple[str, ...
     for stage, task in _TASKS.items():
         own = getattr(settings, stage)
         if own.initial_weights:
-            network = NetworkDescription(task, classes, own.inference_size, own.width, own.backbone)
             try:
-                check_common_layers(own.initial_weights, network)
+                check_common_layers(own.initial_weights, describe_network(task, classes, own))
             except UserError as error:
                 raise UserError(str(error).replace("--", f"--{stage}.", 1)) from None

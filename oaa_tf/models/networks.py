@@ -234,10 +234,11 @@ def check_common_layers(source_dir: str, description: NetworkDescription) -> Non
     source = NetworkDescription.read(Path(source_dir))
     names = ["backbone", "width", *(["classes"] if source.task == description.task else [])]
     for name in names:
-        theirs, ours = _shown(getattr(source, name)), _shown(getattr(description, name))
+        theirs, ours = getattr(source, name), getattr(description, name)
         if theirs != ours:
             raise UserError(
-                f"--initial_weights={source_dir}: {name} {theirs}, not {ours}; start from a stage that has the same"
+                f"--initial_weights={source_dir}: {name} {_shown(theirs)}, not {_shown(ours)}; start from a stage that"
+                " has the same"
             )
 
 

@@ -33,6 +33,11 @@ def _all_gpus() -> tf.distribute.Strategy:
     return tf.distribute.MirroredStrategy()
 
 
+def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSettings) -> NetworkDescription:
+    """The network that a training stage builds; see `NetworkDescription` for the task."""
+    return NetworkDescription(task, classes, settings.inference_size, settings.width, settings.backbone)
+
+
 def prepare_network(
     task: str, records: RecordSet, settings: TrainingSettings, schedule, work_dir: Path
 ) -> tuple[keras.Model, CaffeSGD]:
@@ -54,7 +59,7 @@ def prepare_network(
     check_precision(settings.precision)
     check_head_weights(task, settings)
     keras.utils.set_random_seed(settings.seed)
-    description = NetworkDescription(task, records.classes, settings.inference_size, settings.width, settings.backbone)
+    description = describe_network(task, records.classes, settings)
     network, backbone = description.build(
         initializer=settings.initializer,
         seed=settings.seed,

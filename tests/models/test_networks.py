@@ -169,6 +169,10 @@ def test_starting_from_another_task_takes_the_backbone(tmp_path: Path) -> None:
             NetworkDescription("attention", ("cat", "cow"), 48, width=2),
             "--initial_weights=.*stage: classes cat, dog, not cat, cow",
         ),
+        (
+            NetworkDescription("attention", ("cat, dog",), 48, width=2),
+            "--initial_weights=.*stage: classes cat, dog, not cat, dog; start from a stage that has the same",
+        ),
     ],
 )
 def test_weights_that_do_not_fit_are_refused(tmp_path: Path, wanted: NetworkDescription, message: str) -> None:
