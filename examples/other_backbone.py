@@ -13,9 +13,9 @@ import numpy as np
 import tensorflow as tf
 
 import oaa_tf
-from oaa_tf.data.demo import draw_demo_image
-from oaa_tf.data.demo_objects import CLASSES
-from oaa_tf.visualization import grid, overlay_attention, write_png
+from oaa_tf.demo.demo import draw_demo_image
+from oaa_tf.demo.demo_objects import CLASSES
+from oaa_tf.report.visualization import grid, overlay_attention, write_png
 
 
 def accumulate(

@@ -21,18 +21,18 @@ from oaa_tf.attention.foreign_maps import (
     write_irn_dictionaries,
 )
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.coco_labels import read_coco_labels, write_coco_labels
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.palette_png import write_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import origin
-from oaa_tf.output_folder import check_folder, folder_errors
-from oaa_tf.settings import Settings, setting
-from oaa_tf.supervision import SUPERVISIONS
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.formats.coco_labels import read_coco_labels, write_coco_labels
+from oaa_tf.data.images.palette_png import write_indexed
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.labels.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.metrics_file import origin
+from oaa_tf.runs.output_folder import check_folder, folder_errors
+from oaa_tf.runs.supervision import SUPERVISIONS
 
 _MAPS = {
     "oaa_png": (read_class_pngs, write_class_pngs),
@@ -86,7 +86,7 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
 
 
 def plan(settings: ConvertSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the source is read."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the source is read."""
     records, source, target = _checked(settings)
     check_folder("--target", _target_folder(settings))
     return {"images": len(records), "classes": len(records.classes), "reads": str(source), "writes": str(target)}
@@ -158,7 +158,8 @@ def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, 
     (target / DESCRIPTION_FILE).unlink(missing_ok=True)
     for image_id, labels in zip(records.image_ids, read_coco_labels(source, records), strict=True):
         write_indexed(folder / f"{image_id}.png", labels)
-    write_json(target / DESCRIPTION_FILE, origin("convert", settings, records, supervision=settings.supervision))
+    described = origin("convert", settings, records.provenance, supervision=settings.supervision)
+    write_json(target / DESCRIPTION_FILE, described)
 
 
 if __name__ == "__main__":

@@ -14,19 +14,19 @@ from typing import Any, TypeVar
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.json_file import read_json
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.palette_png import read_indexed, write_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import DESCRIPTION_FILE
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.images.palette_png import read_indexed, write_indexed
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
-from oaa_tf.metrics_file import origin, run_once
-from oaa_tf.settings import Settings, setting
-from oaa_tf.supervision import SUPERVISIONS
-from oaa_tf.threads import in_threads
-from oaa_tf.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
+from oaa_tf.runs.json_file import read_json
+from oaa_tf.runs.metrics_file import origin, run_once
+from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.threads import in_threads
+from oaa_tf.runs.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
@@ -107,7 +107,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     """
     records, evaluated = _inputs(settings)
     supervision = _supervision(settings, evaluated)
-    described = origin("evaluate", settings, records, supervision=supervision)
+    described = origin("evaluate", settings, records.provenance, supervision=supervision)
     described |= {"seed": evaluated.seed, "evaluated": evaluated.kind, "evaluated_checksum": evaluated.checksum}
     return run_once(
         "evaluate",
@@ -118,7 +118,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def plan(settings: EvaluateSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     records, evaluated = _inputs(settings)
     work_dir = WorkDir.peek(settings, _checksums(records, evaluated))
     return {

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
-from oaa_tf.data.demo import write_demo_data
-from oaa_tf.data.tagged_images import SALIENCY_DIR
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
+from oaa_tf.demo.demo import write_demo_data
 from oaa_tf.models.networks import check_common_layers, checkpoints_in
-from oaa_tf.settings import Settings, setting
 from oaa_tf.training.stage import training_before
 from oaa_tf.training.start import describe_network
 

@@ -12,15 +12,15 @@ import numpy as np
 
 from oaa_tf import export, make_records, train_cls, train_integral, train_seg
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.demo import has_demo_data
-from oaa_tf.data.manifest import ImageEntry
-from oaa_tf.data.record_writer import RecordWriter, serialize
-from oaa_tf.data.records import RecordSet
+from oaa_tf.command_line.plan_text import DONE, TO_DO
+from oaa_tf.data.records.manifest import ImageEntry
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_writer import RecordWriter, serialize
+from oaa_tf.demo.demo import has_demo_data
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
 from oaa_tf.models.networks import newest_step
-from oaa_tf.plan_text import DONE, TO_DO
+from oaa_tf.runs.work_dir import WorkDir
 from oaa_tf.training.plan import stage_state
-from oaa_tf.work_dir import WorkDir
 
 _SCORES = {"mean_iou": 0.0, "threshold": 0.0, "labelled_share": 0.0, "absent": [], "split": "", "supervision": ""}
 _NO_METRICS = _SCORES | {"best": _SCORES, "fixed": _SCORES, "fallback_pairs": 0, "num_pairs": 0}
@@ -70,7 +70,7 @@ def plan_records(
     """What `make_all_records` would do.
 
     Returns:
-        Its states and numbers of images, for `oaa_tf.plan_text`; the manifests; whether each split will have masks.
+        Its states and numbers of images, for `plan_text`; the manifests; whether each split will have masks.
     """
     if not settings.voc_dir and not settings.image_dir:
         demo_data = root / "demo_data"

@@ -29,12 +29,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from oaa_tf.data.atomic import sync
-from oaa_tf.data.json_file import read_json
-from oaa_tf.data.views import whole_views
-from oaa_tf.errors import UserError, first_line
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import read_training_metrics
+from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.views.view import whole_views
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.networks import (
     InferenceSettings,
@@ -44,8 +42,10 @@ from oaa_tf.models.networks import (
     load_network,
 )
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
-from oaa_tf.output_folder import check_folder
-from oaa_tf.settings import setting
+from oaa_tf.runs.atomic import sync
+from oaa_tf.runs.json_file import read_json
+from oaa_tf.runs.metrics_file import read_training_metrics
+from oaa_tf.runs.output_folder import check_folder
 
 _OPSET = 18  # The newest that tf2onnx writes.
 
@@ -132,7 +132,7 @@ def export_network(
         class_prior: With a segmentation network: whether its probabilities go through
             `oaa_tf.models.inference.under_class_prior`.
         format: "saved_model", "keras", "onnx" or "litert".
-        supervision: What the network was trained with, one of `oaa_tf.metrics_file.SUPERVISIONS`, for the export's
+        supervision: What the network was trained with, one of `oaa_tf.runs.metrics_file.SUPERVISIONS`, for the export's
             `origin.json`.
         seed: Seed of the training, likewise.
         records_checksum: Which records it was trained on, likewise.
@@ -205,7 +205,7 @@ def is_current(settings: ExportSettings) -> bool:
 
 
 def plan(settings: ExportSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     description, network, trained_on = _inputs(settings)
     output = _checked_output(settings.output_dir)
     check_folder("--output_dir", output)

@@ -15,16 +15,16 @@ import keras
 
 from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import whole_views
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import origin, read_training_metrics, run_once
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.view import whole_views
 from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
-from oaa_tf.settings import setting
+from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
+from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.training.extraction import extract_attention
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,14 +95,14 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
         )
         described = {"kind": inputs.kind, "image_size": inputs.image_size, "seed": inputs.seed}
         AttentionMaps.save(work_dir, attention, records, supervision=inputs.supervision, **described)
-        metrics = origin("make_maps", settings, records, supervision=inputs.supervision)
+        metrics = origin("make_maps", settings, records.provenance, supervision=inputs.supervision)
         return metrics | {"seed": inputs.seed, "maps_kind": inputs.kind}
 
     return run_once("make_maps", settings, inputs.checksums, work)
 
 
 def plan(settings: MakeMapsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     inputs = _inputs(settings)
     work_dir = WorkDir.peek(settings, inputs.checksums)
     return {

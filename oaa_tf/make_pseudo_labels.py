@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.records import Record, RecordSet
-from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import origin
-from oaa_tf.pseudo_labels import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
-from oaa_tf.refinement.refined_attention import METHODS, refined_attention
-from oaa_tf.settings import setting
-from oaa_tf.supervision import supervision_of_labels
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.labels.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
+from oaa_tf.labels.refined_attention import METHODS, refined_attention
+from oaa_tf.labels.rules import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
+from oaa_tf.runs.metrics_file import origin
+from oaa_tf.runs.supervision import supervision_of_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         return pseudo_label(attention, classes, saliency, settings)
 
     supervision = supervision_of_labels(maps.supervision, use_saliency=settings.use_saliency)
-    description = origin("make_pseudo_labels", settings, records, supervision=supervision) | {
+    description = origin("make_pseudo_labels", settings, records.provenance, supervision=supervision) | {
         "seed": maps.seed,
         "maps_kind": maps.kind,
         "maps_checksum": maps.checksum,
@@ -71,7 +71,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
 
 
 def plan(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     records, maps = _inputs(settings)
     source = {"maps": f"{maps.kind}: {settings.maps}"}
     return plan_pseudo_labels("make_pseudo_labels", settings, _checksums(records, maps), records, source)

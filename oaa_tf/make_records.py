@@ -3,8 +3,8 @@
     python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
     python -m oaa_tf.make_records --image_dir=photos --tags=tags.csv --split=train --output_dir=records
 
-Every image is decoded once, so that no training run meets a damaged file later. The formats are those of
-`oaa_tf.data.voc`, `class_folders`, `tag_list` and `coco`, all there; see `oaa_tf.data.records` for reading the result.
+Every image is decoded once, so no training run meets a damaged file later. For the formats see
+`oaa_tf.data.formats`, for reading the result `oaa_tf.data.records.record_set`.
 """
 
 import dataclasses
@@ -13,27 +13,27 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from oaa_tf.data.class_folders import read_class_folders
-from oaa_tf.data.class_list import CLASSES_FILE
-from oaa_tf.data.coco import read_coco
-from oaa_tf.data.folder_files import inside
-from oaa_tf.data.image_files import read_for_record
-from oaa_tf.data.manifest import ImageEntry, Manifest
-from oaa_tf.data.palette_png import encode_grey
-from oaa_tf.data.record_writer import RecordWriter, serialize
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.saliency_files import read_saliency
-from oaa_tf.data.source import MASK_DIR, Source, SourceImage
-from oaa_tf.data.tag_list import read_tag_list
-from oaa_tf.data.tagged_images import SALIENCY_DIR, TaggedImages, list_images
-from oaa_tf.data.voc_source import VocSource
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
-from oaa_tf.output_folder import check_folder
-from oaa_tf.plan_text import DONE, TO_DO
-from oaa_tf.progress import Progress
-from oaa_tf.settings import Settings, setting
-from oaa_tf.threads import num_cores, results_in_order
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.plan_text import DONE, TO_DO
+from oaa_tf.command_line.progress import Progress
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.formats.class_folders import read_class_folders
+from oaa_tf.data.formats.class_list import CLASSES_FILE
+from oaa_tf.data.formats.coco import read_coco
+from oaa_tf.data.formats.folder_files import inside
+from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
+from oaa_tf.data.formats.tag_list import read_tag_list
+from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
+from oaa_tf.data.formats.voc_source import VocSource
+from oaa_tf.data.images.image_files import read_for_record
+from oaa_tf.data.images.palette_png import encode_grey
+from oaa_tf.data.images.saliency_files import read_saliency
+from oaa_tf.data.records.manifest import ImageEntry, Manifest
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_writer import RecordWriter, serialize
+from oaa_tf.runs.output_folder import check_folder
+from oaa_tf.runs.threads import num_cores, results_in_order
 
 _NO_CLASS = "none of the kept classes"
 
@@ -148,7 +148,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
 
 
 def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     source = _open_source(settings)
     check_folder("--output_dir", settings.output_dir)
     manifest_path = _manifest_path(settings)

@@ -10,14 +10,14 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.report.gallery import Gallery
 from oaa_tf.report.page import report_page
 from oaa_tf.report.replay import replay_data
 from oaa_tf.report.run_folder import RunFolder
-from oaa_tf.settings import Settings, setting
+from oaa_tf.runs.atomic import atomic_write
 
 REPORT_FILE = "report.html"
 
@@ -71,7 +71,7 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
 
 
 def plan(settings: MakeReportSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     found = RunFolder.open(Path(settings.work_dir))
     return {"evaluations": len(found.evaluations), "missing": _missing_scores(found), "writes": str(_output(settings))}
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from oaa_tf.data.keys import IGNORE_LABEL
+from oaa_tf.data.records.keys import IGNORE_LABEL
 
 NUM_LEVELS = 256
 

@@ -10,21 +10,21 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.records import RecordSet
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
-from oaa_tf.label_files import LABELS_FOLDER
-from oaa_tf.launch import launch
+from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
-from oaa_tf.metrics_file import versions
-from oaa_tf.picture_grid import write_picture_grid
-from oaa_tf.settings import setting
+from oaa_tf.report.picture_grid import write_picture_grid
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.metrics_file import versions
+from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.training.pictures import fixed_positions
 from oaa_tf.training.settings import LARGEST_SEED
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}
 
@@ -99,7 +99,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 
 def plan(settings: PipelineSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
     records, manifests, have_masks = plan_records(settings, root, settings.seed)

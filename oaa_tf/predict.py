@@ -21,18 +21,18 @@ from typing import Any
 import cv2
 import numpy as np
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.image_files import SUFFIXES, read_image
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.palette_png import write_indexed
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.progress import Progress
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.images.image_files import SUFFIXES, read_image
+from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.output_folder import check_folder, folder_errors
-from oaa_tf.progress import Progress
-from oaa_tf.settings import Settings, setting
-from oaa_tf.threads import results_in_order
-from oaa_tf.visualization import overlay_mask
+from oaa_tf.report.visualization import overlay_mask
+from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.output_folder import check_folder, folder_errors
+from oaa_tf.runs.threads import results_in_order
 
 SHARES_FILE = "shares.json"
 
@@ -114,7 +114,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
 
 
 def plan(settings: PredictSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     images, segmenter, output = _inputs(settings)
     check_folder("--output_dir", output)
     overlays = [f"{output}/<name>_overlay.jpg"] if settings.overlays else []

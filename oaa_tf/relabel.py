@@ -14,15 +14,15 @@ from typing import Any
 
 import numpy as np
 
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.records import Record, RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import origin
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.labels.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.settings import Settings, setting
-from oaa_tf.supervision import supervision_of_labels
+from oaa_tf.runs.metrics_file import origin
+from oaa_tf.runs.supervision import supervision_of_labels
 
 _TINY = np.finfo(np.float32).tiny
 
@@ -54,7 +54,7 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
         probabilities = segmenter.probabilities(record.image)
         return confident_label(probabilities, records.labels[position], saliency, settings.min_probability)
 
-    description = origin("relabel", settings, records, supervision=_supervision(settings, segmenter)) | {
+    description = origin("relabel", settings, records.provenance, supervision=_supervision(settings, segmenter)) | {
         "seed": segmenter.seed,
         "model_checksum": segmenter.checksum,
     }
@@ -63,7 +63,7 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
 
 
 def plan(settings: RelabelSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what it would raise before it begins."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
     records, segmenter = _inputs(settings)
     source = {"model": settings.model, "supervision": _supervision(settings, segmenter)}
     return plan_pseudo_labels("relabel", settings, _checksums(records, segmenter), records, source)

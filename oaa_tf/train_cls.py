@@ -15,11 +15,11 @@ import tensorflow as tf
 from oaa_tf.attention.gates import GATES
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.table import FUSIONS, CumulativeAttention
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.classifier import AttentionClassifier
-from oaa_tf.settings import setting
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.loop import Hooks

@@ -14,13 +14,13 @@ import tensorflow as tf
 
 from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import Targets
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import Targets
 from oaa_tf.models.integral import LOSSES, IntegralAttentionModel
-from oaa_tf.settings import setting
 from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality

@@ -12,19 +12,19 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data import keys
-from oaa_tf.data.batch_plan import permutation
-from oaa_tf.data.input_pipeline import Targets
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.palette_png import encode_grey, read_indexed
-from oaa_tf.data.records import Record, RecordSet
-from oaa_tf.data.views import ViewOptions, render
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import read_pseudo_labels
-from oaa_tf.launch import launch
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.images.palette_png import encode_grey, read_indexed
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.data.views.batch_plan import permutation
+from oaa_tf.data.views.input_pipeline import Targets
+from oaa_tf.data.views.view import ViewOptions, render
+from oaa_tf.labels.label_files import read_pseudo_labels
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import DeepLabLargeFOV
-from oaa_tf.settings import setting
 from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.pictures import measured_positions, shown_positions

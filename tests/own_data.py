@@ -4,9 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.data.run_lengths import compressed, run_lengths
-from oaa_tf.data.voc import VocFolder
+from oaa_tf.data.formats.run_lengths import compressed, run_lengths
+from oaa_tf.data.formats.voc import VocFolder
+from oaa_tf.data.images.palette_png import read_indexed
 
 FORMATS = ("folders", "csv", "coco")
 

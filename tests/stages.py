@@ -4,7 +4,7 @@ import ast
 import importlib
 from pathlib import Path
 
-from oaa_tf.settings import Settings
+from oaa_tf.command_line.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 

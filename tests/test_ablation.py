@@ -8,8 +8,8 @@ from own_data import write_own_data
 from test_pipeline import TINY
 from tiny_voc import make_tiny_records
 
-from oaa_tf.errors import UserError
-from oaa_tf.launch import parse
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
 from tools.ablation import ROWS, AblationSettings, _table, plan, run, table_text
 
 COMMON = ("width=2", "image_size=48", "batch_size=2", "num_steps=3", "initializer=he", "clip_norm=10")

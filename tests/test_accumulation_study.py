@@ -9,8 +9,8 @@ from tiny_voc import make_tiny_records
 
 from oaa_tf import train_cls
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.errors import UserError
-from oaa_tf.launch import parse
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
 from tools import accumulation_study
 from tools.accumulation_study import AccumulationStudySettings, accumulated
 

@@ -43,21 +43,21 @@ from oaa_tf.attention.foreign_maps import (
     write_irn_dictionaries,
 )
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data import saliency_files
-from oaa_tf.data.coco import read_coco
-from oaa_tf.data.image_files import decode_image, read_for_record
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.tag_list import read_tag_list
-from oaa_tf.data.voc import VocFolder
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import read_pseudo_labels
-from oaa_tf.launch import parse
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
+from oaa_tf.data.formats.coco import read_coco
+from oaa_tf.data.formats.tag_list import read_tag_list
+from oaa_tf.data.formats.voc import VocFolder
+from oaa_tf.data.images import saliency_files
+from oaa_tf.data.images.image_files import decode_image, read_for_record
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.labels.label_files import read_pseudo_labels
 from oaa_tf.make_pseudo_labels import MakePseudoLabelsSettings
 from oaa_tf.make_pseudo_labels import run as make_labels
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
-from oaa_tf.work_dir import WorkDir
+from oaa_tf.runs.work_dir import WorkDir
 
 IMAGE_SIZE = 64
 LIMITS = {signal.SIGPROF: (signal.ITIMER_PROF, 20), signal.SIGALRM: (signal.ITIMER_REAL, 300)}

@@ -5,7 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from tools.benchmark import BenchmarkSettings, run
 from tools.memory_use import print_memory_growth, print_peak_memory
 from tools.step_profile import step_profile

@@ -17,11 +17,11 @@ import tensorflow as tf
 from report_page import ReportPage
 from stages import settings_class
 
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.errors import UserError
-from oaa_tf.json_values import json_ready
-from oaa_tf.launch import parse
-from oaa_tf.plan_text import plan_text
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.json_values import json_ready
+from oaa_tf.command_line.launch import parse
+from oaa_tf.command_line.plan_text import plan_text
+from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.training import plan as training_plan
 
 ROOT = Path(__file__).parents[1]

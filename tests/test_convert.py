@@ -10,10 +10,10 @@ from tiny_voc import attention_from_masks, make_tiny_records
 
 from oaa_tf import convert, make_pseudo_labels
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.palette_png import read_indexed, write_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import read_pseudo_labels
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import read_indexed, write_indexed
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.labels.label_files import read_pseudo_labels
 
 IMAGE_SIZE = 64
 

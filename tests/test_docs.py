@@ -12,7 +12,7 @@ import pytest
 from stages import ROOT, settings_class
 
 import oaa_tf
-from oaa_tf.launch import STAGES, parse
+from oaa_tf.command_line.launch import STAGES, parse
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
 

@@ -9,7 +9,7 @@ import pytest
 from tiny_voc import make_tiny_records
 
 from oaa_tf import train_cls
-from oaa_tf.launch import parse
+from oaa_tf.command_line.launch import parse
 from oaa_tf.models.networks import checkpoints_in, load_network
 
 ROOT = Path(__file__).parents[1]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from test_flagfiles import ROOT, settings_class
 
-from oaa_tf.launch import parse
+from oaa_tf.command_line.launch import parse
 
 GUIDES = ("YOUR_DATA.md",)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from tools import kill_test
 from tools.kill_test import STAGES, KillTestSettings, compare, plan
 from tools.stage_process import StageProcess

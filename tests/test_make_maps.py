@@ -12,7 +12,7 @@ from tiny_voc import make_tiny_records
 
 from oaa_tf import evaluate, make_pseudo_labels, train_cls, train_integral
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.make_maps import MakeMapsSettings, plan, run
 from oaa_tf.models.networks import load_network
 from oaa_tf.training.extraction import extract_attention

@@ -9,12 +9,12 @@ import pytest
 from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.palette_png import read_indexed, voc_palette
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import read_indexed, voc_palette
+from oaa_tf.labels.refined_attention import refined_attention
+from oaa_tf.labels.rules import background_scores, min_max_normalized, pseudo_label
 from oaa_tf.make_pseudo_labels import MakePseudoLabelsSettings, run
 from oaa_tf.metrics import confusion_matrix, iou_per_class
-from oaa_tf.pseudo_labels import background_scores, min_max_normalized, pseudo_label
-from oaa_tf.refinement.refined_attention import refined_attention
 
 CANVAS = 64
 

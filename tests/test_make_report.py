@@ -18,13 +18,13 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 from tiny_voc import CLASSES, LABELS, attention_from_masks, make_tiny_records
 
 from oaa_tf import evaluate, make_pseudo_labels, make_report
+from oaa_tf.attention.history import Snapshot
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.report.gallery import Picture, Row
 from oaa_tf.report.page import report_page
 from oaa_tf.report.run_folder import Evaluation, RunFolder
-from oaa_tf.training.history import Snapshot
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = """</script><img src=x onerror=alert(1)>&amp;"'{{style}}"""

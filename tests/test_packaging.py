@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from oaa_tf import console
-from oaa_tf.launch import STAGES
+from oaa_tf.command_line import console
+from oaa_tf.command_line.launch import STAGES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 
 def test_every_command_is_installed() -> None:
-    names = {f"oaa-{stage.replace('_', '-')}": "oaa_tf.console:main" for stage in STAGES}
+    names = {f"oaa-{stage.replace('_', '-')}": "oaa_tf.command_line.console:main" for stage in STAGES}
     assert PROJECT["project"]["scripts"] == names
 
 
@@ -72,7 +72,7 @@ def test_the_installed_wheel_runs_outside_the_repository(tmp_path: Path) -> None
     outer = python(sys.executable, "-c", "import numpy, os; print(os.path.dirname(os.path.dirname(numpy.__file__)))")
     (site / "outer.pth").write_text(outer)
     program = tmp_path / "installed/bin/oaa-make-demo-data"
-    program.write_text(f"#!{site.parents[2]}/bin/python\nfrom oaa_tf.console import main\nmain()\n")
+    program.write_text(f"#!{site.parents[2]}/bin/python\nfrom oaa_tf.command_line.console import main\nmain()\n")
     output = python(site.parents[2] / "bin/python", str(program), "--output_dir=demo", "--num_train=2", "--num_val=1")
     assert "Traceback" not in output
     assert len(list((tmp_path / "demo/JPEGImages").iterdir())) == 3

@@ -13,9 +13,9 @@ from report_page import ReportPage
 from tiny_model import make_trained_stage
 
 from oaa_tf import experiment, experiment_plan, pipeline
-from oaa_tf.data import demo
-from oaa_tf.errors import UserError
-from oaa_tf.launch import parse
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
+from oaa_tf.demo import demo
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.event_files import read_scalars
 

@@ -12,11 +12,11 @@ import tensorflow as tf
 from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf import export
-from oaa_tf.data.image_files import read_image
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.image_files import read_image
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.labels.dense_crf import dense_crf
 from oaa_tf.predict import PredictSettings, Segmenter, find_images, run
-from oaa_tf.refinement.dense_crf import dense_crf
 
 
 @pytest.fixture(scope="module")

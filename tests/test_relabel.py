@@ -13,9 +13,9 @@ from tiny_model import make_trained_stage
 from tiny_voc import CLASSES, make_tiny_records
 
 from oaa_tf import export
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import read_pseudo_labels
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.labels.label_files import read_pseudo_labels
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
 from oaa_tf.relabel import RelabelSettings, confident_label, plan, run
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from tools.results_tables import PAGE, with_tables
 
 ROOT = Path(__file__).parents[1]

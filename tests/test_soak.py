@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from tools import soak_test
 from tools.soak_test import Sample, SoakTestSettings, report_of
 

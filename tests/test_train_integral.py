@@ -10,10 +10,10 @@ from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.views import ViewOptions
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records import keys
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions
 from oaa_tf.train_integral import TrainIntegralSettings, attention_targets, plan, run
 
 

@@ -13,11 +13,11 @@ from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf import evaluate, export, predict, train_seg
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions
 from oaa_tf.models.networks import NetworkDescription, load_network
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.train_seg import TrainSegSettings, chosen_positions, segmentation_targets

@@ -5,8 +5,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from oaa_tf.data.palette_png import write_indexed
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.images.palette_png import write_indexed
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 

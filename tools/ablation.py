@@ -20,18 +20,18 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
 from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
-from oaa_tf.label_files import LABELS_FOLDER
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import versions
-from oaa_tf.output_folder import check_folder, folder_errors
-from oaa_tf.settings import setting
+from oaa_tf.labels.label_files import LABELS_FOLDER
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.metrics_file import versions
+from oaa_tf.runs.output_folder import check_folder, folder_errors
+from oaa_tf.runs.work_dir import WorkDir
 from oaa_tf.training.settings import LARGEST_SEED
-from oaa_tf.work_dir import WorkDir
 from tools.plots import plot_map_curves
 
 ROWS = {
@@ -123,7 +123,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
 
 
 def plan(settings: AblationSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.plan_text`; raises what can be known before the stages run."""
+    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the stages run."""
     settings = _with_both_fusions(settings)
     check_weights(settings)
     root = WorkDir.peek(settings).path

@@ -20,15 +20,15 @@ import tensorflow as tf
 
 from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import origin
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.classifier import AttentionClassifier
-from oaa_tf.settings import Settings, setting
+from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.metrics_file import origin
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality

@@ -24,24 +24,24 @@ import tensorflow as tf
 from oaa_tf import export
 from oaa_tf.attention.cam import class_activation_maps
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.canvases import choose_canvases, padding_share, whole_cells
-from oaa_tf.data.demo import CLASSES
-from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.json_file import write_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions
-from oaa_tf.errors import UserError
-from oaa_tf.launch import launch
-from oaa_tf.metrics_file import versions
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.canvases import choose_canvases, padding_share, whole_cells
+from oaa_tf.data.views.frame import STRIDE, Frame
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.demo.demo import CLASSES
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
-from oaa_tf.settings import Settings, setting
+from oaa_tf.runs.json_file import write_json
+from oaa_tf.runs.metrics_file import versions
 from oaa_tf.train_seg import segmentation_targets
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.optimizer import paper_optimizer

@@ -13,16 +13,16 @@ from oaa_tf import make_records
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.gates import open_gate
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.canvases import choose_canvases
-from oaa_tf.data.demo import CLASSES, draw_demo_image
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.palette_png import write_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions, attention_to_frame
-from oaa_tf.losses import classification_loss
+from oaa_tf.data.images.palette_png import write_indexed
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.canvases import choose_canvases
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions, attention_to_frame
+from oaa_tf.demo.demo import CLASSES, draw_demo_image
 from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.loop import step_function

@@ -5,9 +5,9 @@ python -m tools.make_demo_data --output_dir=/tmp/demo
 
 import dataclasses
 
-from oaa_tf.data.demo import write_demo_data
-from oaa_tf.launch import launch
-from oaa_tf.settings import Settings, setting
+from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.demo.demo import write_demo_data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

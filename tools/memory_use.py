@@ -9,11 +9,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.demo import CLASSES
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.views import ViewOptions
+from oaa_tf.data.records import keys
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.demo.demo import CLASSES
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.loop import step_function

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.data.atomic import atomic_write
+from oaa_tf.runs.atomic import atomic_write
 
 # Okabe and Ito: told apart by color-blind people too.
 _COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")

@@ -10,9 +10,9 @@ import re
 import sys
 from pathlib import Path
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.errors import UserError
-from oaa_tf.launch import guarded
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import guarded
+from oaa_tf.runs.atomic import atomic_write
 from tools.ablation import table_text
 
 PAGE = Path("docs/RESULTS.md")

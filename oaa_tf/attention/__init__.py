@@ -1,1 +1,5 @@
-"""Attention maps: from score maps, through gates and fusion, into the table and onto the disk."""
+"""Class activation maps, gates, fusion, the table of cumulative attention, and the files that maps are kept in.
+
+Belongs here: everything between score maps and attention maps. Does not: networks (`models`) and rules for labels
+(`labels`).
+"""

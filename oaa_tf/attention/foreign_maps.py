@@ -17,12 +17,12 @@ import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps, to_uint8
 from oaa_tf.attention.npy_dictionary import read_npy_dictionary
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.palette_png import encode_grey, read_indexed
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.threads import in_threads
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import encode_grey, read_indexed
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE, Frame
+from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.threads import in_threads
 
 
 def write_class_pngs(maps: AttentionMaps, folder: str | os.PathLike) -> None:

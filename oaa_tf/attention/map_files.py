@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from oaa_tf.data.atomic import atomic_write
-from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.json_file import read_json, write_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError, first_line
+from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
-from oaa_tf.supervision import SUPERVISIONS
-from oaa_tf.threads import in_threads
+from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.json_file import read_json, write_json
+from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.threads import in_threads
 
 MAPS_FILE = "maps.npy"
 INFO_FILE = "maps.json"

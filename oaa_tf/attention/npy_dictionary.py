@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from oaa_tf.errors import UserError, first_line
+from oaa_tf.command_line.errors import UserError, first_line
 
 _STORAGE_DTYPES = {
     "DoubleStorage": np.float64,

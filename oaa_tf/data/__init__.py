@@ -1,1 +1,5 @@
-"""Data on disk and on the way to the network."""
+"""From the user's photos to batches of augmented views.
+
+Belongs here: formats, image files, records and views, each in a room of its own. Does not: attention, networks,
+labels that the project makes.
+"""

@@ -1,1 +1,4 @@
-"""Networks, and the models that train and apply them."""
+"""Networks, losses and training steps, and how a trained network is built again, exported and used.
+
+Belongs here: everything that computes with weights. Does not: the training loop (`training`).
+"""

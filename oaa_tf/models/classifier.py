@@ -6,10 +6,10 @@ import tensorflow as tf
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.views import attention_to_frame
-from oaa_tf.losses import classification_loss
+from oaa_tf.data.records import keys
+from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.models.gated_share import GatedShareByClass
+from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.trained_network import TrainedNetwork
 
 
@@ -23,8 +23,8 @@ class AttentionClassifier(TrainedNetwork):
         model.compile(optimizer)
         model.fit(batches)
 
-    Batches are dictionaries, of which `oaa_tf.data.input_pipeline.training_batches` makes complete ones. Three keys
-    are enough, with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
+    Batches are dictionaries; `oaa_tf.data.views.input_pipeline.training_batches` makes complete ones. Three keys are
+    enough, with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
 
     - `image`, `[batch, height, width, 3]`, whatever the network takes;
     - `labels`, float32 `[batch, C]`, multi-hot;

@@ -3,9 +3,9 @@
 import keras
 import tensorflow as tf
 
-from oaa_tf.data import keys
-from oaa_tf.data.views import attention_to_view
-from oaa_tf.losses import hybrid_loss, multi_label_cross_entropy
+from oaa_tf.data.records import keys
+from oaa_tf.data.views.view import attention_to_view
+from oaa_tf.models.losses import hybrid_loss, multi_label_cross_entropy
 from oaa_tf.models.trained_network import TrainedNetwork
 
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}

@@ -3,11 +3,11 @@
 import keras
 import tensorflow as tf
 
-from oaa_tf.data import keys
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.losses import segmentation_loss
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
+from oaa_tf.models.losses import segmentation_loss
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.trained_network import TrainedNetwork
 

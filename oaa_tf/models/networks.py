@@ -9,14 +9,14 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from oaa_tf.data.json_file import read_json, write_json
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.errors import UserError, first_line
+from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
-from oaa_tf.settings import Settings, setting
-from oaa_tf.work_dir import NETWORK_FILE, files_checksum
+from oaa_tf.runs.json_file import read_json, write_json
+from oaa_tf.runs.work_dir import NETWORK_FILE, files_checksum
 
 CHECKPOINT_FOLDER = "checkpoints"
 _TASKS = ("attention", "segmentation")

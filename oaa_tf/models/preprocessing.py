@@ -2,7 +2,7 @@
 
 import keras
 
-from oaa_tf.data.views import MEAN_RGB
+from oaa_tf.data.views.view import MEAN_RGB
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")

@@ -11,7 +11,7 @@ import h5py
 import keras
 import numpy as np
 
-from oaa_tf.errors import UserError, first_line
+from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.models.backbones import BACKBONES
 
 HEAD_LAYERS = ("fc6", "fc7")

@@ -11,12 +11,12 @@ from typing import Any, Self
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.json_file import read_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError, first_line
-from oaa_tf.refinement.dense_crf import dense_crf
-from oaa_tf.supervision import SUPERVISIONS
-from oaa_tf.work_dir import files_checksum
+from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.labels.dense_crf import dense_crf
+from oaa_tf.runs.json_file import read_json
+from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
 """Where an exported SavedModel has its class names, a JSON list."""

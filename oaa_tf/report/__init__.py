@@ -1,1 +1,4 @@
-"""The report page: one HTML file that shows what a run has found out."""
+"""What people look at: the report page, pictures, plots and colors.
+
+Belongs here: drawing and layout. Does not: measuring (`oaa_tf.metrics`) and training.
+"""

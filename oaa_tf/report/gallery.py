@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.data.palette_png import read_indexed
-from oaa_tf.data.records import Record, RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.label_files import LABELS_FOLDER
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.metrics import confusion_matrix, mean_iou
 from oaa_tf.models.inference import segmentation_functions
 from oaa_tf.models.networks import load_network
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
-from oaa_tf.work_dir import PREDICTIONS_FOLDER
+from oaa_tf.runs.work_dir import PREDICTIONS_FOLDER
 
 _HEAT_SIDE = 96
 

@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from oaa_tf.class_colors import class_color
-from oaa_tf.json_values import json_ready
+from oaa_tf.command_line.json_values import json_ready
 from oaa_tf.report.charts import Line, line_chart
+from oaa_tf.report.class_colors import class_color
 from oaa_tf.report.event_files import read_scalars
 from oaa_tf.report.gallery import Picture, Row
 from oaa_tf.report.markup import element, fill, percent, script_data, text

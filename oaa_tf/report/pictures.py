@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from oaa_tf.class_colors import label_layer
-from oaa_tf.data.keys import IGNORE_LABEL
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.report.class_colors import label_layer
 from oaa_tf.report.markup import data_uri
 
 _LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
@@ -41,7 +41,7 @@ def heat(attention: np.ndarray) -> str:
 
 
 def mask(labels: np.ndarray, side: int) -> str:
-    """A label map as a layer, `oaa_tf.class_colors.label_layer`, as a data URI.
+    """A label map as a layer, `oaa_tf.report.class_colors.label_layer`, as a data URI.
 
     Args:
         labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.

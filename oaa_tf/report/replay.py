@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
-from oaa_tf.data.frame import Frame
+from oaa_tf.attention.history import read_history
+from oaa_tf.data.views.frame import Frame
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
-from oaa_tf.training.history import read_history
 
 _MAX_STEPS = 40
 _HEAT_SIDE = 64

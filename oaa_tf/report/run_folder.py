@@ -5,11 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from oaa_tf.data.json_file import read_json
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.settings import name_and_value
-from oaa_tf.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.settings import name_and_value
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.runs.json_file import read_json
+from oaa_tf.runs.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
 STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
 

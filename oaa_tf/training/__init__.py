@@ -1,1 +1,4 @@
-"""What the training stages share."""
+"""A training stage from its settings to its metrics: loop, checkpoints, optimizer, summaries.
+
+Belongs here: what the three training stages share. Does not: what only one of them does, which is in its own file.
+"""

@@ -4,9 +4,9 @@ import os
 
 import keras
 
-# Keras finds a class by its name only once its module has been imported.
-from oaa_tf import losses
 from oaa_tf.attention import table
+
+# Keras finds a class by its name only once its module has been imported.
 from oaa_tf.models import (
     attention_drop,
     classifier,
@@ -14,6 +14,7 @@ from oaa_tf.models import (
     initializers,
     integral,
     largefov,
+    losses,
     preprocessing,
     vgg,
 )

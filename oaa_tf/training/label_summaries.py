@@ -6,7 +6,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.records import Record, RecordSet
+from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.metrics import (
     confusion_matrix,
     foreground_precision_and_recall,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from oaa_tf.errors import UserError, first_line
-from oaa_tf.settings import Settings
+from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.command_line.settings import Settings
 
 FILE_BYTES = 64 * 2**20
 """Size from which a new file is begun."""

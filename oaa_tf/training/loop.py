@@ -10,12 +10,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import reading_errors
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.progress import Progress
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import reading_errors
 from oaa_tf.models.trained_network import TrainedNetwork
-from oaa_tf.progress import Progress
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.log import training_log, write_settings
 from oaa_tf.training.memory import memory_errors
@@ -86,7 +86,7 @@ def train(
 
     Args:
         model: A compiled model.
-        batches: Makes the dataset that begins at a given step; see `oaa_tf.data.input_pipeline.training_batches`.
+        batches: Makes the dataset that begins at a given step; see `oaa_tf.data.views.input_pipeline.training_batches`.
         records: Names the images of a batch in errors.
         settings: The stage's settings.
         work_dir: The stage's folder.

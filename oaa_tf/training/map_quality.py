@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.metrics import ThresholdSweep
 
 _THRESHOLD = 0.3

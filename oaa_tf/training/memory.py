@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.trained_network import TrainedNetwork
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 
 from oaa_tf.attention.cam import READOUTS, class_scores
-from oaa_tf.data import keys
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.input_pipeline import frame_batches
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import attention_to_frame
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.input_pipeline import frame_batches
+from oaa_tf.data.views.view import attention_to_frame
 
 
 class ObservedAttention:

@@ -7,10 +7,10 @@ import numpy as np
 import tensorflow as tf
 from tensorboard.plugins.image.metadata import create_summary_metadata
 
-from oaa_tf.data.frame import Frame
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.records import RecordSet
-from oaa_tf.visualization import captioned, cell_size, grid, legend, overlay_attention, overlay_labels
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import Frame
+from oaa_tf.report.visualization import captioned, cell_size, grid, legend, overlay_attention, overlay_labels
 
 _JPEG_QUALITY = 90
 

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.canvases import choose_canvases
-from oaa_tf.data.input_pipeline import reading_errors
+from oaa_tf.command_line.plan_text import DONE, TO_DO
+from oaa_tf.data.views.canvases import choose_canvases
+from oaa_tf.data.views.input_pipeline import reading_errors
 from oaa_tf.models.networks import newest_step
 from oaa_tf.models.trained_network import TrainedNetwork
-from oaa_tf.plan_text import DONE, TO_DO
+from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.loop import step_function
 from oaa_tf.training.memory import memory_errors, peak_memory_bytes
 from oaa_tf.training.stage import Training
 from oaa_tf.training.start import check_head_weights
-from oaa_tf.work_dir import METRICS_FILE, WorkDir
 
 _TIMED_STEPS = 3
 
@@ -32,7 +32,7 @@ def plan_training(training: Training) -> dict[str, Any]:
     that a stage makes beside its steps come on top. Weights that Keras would download are left out.
 
     Returns:
-        For `oaa_tf.plan_text`.
+        For `oaa_tf.command_line.plan_text`.
 
     Raises:
         UserError: As `run_training` would.

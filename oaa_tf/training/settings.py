@@ -3,12 +3,12 @@
 import dataclasses
 from typing import Any
 
-from oaa_tf.data.frame import STRIDE
-from oaa_tf.data.views import ViewOptions
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.view import ViewOptions
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.networks import precision_setting
-from oaa_tf.settings import Settings, setting
 
 LARGEST_SEED = 2**32 - 1
 """That TensorFlow takes."""

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.input_pipeline import Targets, training_batches
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.metrics_file import origin, read_training_metrics, run_once
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import Targets, training_batches
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.trained_network import TrainedNetwork
-from oaa_tf.supervision import strongest_supervision
+from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
+from oaa_tf.runs.supervision import strongest_supervision
 from oaa_tf.training.loop import Hooks, train
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.start import choose_strategy, prepare_network
@@ -134,6 +134,6 @@ def run_training(training: Training) -> dict[str, Any]:
 
         results = train(model, batches, records, settings, work_dir, training.make_hooks(model), stage)
         results |= training.finish(network, work_dir)
-        return origin(stage, settings, records, supervision=training.supervision) | results
+        return origin(stage, settings, records.provenance, supervision=training.supervision) | results
 
     return run_once(stage, settings, training.checksums, work)

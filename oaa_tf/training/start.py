@@ -7,8 +7,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights

@@ -21,9 +21,9 @@ from oaa_tf.attention.foreign_maps import (
 )
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.npy_dictionary import read_npy_dictionary
-from oaa_tf.data.frame import STRIDE, Frame
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE, Frame
 
 CANVAS, GRID = 64, 8
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from oaa_tf.attention.map_files import AttentionMaps, to_uint8
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records.record_set import RecordSet
 
 LABELS = ((0, 2), (1,), (0, 1, 2))
 SIZES = np.array([[30, 40], [40, 20], [25, 25]], np.int32)

@@ -1,7 +1,7 @@
 import pytest
 from tiny_voc import make_tiny_records
 
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records.record_set import RecordSet
 
 
 @pytest.fixture(scope="session")

@@ -9,10 +9,10 @@ from oaa_tf import load_model
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.gates import open_gate
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions, attention_to_frame
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions, attention_to_frame
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.vgg import vgg16_backbone

@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oaa_tf.data.frame import Frame
-from oaa_tf.data.views import MEAN_RGB
+from oaa_tf.data.views.frame import Frame
+from oaa_tf.data.views.view import MEAN_RGB
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.inference import attention_functions, segmentation_functions, to_image, under_class_prior
 from oaa_tf.models.largefov import largefov_network

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.data import keys
+from oaa_tf.data.records import keys
 from oaa_tf.models.largefov import DeepLabLargeFOV, largefov_network
 from oaa_tf.models.vgg import vgg16_backbone
 

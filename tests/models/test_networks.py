@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.networks import (
     CHECKPOINT_FOLDER,
     NetworkDescription,

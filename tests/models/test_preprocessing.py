@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 
-from oaa_tf.data.views import MEAN_RGB
+from oaa_tf.data.views.view import MEAN_RGB
 from oaa_tf.models.preprocessing import CaffePreprocessing
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.models.pretrained import (

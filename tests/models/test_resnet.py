@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.pretrained import load_backbone_weights
 from oaa_tf.models.resnet import resnet101_backbone
 from oaa_tf.training.optimizer import CaffeSGD

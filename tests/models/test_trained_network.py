@@ -8,10 +8,10 @@ import pytest
 import tensorflow as tf
 
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data import keys
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import ViewOptions
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import training_batches
+from oaa_tf.data.views.view import ViewOptions
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.models.classifier import AttentionClassifier

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.pretrained import load_backbone_weights
 from oaa_tf.models.vgg import CONVOLUTIONS_PER_BLOCK, vgg16_backbone

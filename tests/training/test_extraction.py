@@ -4,9 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from oaa_tf.data.frame import Frame
-from oaa_tf.data.records import RecordSet
-from oaa_tf.data.views import MEAN_RGB
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import Frame
+from oaa_tf.data.views.view import MEAN_RGB
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.vgg import vgg16_backbone
 from oaa_tf.training.extraction import extract_attention

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from event_summaries import read_pictures, read_texts
 
-from oaa_tf.data.keys import IGNORE_LABEL
-from oaa_tf.data.records import Record, RecordSet
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.report.event_files import read_scalars
 from oaa_tf.training import label_summaries
 from oaa_tf.training.label_summaries import PredictionSummaries, write_label_quality

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
-from oaa_tf.errors import UserError
-from oaa_tf.launch import parse
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.training import log
 from oaa_tf.training.log import command, settings_table, training_log

@@ -20,15 +20,15 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tiny_stage import TinyStage
 
 from oaa_tf import train_cls
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
-from oaa_tf.launch import guarded
+from oaa_tf.attention.history import read_history
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import guarded
+from oaa_tf.command_line.progress import Progress
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import checkpoints_in, load_network
-from oaa_tf.progress import Progress
 from oaa_tf.training import checkpoint as checkpoint_module
 from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.history import read_history
 
 KINDS = ("cls", "seg")
 
@@ -451,7 +451,7 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         import numpy as np
         import tensorflow as tf
 
-        from oaa_tf.errors import UserError
+        from oaa_tf.command_line.errors import UserError
         from tiny_stage import TinyStage
         from tiny_voc import make_tiny_records
 

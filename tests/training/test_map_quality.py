@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 
-from oaa_tf.data.frame import Frame
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import Frame
 from oaa_tf.training.map_quality import MapQuality
 
 SIZE = 48

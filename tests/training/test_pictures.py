@@ -8,8 +8,9 @@ import pytest
 import tensorflow as tf
 from event_summaries import read_pictures
 
-from oaa_tf.class_colors import class_color
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.report.class_colors import class_color
+from oaa_tf.report.visualization import cell_size
 from oaa_tf.training.pictures import (
     AttentionPictures,
     fixed_positions,
@@ -17,7 +18,6 @@ from oaa_tf.training.pictures import (
     shown_positions,
     write_label_picture,
 )
-from oaa_tf.visualization import cell_size
 
 GAP, HEADER, CELL = 6, 36, 240
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from tiny_stage import TinyStage
 
-from oaa_tf.data.records import RecordSet
-from oaa_tf.errors import UserError
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.training import start
 from oaa_tf.training.settings import AttentionTrainingSettings

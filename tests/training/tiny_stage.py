@@ -6,8 +6,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from oaa_tf.attention.table import CumulativeAttention
-from oaa_tf.data.input_pipeline import training_batches
-from oaa_tf.data.records import RecordSet
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.trained_network import TrainedNetwork

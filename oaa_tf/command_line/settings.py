@@ -1,0 +1,153 @@
+"""What a setting of a command is: a field of a frozen dataclass, checked when it is made.
+
+`oaa_tf.command_line.launch` turns settings into flags and back.
+"""
+
+import dataclasses
+import inspect
+import re
+from collections.abc import Sequence
+from typing import Any, ClassVar, get_args, get_origin, get_type_hints
+
+from oaa_tf.command_line.errors import UserError
+
+# No name of a file can have the first of them; others would break the lines of flags.txt.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+
+
+def setting(
+    default: Any = dataclasses.MISSING,
+    *,
+    help: str,
+    choices: Sequence[Any] | None = None,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    may_change: bool = False,
+) -> Any:
+    """A field of a `Settings` class.
+
+    Args:
+        default: The value when none is given; without it the setting is required.
+        help: One sentence for `--help`.
+        choices: The allowed values.
+        minimum: The least allowed number (inclusive).
+        maximum: The greatest allowed number (inclusive).
+        may_change: Whether a run may be resumed with another value (logging, checkpoint frequency and the like).
+    """
+    metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "may_change": may_change}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings:
+    """Base of all settings: checks every field at construction.
+
+    Fields are `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, each made with
+    `setting`, or the settings of another stage. `--help` shows the fields of a class as the group that the class names:
+    `class DataSettings(Settings, group="data")`.
+
+    Raises:
+        UserError: A value has the wrong type or is out of range; the message names the flag.
+    """
+
+    _group: ClassVar[str]
+
+    def __init_subclass__(cls, group: str = "options") -> None:
+        cls._group = group
+
+    def __post_init__(self) -> None:
+        hints = get_type_hints(type(self))
+        for field in dataclasses.fields(self):
+            if not is_stage(hints[field.name]):
+                object.__setattr__(self, field.name, _checked(field, hints[field.name], getattr(self, field.name)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings as JSON-ready values; those of a nested stage as `<stage>.<name>`."""
+        values = {}
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Settings):
+                values |= {f"{field.name}.{name}": inner for name, inner in value.as_dict().items()}
+            else:
+                values[field.name] = list(value) if isinstance(value, tuple) else value
+        return values
+
+    @classmethod
+    def free_on_resume(cls) -> set[str]:
+        """Names of the settings that may change when a run is resumed, as in `as_dict`."""
+        free = set()
+        for field in dataclasses.fields(cls):
+            hint = get_type_hints(cls)[field.name]
+            if is_stage(hint):
+                free |= {f"{field.name}.{name}" for name in hint.free_on_resume()}
+            elif field.metadata["may_change"]:
+                free.add(field.name)
+        return free
+
+    def as_flags(self) -> str:
+        """The settings as the text of a flagfile."""
+        return "".join(f"{_flag(name, value)}\n" for name, value in self.as_dict().items())
+
+    @classmethod
+    def group_of(cls, name: str) -> str:
+        """The group of a setting: that of the first class that has it."""
+        return next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))._group
+
+    @classmethod
+    def defaults_as_flags(cls) -> str:
+        """The settings that have a default, as the text of a flagfile; without those of nested stages."""
+        fields = [field for field in dataclasses.fields(cls) if field.default is not dataclasses.MISSING]
+        return "".join(f"{_flag(field.name, field.default)}\n" for field in fields)
+
+
+def _flag(name: str, value: Any) -> str:
+    if isinstance(value, bool):
+        return f"--{name}" if value else f"--no{name}"
+    return f"--{name}={','.join(map(str, value)) if isinstance(value, list | tuple) else value}"
+
+
+def name_and_value(line: str) -> tuple[str, str]:
+    """A line of `Settings.as_flags` taken apart; `--flip` and `--noflip` have the values "true" and "false"."""
+    name, equals, value = line.removeprefix("--").partition("=")
+    if equals:
+        return name, value
+    return name.removeprefix("no"), str(not name.startswith("no")).lower()
+
+
+def is_stage(hint: Any) -> bool:
+    """Whether the type of a field is the settings of another stage."""
+    return isinstance(hint, type) and issubclass(hint, Settings)
+
+
+def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
+    name = f"--{field.name}"
+    if get_origin(hint) is tuple:
+        if isinstance(value, str) or not isinstance(value, Sequence):
+            raise UserError(f"{name}={value!r}: expected a sequence of values")
+        kind = get_args(hint)[0]
+        try:
+            value = tuple(kind(item) for item in value)
+        except ValueError:
+            raise UserError(f"{name}={','.join(map(str, value))}: expected {kind.__name__} values") from None
+        # No names at all may mean all of them; no numbers mean nothing.
+        if not value and kind is not str:
+            raise UserError(f"{name}=: expected one number at least")
+        items = value
+    else:
+        if hint is float and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+            raise UserError(f"{name}={value!r}: expected {hint.__name__}")
+        items = (value,)
+    rules = field.metadata
+    for item in items:
+        if isinstance(item, str) and _CONTROL.search(item):
+            raise UserError(f"{name}={item!r}: holds control characters or bytes that are no UTF-8")
+        if rules.get("choices") is not None and item not in rules["choices"]:
+            raise UserError(f"{name}={item}: expected one of {', '.join(map(str, rules['choices']))}")
+        # Written so that NaN fails too.
+        if rules.get("minimum") is not None and not item >= rules["minimum"]:
+            raise UserError(f"{name}={item}: expected at least {rules['minimum']}")
+        if rules.get("maximum") is not None and not item <= rules["maximum"]:
+            raise UserError(f"{name}={item}: expected at most {rules['maximum']}")
+    return value

@@ -1,0 +1,194 @@
+"""Reading a folder in the layout of PASCAL VOC.
+
+```
+JPEGImages/<id>.jpg                     or .jpeg, .png
+SegmentationClass/<id>.png              pixel value 0 background, n the n-th class, 255 ignore; optional
+ImageSets/Segmentation/<split>.txt      one id a line
+ImageSets/Segmentation/<split>_cls.txt  an id and its class indices (from 0) a line
+Annotations/<id>.xml                    VOC's objects
+classes.txt                             one class a line; VOC's 20 without it
+```
+"""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from xml.etree import ElementTree
+
+import numpy as np
+
+from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList, read_class_file
+from oaa_tf.data.formats.folder_files import Listing, as_text, inside, read_inside
+from oaa_tf.data.images.image_files import SUFFIXES
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.runs.names import is_plain_name
+
+VOC_CLASSES = (
+    *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),
+    *("diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor"),
+)
+
+
+class VocFolder:
+    """The images, masks, saliency maps and labels of one folder, by image id.
+
+    Class indices that come out count the kept classes. Files are looked up in listings of their folders, never opened
+    by a name that a list made up; an id cannot leave the folder, nor can a link.
+
+    Args:
+        root: The folder.
+        classes: The classes to keep, in the order of their new indices; all by default.
+        mask_dir: Name of the folder with the masks; "" for none.
+        saliency_dir: Path of a folder with saliency maps, `<id>.png` or `.jpg`; "" for none.
+
+    Raises:
+        UserError: A folder or `classes.txt` is missing, empty or wrong, or a class is unknown.
+    """
+
+    def __init__(
+        self,
+        root: str | os.PathLike,
+        *,
+        classes: Sequence[str] = (),
+        mask_dir: str = "SegmentationClass",
+        saliency_dir: str = "",
+    ) -> None:
+        self.root = Path(root)
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder; expected one in VOC layout (JPEGImages/, ImageSets/)")
+        self._class_list = ClassList(read_class_file(self.root) or VOC_CLASSES, classes, self.root / CLASSES_FILE)
+        self.classes = self._class_list.kept
+        self.mask_folder = inside(self.root, mask_dir) if mask_dir else None
+        self._images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
+        has_masks = self.mask_folder is not None and self.mask_folder.is_dir()
+        self._masks = Listing(self.mask_folder, (".png",), self.root, may_be_empty=True) if has_masks else None
+        self._saliency = Listing(Path(saliency_dir), SUFFIXES, Path(saliency_dir)) if saliency_dir else None
+
+    def split_file(self, split: str, suffix: str = "") -> Path:
+        """Path of a split's list of ids, or with the suffix "_cls" of its labels."""
+        return self.root / "ImageSets" / "Segmentation" / f"{split}{suffix}.txt"
+
+    def annotation_file(self, image_id: str) -> Path:
+        """Path of an image's VOC annotation; it need not exist."""
+        return self.root / "Annotations" / f"{image_id}.xml"
+
+    def image_ids(self, split: str) -> tuple[str, ...]:
+        """The ids of a split in the order of its list.
+
+        A line holds an id, or the paths of image and mask (`/JPEGImages/x.jpg /SegmentationClassAug/x.png`), whose
+        stem is the id.
+
+        Raises:
+            UserError: The list is missing or empty, or a line is no id, or an id comes twice.
+        """
+        path = self.split_file(split)
+        first_line = {}
+        for number, words in self._lines(path):
+            ids = [_image_id(word, f"{path}:{number}") for word in words[:3]]
+            if len(ids) > 2 or len(set(ids)) > 1 or (len(ids) == 2 and "/" not in words[1]):
+                found = quoted(" ".join(words[:9]))
+                raise UserError(f"{path}:{number}: expected one id, or an image and its mask; found {found}")
+            if ids[0] in first_line:
+                raise UserError(f"{path}:{number}: duplicate id {ids[0]} (first in line {first_line[ids[0]]})")
+            first_line[ids[0]] = number
+        if not first_line:
+            raise UserError(f"{path}: empty list; expected one image id per line")
+        return tuple(first_line)
+
+    def image(self, image_id: str) -> Path | None:
+        """Path of an image, None when there is none."""
+        return self._images.find(image_id)
+
+    def mask(self, image_id: str) -> Path | None:
+        """Path of a mask, None when there is none."""
+        return self._masks.find(image_id) if self._masks else None
+
+    def saliency(self, image_id: str) -> Path | None:
+        """Path of a saliency map, None when there is none."""
+        return self._saliency.find(image_id) if self._saliency else None
+
+    def read_mask(self, path: str | os.PathLike) -> np.ndarray:
+        """Reads a mask and renumbers it: 0 background, c + 1 for kept class c, `IGNORE_LABEL` for all other classes.
+
+        Returns:
+            uint8 `[height, width]`.
+
+        Raises:
+            UserError: The file is damaged or no mask, or a pixel value is no class.
+        """
+        return self._class_list.renumbered(read_indexed(path), path)
+
+    def listed_labels(self, split: str) -> dict[str, tuple[int, ...]]:
+        """Labels from `<split>_cls.txt`: kept classes, ascending, by image id.
+
+        Raises:
+            UserError: The list is missing, or a line is wrong, or an id comes twice.
+        """
+        path = self.split_file(split, "_cls")
+        num_classes = len(self._class_list.known)
+        labels = {}
+        for number, (word, *indices) in self._lines(path):
+            image_id = _image_id(word, f"{path}:{number}")
+            if image_id in labels:
+                raise UserError(f"{path}:{number}: duplicate id {image_id}")
+            for index in indices:
+                if not re.fullmatch("[0-9]{1,3}", index) or int(index) >= num_classes:
+                    raise UserError(
+                        f"{path}:{number}: class {index[:20]} of {image_id} is out of range; "
+                        f"expected 0 to {num_classes - 1}"
+                    )
+            labels[image_id] = self._class_list.kept_labels(int(index) for index in indices)
+        return labels
+
+    def annotated_labels(self, image_id: str, *, skip_difficult: bool) -> tuple[int, ...]:
+        """Labels from `Annotations/<id>.xml`: kept classes, ascending.
+
+        Args:
+            image_id: The image.
+            skip_difficult: Whether to leave out objects that are marked as difficult.
+
+        Raises:
+            UserError: The file is missing or no annotation, or names a class that is not in the folder's classes.
+        """
+        path = self.annotation_file(image_id)
+        text = read_inside(path, self.root).decode("utf-8-sig", errors="replace")
+        # Annotations need no document type; entities of one could grow without bound or name other files.
+        if "<!DOCTYPE" in text or "<!ENTITY" in text:
+            raise UserError(f"{path}: annotation with a DOCTYPE or ENTITY declaration: not accepted; remove it")
+        try:
+            objects = ElementTree.fromstring(text).findall("object")
+        except (ElementTree.ParseError, ValueError) as error:
+            raise UserError(f"{path}: not a VOC annotation: {error}") from None
+        indices = []
+        for element in objects:
+            index = self._class_list.index((element.findtext("name") or "").strip(), path)
+            if not (skip_difficult and (element.findtext("difficult") or "").strip() == "1"):
+                indices.append(index)
+        return self._class_list.kept_labels(indices)
+
+    def _lines(self, path: Path) -> list[tuple[int, list[str]]]:
+        """The words of each line that is not blank, with the line's number."""
+        if not path.is_file():
+            raise UserError(f"{path}: no such list; check --voc_dir and --split")
+        lines = enumerate(as_text(read_inside(path, self.root), path).splitlines(), start=1)
+        return [(number, line.split()) for number, line in lines if line.strip()]
+
+
+def labels_of_mask(mask: np.ndarray) -> tuple[int, ...]:
+    """The class indices that occur in a mask (uint8, as `VocFolder.read_mask` returns it), ascending."""
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    return tuple(int(value) - 1 for value in present if 0 < value < IGNORE_LABEL)
+
+
+def _image_id(word: str, where: str) -> str:
+    """The image id in a word of a list: the word itself, or the stem of a path like `/JPEGImages/x.jpg`."""
+    *folders, name = word.removeprefix("/").split("/")
+    stem, suffix = os.path.splitext(name)
+    if suffix.lower() in SUFFIXES:
+        name = stem
+    if len(folders) > 1 or ".." in folders or not is_plain_name(name):
+        raise UserError(f"{where}: {quoted(word)} is no image id; expected a plain file name or JPEGImages/<id>.jpg")
+    return name

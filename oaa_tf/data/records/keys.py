@@ -1,0 +1,35 @@
+"""The one home of the feature keys of a record (a serialized `tf.train.Example`)."""
+
+IMAGE_ID = "image_id"
+"""Bytes, UTF-8: the image's name without extension."""
+
+IMAGE = "image"
+"""Bytes: a JPEG or an 8-bit RGB PNG; EXIF orientation does not count."""
+
+MASK = "mask"
+"""Bytes: an 8-bit grey PNG of the image's size, 0 background, c + 1 class c, 255 ignore; empty without a mask."""
+
+SALIENCY = "saliency"
+"""Bytes: an 8-bit grey PNG of the image's size; empty without a saliency map."""
+
+HEIGHT = "height"
+"""int64: the image's height in pixels."""
+
+WIDTH = "width"
+"""int64: the image's width in pixels."""
+
+LABELS = "labels"
+"""int64 list: class indices in ascending order, at least one."""
+
+IGNORE_LABEL = 255
+"""Value of mask pixels that count for nothing: borders, other classes, ambiguous pseudo labels."""
+
+# Features of a batch, beside IMAGE and LABELS; see `oaa_tf.data.views.input_pipeline`.
+POSITION = "position"
+EPOCH = "epoch"
+CONTENT = "content"
+VIEW = "view"
+VALID = "valid"
+FRAME_VALID = "frame_valid"
+ATTENTION = "attention"
+SEGMENTATION = "segmentation"

@@ -1,0 +1,169 @@
+"""The manifest of a record set: a JSON file that says what is in the shards beside it and how to tell damage."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import os
+from typing import Any, Self
+
+from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.json_file import read_json
+from oaa_tf.runs.names import is_plain_name
+
+FORMAT = "oaa-tf records"
+VERSION = 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+    """One TFRecord file."""
+
+    file: str
+    num_records: int
+    num_bytes: int
+    sha256: str
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageEntry:
+    """One record: id, class indices in ascending order, size in pixels."""
+
+    id: str
+    labels: tuple[int, ...]
+    height: int
+    width: int
+
+
+@dataclasses.dataclass(frozen=True)
+class SkippedImage:
+    """An image of the split that has no record."""
+
+    id: str
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """What a record set holds.
+
+    Attributes:
+        split: Name of the split.
+        classes: Class names by index.
+        labels_from: Where the image labels came from: "list", "annotations" or "masks" of a VOC folder; "folders",
+            "csv" or "coco".
+        has_masks: Whether every record has a mask.
+        has_saliency: Whether every record has a saliency map.
+        settings: The settings of `make_records`.
+        inputs: Fingerprint of the input files.
+        shards: The shards in order.
+        images: The records in order, shard after shard.
+        skipped: Images that were left out.
+    """
+
+    split: str
+    classes: tuple[str, ...]
+    labels_from: str
+    has_masks: bool
+    has_saliency: bool
+    settings: dict[str, Any]
+    inputs: str
+    shards: tuple[Shard, ...]
+    images: tuple[ImageEntry, ...]
+    skipped: tuple[SkippedImage, ...]
+
+    @property
+    def checksum(self) -> str:
+        """SHA-256 (hex) over the shards' checksums and the classes: the name of the data set."""
+        return _sha256([[shard.sha256 for shard in self.shards], self.classes])
+
+    def write(self, path: str | os.PathLike) -> None:
+        """Writes the manifest, atomically and durably."""
+        content = {
+            "format": FORMAT,
+            "version": VERSION,
+            "num_images": len(self.images),
+            "num_skipped": len(self.skipped),
+            "checksum": self.checksum,
+            **dataclasses.asdict(self),
+        }
+        content["manifest_sha256"] = _sha256(content)
+        # One line per image: short enough to read, and to compare with diff.
+        lines = []
+        for key, value in content.items():
+            if isinstance(value, tuple) and value and isinstance(value[0], dict):
+                value = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+            else:
+                value = json.dumps(value)
+            lines.append(f" {json.dumps(key)}: {value}")
+        with atomic_write(path) as file:
+            file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
+
+    @classmethod
+    def read(cls, path: str | os.PathLike) -> Self:
+        """Reads a manifest and checks it against its own checksum.
+
+        Raises:
+            UserError: It is missing, damaged, no manifest, or of another version.
+        """
+        name = os.fspath(path)
+        try:
+            content = read_json(path, object)
+        except OSError as error:
+            raise UserError(f"{name}: cannot read the records' manifest: {error.strerror}; run make_records") from None
+        except ValueError:
+            raise UserError(f"{name}: damaged manifest: not JSON; run make_records again") from None
+        if not isinstance(content, dict) or content.get("format") != FORMAT:
+            raise UserError(f"{name}: not a manifest of records; expected <split>.json as make_records writes it")
+        version = content.get("version")
+        if version != VERSION:
+            raise UserError(f"{name}: records of version {version!r}, expected {VERSION}; run make_records again")
+        if content.pop("manifest_sha256", None) != _sha256(content):
+            raise UserError(f"{name}: damaged or edited manifest: wrong checksum; run make_records again")
+        try:
+            values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+            values["classes"] = tuple(values["classes"])
+            values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
+            values["images"] = tuple(
+                ImageEntry(**{**image, "labels": tuple(image["labels"])}) for image in values["images"]
+            )
+            values["skipped"] = tuple(SkippedImage(**image) for image in values["skipped"])
+            manifest = cls(**values)
+            wrong = manifest._first_wrong_value()
+        except (KeyError, TypeError):
+            wrong = "its fields"
+        # A program other than make_records can give it the right checksum all the same.
+        if wrong:
+            raise UserError(f"{name}: not a manifest as make_records writes it: wrong {wrong}; run make_records again")
+        return manifest
+
+    def _first_wrong_value(self) -> str | None:
+        """What is wrong with the values, None if nothing is. They name files that are read and written.
+
+        Raises:
+            TypeError: A value has another type altogether.
+        """
+        names = (*self.classes, self.split, self.labels_from, self.inputs)
+        flags = (self.has_masks, self.has_saliency)
+        if not all(isinstance(name, str) for name in names) or not all(isinstance(flag, bool) for flag in flags):
+            return "types"
+        if not 0 < len(self.classes) < 255 or len(set(self.classes)) < len(self.classes):
+            return "classes"
+        for shard in self.shards:
+            if not (is_plain_name(shard.file) and shard.num_records > 0 and shard.num_bytes > 0):
+                return f"shard {quoted(str(shard.file))}"
+        if not self.images or len({image.id for image in self.images}) < len(self.images):
+            return "images: there are none, or one comes twice"
+        for image in self.images:
+            is_ascending = all(one < other for one, other in itertools.pairwise(image.labels))
+            is_known = image.labels and image.labels[0] >= 0 and image.labels[-1] < len(self.classes)
+            is_whole = all(type(number) is int for number in (*image.labels, image.height, image.width))
+            has_size = 0 < image.height < 2**31 and 0 < image.width < 2**31
+            if not (is_plain_name(image.id) and is_ascending and is_known and is_whole and has_size):
+                return f"image {quoted(str(image.id))}"
+        return None
+
+
+def _sha256(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,235 @@
+"""Reading record sets: random access to the records of sharded TFRecord files through their manifest."""
+
+import dataclasses
+import hashlib
+import os
+import struct
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.manifest import Manifest, Shard
+from oaa_tf.runs.names import links_outside
+
+# A TFRecord is: uint64 length, uint32 checksum of the length, data, uint32 checksum of the data (little endian).
+_LENGTH = struct.Struct("<Q")
+_HEADER_BYTES, _FOOTER_BYTES = 12, 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+    """A decoded record.
+
+    Attributes:
+        image_id: The image's name without extension.
+        image: uint8 `[height, width, 3]`, RGB.
+        mask: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignore; None without a mask.
+        saliency: uint8 `[height, width]`; None without a saliency map.
+    """
+
+    image_id: str
+    image: np.ndarray
+    mask: np.ndarray | None
+    saliency: np.ndarray | None
+
+
+class RecordSet:
+    """The images of one split with their labels, in a fixed order.
+
+    Open it with `RecordSet.open("records/train.json")`. The position of an image is its index in this order; its
+    slots, one per (image, label), are `first_slots[position]` up to `first_slots[position + 1]`.
+
+    Attributes:
+        manifest_path: Path of the manifest.
+        split: Name of the split.
+        classes: Class names by index.
+        image_ids: By position.
+        labels: Class indices by position, ascending, never empty.
+        sizes: int32 `[num_images, 2]`, height and width in pixels.
+        first_slots: int64 `[num_images + 1]`, the cumulative number of labels.
+        labels_from: Where the labels came from, see `Manifest`.
+        has_masks: Whether the records have masks.
+        has_saliency: Whether the records have saliency maps.
+        checksum: SHA-256 (hex) over the shards' checksums and the classes; the name of the data set.
+    """
+
+    def __init__(self, manifest_path: Path, manifest: Manifest, shards: list[int], places: np.ndarray) -> None:
+        """Use `open`.
+
+        Args:
+            manifest_path: Path of the manifest.
+            manifest: Its content.
+            shards: Open file descriptors of the shards, closed with this object.
+            places: int64 `[num_images, 3]`: shard, offset and length of each record's data.
+        """
+        self.manifest_path = manifest_path
+        self.split = manifest.split
+        self.classes = manifest.classes
+        self.image_ids = tuple(image.id for image in manifest.images)
+        self.labels = tuple(image.labels for image in manifest.images)
+        self.sizes = np.array([(image.height, image.width) for image in manifest.images], np.int32)
+        self.first_slots = np.cumsum([0, *map(len, self.labels)], dtype=np.int64)
+        self.labels_from = manifest.labels_from
+        self.has_masks = manifest.has_masks
+        self.has_saliency = manifest.has_saliency
+        self.checksum = manifest.checksum
+        self._shard_names = tuple(shard.file for shard in manifest.shards)
+        self._shards = shards
+        self._places = places
+        weakref.finalize(self, _close_all, shards)
+
+    @classmethod
+    def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> "RecordSet":
+        """Opens a record set and checks that it is whole.
+
+        Args:
+            manifest: Path of `<split>.json`.
+            verify: Whether to compare every shard with its checksum too, which reads all data once. Without it, sizes
+                and numbers of records are compared.
+
+        Raises:
+            UserError: The manifest or a shard is missing, damaged, or of another version.
+        """
+        path = Path(manifest)
+        content = Manifest.read(path)
+        shards: list[int] = []
+        places = []
+        try:
+            for index, shard in enumerate(content.shards):
+                shard_path = path.parent / shard.file
+                if links_outside(shard_path, path.parent):
+                    raise UserError(f"{shard_path}: links to a file outside of the records' folder; copy the file")
+                try:
+                    shards.append(os.open(shard_path, os.O_RDONLY | os.O_CLOEXEC))
+                    places += [(index, *place) for place in _scan(shards[-1], shard, shard_path, verify)]
+                except OSError as error:
+                    raise UserError(f"{shard_path}: cannot read: {error.strerror}; run make_records again") from None
+            if len(places) != len(content.images):
+                raise UserError(
+                    f"{path}: lists {len(content.images)} images, the shards hold {len(places)}; run make_records again"
+                )
+        except BaseException:
+            _close_all(shards)
+            raise
+        return cls(path, content, shards, np.array(places, np.int64).reshape(-1, 3))
+
+    def __len__(self) -> int:
+        return len(self.image_ids)
+
+    def require_classes(self, what: str, classes: Sequence[str]) -> None:
+        """Refuses what is for other classes, or has them in another order.
+
+        Args:
+            what: What it is, for the message, such as "--model=runs/segment".
+            classes: The names of its classes.
+
+        Raises:
+            UserError: They are not those of the records.
+        """
+        if tuple(classes) != self.classes:
+            raise UserError(
+                f"{what}: for the classes {', '.join(classes)}, but {self.manifest_path} has {', '.join(self.classes)}"
+            )
+
+    def require_source(self, what: str, checksum: str) -> None:
+        """Refuses what was made from other records.
+
+        Args:
+            what: What it is, for the message, such as "--labels=runs/labels".
+            checksum: The `checksum` of the records that it was made from.
+
+        Raises:
+            UserError: It is not that of these records.
+        """
+        if checksum != self.checksum:
+            raise UserError(
+                f"{what}: made from other records than {self.manifest_path}; give the records that it was made from"
+            )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What every figure that is measured on these records says about them, for `metrics.json`."""
+        return {
+            "split": self.split,
+            "num_images": len(self),
+            "classes": self.classes,
+            "records_checksum": self.checksum,
+        }
+
+    def label_matrix(self) -> np.ndarray:
+        """The labels as float32 `[num_images, num_classes]`, 1 for each class in the image, else 0."""
+        matrix = np.zeros((len(self), len(self.classes)), np.float32)
+        for row, labels in zip(matrix, self.labels, strict=True):
+            row[list(labels)] = 1
+        return matrix
+
+    def read(self, position: int) -> bytes:
+        """The serialized `tf.train.Example` of one image. Thread-safe.
+
+        Raises:
+            IndexError: `position` is not in 0..len - 1.
+            UserError: The shard cannot be read, or has become shorter since it was opened.
+        """
+        if not 0 <= position < len(self):
+            raise IndexError(f"position {position}: expected 0 to {len(self) - 1}")
+        shard, offset, length = self._places[position].tolist()
+        shard_path = self.manifest_path.parent / self._shard_names[shard]
+        try:
+            # Other than seek and read, `pread` shares no file position between threads.
+            data = os.pread(self._shards[shard], length, offset)
+        except OSError as error:
+            raise UserError(f"{shard_path}: cannot read: {error.strerror}; check the disk") from None
+        if len(data) != length:
+            raise UserError(f"{shard_path}: was cut while in use; run make_records again")
+        return data
+
+    def record(self, position: int) -> Record:
+        """Reads and decodes one image with what belongs to it. Raises as `read` does."""
+        feature = tf.train.Example.FromString(self.read(position)).features.feature
+        image_id, image, mask, saliency = (
+            feature[key].bytes_list.value[0] for key in (keys.IMAGE_ID, keys.IMAGE, keys.MASK, keys.SALIENCY)
+        )
+        return Record(image_id.decode(), decode_image(image).numpy(), _decode_grey(mask), _decode_grey(saliency))
+
+
+def _decode_grey(data: bytes) -> np.ndarray | None:
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+
+
+def _scan(descriptor: int, shard: Shard, path: Path, verify: bool) -> list[tuple[int, int]]:
+    """Offset and length of the data of each record in a shard.
+
+    A shard cut between two records still reads without an error elsewhere; here its size gives it away.
+    """
+    num_bytes = os.fstat(descriptor).st_size
+    if num_bytes != shard.num_bytes:
+        raise UserError(f"{path}: damaged shard: {num_bytes} bytes, expected {shard.num_bytes}; run make_records again")
+    if verify:
+        with open(descriptor, "rb", closefd=False) as file:
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        if sha256 != shard.sha256:
+            raise UserError(f"{path}: damaged shard: wrong checksum; run make_records again")
+    places = []
+    offset = 0
+    while offset + _HEADER_BYTES <= num_bytes:
+        (length,) = _LENGTH.unpack(os.pread(descriptor, _LENGTH.size, offset))
+        places.append((offset + _HEADER_BYTES, length))
+        offset += _HEADER_BYTES + length + _FOOTER_BYTES
+    if offset != num_bytes or len(places) != shard.num_records:
+        raise UserError(
+            f"{path}: damaged shard: {len(places)} records, expected {shard.num_records}; run make_records again"
+        )
+    return places
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())

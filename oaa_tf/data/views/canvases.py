@@ -1,0 +1,69 @@
+"""Canvases: the rectangles that the network computes on, of a few shapes, so that hardly any of it is padding.
+
+A batch has one shape. On square canvases a quarter of what the network computes for photographs of 4:3 or 3:2 is
+padding; here every image goes on the smallest canvas of a common aspect that holds it, upright or lying, and batches
+are made of images with the same canvas (`oaa_tf.data.views.batch_plan`).
+"""
+
+import itertools
+from fractions import Fraction
+
+import numpy as np
+
+from oaa_tf.data.views.frame import STRIDE, Frame
+
+ASPECTS = (Fraction(9, 16), Fraction(2, 3), Fraction(3, 4), Fraction(1))
+"""Short side over long side of the canvases, ascending."""
+
+
+def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, square: bool = False) -> np.ndarray:
+    """Chooses the canvas of every image.
+
+    Args:
+        sizes: int `[num_images, 2]`, height and width of the images in pixels.
+        long_side: Long side of the canvases in pixels, a multiple of `STRIDE`.
+        min_images: Shapes with fewer images are given up for larger ones: a shape rarer than a batch would fill its
+            batches with repetitions.
+        square: Whether all canvases are squares.
+
+    Returns:
+        int32 `[num_images, 2]`, height and width of the canvases in pixels, multiples of `STRIDE`; each holds its
+        image's `Frame.content` for a frame of `long_side`.
+    """
+    if square:
+        return np.full((len(sizes), 2), long_side, np.int32)
+    shorts = sorted({whole_cells(Frame(a.numerator, a.denominator, long_side).content[0]) for a in ASPECTS})
+    contents = np.array([Frame(int(height), int(width), long_side).content for height, width in sizes])
+    short = np.array(shorts)[np.searchsorted(shorts, contents.min(axis=1))]
+    lying = contents[:, 0] < contents[:, 1]
+    for smaller, larger in itertools.pairwise(shorts):
+        for orientation in (lying, ~lying):
+            members = (short == smaller) & orientation
+            if np.count_nonzero(members) < min_images:
+                short[members] = larger
+    # Squares are the largest: if they are rare, the rarest other shapes join them.
+    others = [(short == side) & orientation for side in shorts[:-1] for orientation in (lying, ~lying)]
+    for members in sorted(others, key=np.count_nonzero):
+        if 0 < np.count_nonzero(short == long_side) < min_images:
+            short[members] = long_side
+    long = np.full_like(short, long_side)
+    return np.where(lying[:, np.newaxis], np.stack([short, long], 1), np.stack([long, short], 1)).astype(np.int32)
+
+
+def whole_cells(side: int) -> int:
+    """The smallest multiple of `STRIDE` that is at least `side`, in pixels."""
+    return -(-side // STRIDE) * STRIDE
+
+
+def padding_share(sizes: np.ndarray, canvases: np.ndarray) -> float:
+    """Share of the canvases' pixels that show no image, for frames of the canvases' size.
+
+    Args:
+        sizes: int `[num_images, 2]`, height and width of the images in pixels.
+        canvases: int `[num_images, 2]`, from `choose_canvases`.
+    """
+    contents = [
+        Frame(int(height), int(width), int(canvas.max())).content
+        for (height, width), canvas in zip(sizes, canvases, strict=True)
+    ]
+    return 1.0 - float(np.prod(contents, axis=1).sum() / np.prod(canvases, axis=1, dtype=np.int64).sum())

@@ -1,0 +1,98 @@
+"""The canonical frame: a square in which an image lies, and how maps on its grid relate to pixels.
+
+The whole image, its aspect kept, is resized so that its long side equals the frame's side, and lies in the frame's
+upper left corner. The rest is padding, of which networks see only what belongs to the image's canvas
+(`oaa_tf.data.views.canvases`). The grid has one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are
+continuous: pixel or cell `i` covers [i, i + 1) and has its centre at i + 0.5.
+"""
+
+import dataclasses
+import functools
+
+import numpy as np
+
+STRIDE = 8
+"""Output stride of all networks here, in pixels per grid cell (paper, Sec. 3.1; DeepLab-LargeFOV)."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """The canonical frame of one image.
+
+    Attributes:
+        height: Height of the original image in pixels.
+        width: Width of the original image in pixels.
+        side: Side of the frame in pixels, a multiple of `STRIDE`.
+    """
+
+    height: int
+    width: int
+    side: int
+
+    @property
+    def content(self) -> tuple[int, int]:
+        """Height and width of the resized image in the frame, each at least 1 pixel.
+
+        Written with the integer arithmetic that the in-graph version (`oaa_tf.data.views.view`) uses: rounding half up.
+        """
+        longest = max(self.height, self.width)
+        return tuple(max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width))
+
+    @property
+    def grid(self) -> int:
+        """Cells per side of the frame's grid."""
+        return self.side // STRIDE
+
+    @property
+    def valid_cells(self) -> tuple[int, int]:
+        """Rows and columns of the grid whose cells are at least half filled by the image (at least one each)."""
+        return tuple(max(1, (2 * side + STRIDE) // (2 * STRIDE)) for side in self.content)
+
+    def to_image(self, maps: np.ndarray, height: int | None = None, width: int | None = None) -> np.ndarray:
+        """Resamples maps on the frame's grid bilinearly to the image's pixels.
+
+        Padding cells never bleed into the image: coordinates are clamped to the valid cells.
+
+        Args:
+            maps: float32 `[..., grid, grid]`.
+            height: Output height in pixels; the image's own by default.
+            width: Output width in pixels; the image's own by default.
+
+        Returns:
+            float32 `[..., height, width]`.
+        """
+        rows, columns = (
+            _linear_weights(size or original, cells, content / ((size or original) * STRIDE))
+            for size, original, cells, content in zip(
+                (height, width), (self.height, self.width), self.valid_cells, self.content, strict=True
+            )
+        )
+        maps = maps[..., : self.valid_cells[0], : self.valid_cells[1]].astype(np.float32, copy=False)
+        # Not as a product of matrices: BLAS threads waiting for one another on a busy machine take 50 times as long.
+        return _interpolate(_interpolate(maps, columns, axis=-1), rows, axis=-2)
+
+
+@functools.lru_cache(maxsize=256)
+def _linear_weights(num_out: int, num_in: int, scale: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Linear interpolation along one axis, clamped at the ends.
+
+    Args:
+        num_out: Number of output samples.
+        num_in: Number of input samples.
+        scale: Input samples per output sample: output centre `i + 0.5` lies at `(i + 0.5) * scale` of the input.
+
+    Returns:
+        Index of the lower and of the upper neighbour, intp `[num_out]`, and the weight of the upper one, float32.
+    """
+    position = np.clip((np.arange(num_out) + 0.5) * scale - 0.5, 0, num_in - 1)
+    low = position.astype(np.intp)
+    return low, np.minimum(low + 1, num_in - 1), (position - low).astype(np.float32)
+
+
+def _interpolate(values: np.ndarray, weights: tuple[np.ndarray, np.ndarray, np.ndarray], axis: int) -> np.ndarray:
+    low, high, fraction = weights
+    lower, result = values.take(low, axis), values.take(high, axis)
+    result -= lower
+    result *= fraction[:, np.newaxis] if axis == -2 else fraction
+    result += lower
+    return result

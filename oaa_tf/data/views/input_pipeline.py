@@ -1,0 +1,191 @@
+"""tf.data pipelines over a record set.
+
+Sample number `n` of a run is a pure function of (records, seed, n): `oaa_tf.data.views.batch_plan` chooses its image,
+and the view's random numbers are drawn from (seed, n). A resumed run therefore continues with the same batches,
+whatever the parallelism.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.batch_plan import BatchPlan
+from oaa_tf.data.views.canvases import choose_canvases, whole_cells
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.view import (
+    MEAN_RGB,
+    ViewOptions,
+    frame_content,
+    frame_valid_cells,
+    random_view,
+    render,
+    view_valid_cells,
+    whole_view,
+)
+
+Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
+"""Makes further features of a stage from an example, the int32 `[2]` size to which its image was resized, and the
+int32 `[2]` size of the canvas."""
+
+
+@contextlib.contextmanager
+def reading_errors() -> Iterator[None]:
+    """Where batches are drawn inside this block, a `UserError` of `RecordSet.read` stays one.
+
+    TensorFlow makes an error of its own of it, whose message is a traceback.
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        match = re.search(rf"{UserError.__name__}: (.*)", error.message)
+        if match is None:
+            raise
+        raise UserError(match[1]) from None
+
+
+def training_batches(
+    records: RecordSet,
+    options: ViewOptions,
+    *,
+    batch_size: int,
+    seed: int,
+    num_steps: int,
+    first_step: int = 0,
+    chosen: np.ndarray | None = None,
+    targets: Targets | None = None,
+) -> tf.data.Dataset:
+    """Batches of augmented views for steps `first_step` to `num_steps - 1`.
+
+    Args:
+        records: The record set.
+        options: What views look like.
+        batch_size: Images per batch.
+        seed: Seed of order and augmentation.
+        num_steps: Steps of the whole run.
+        first_step: The first step to deliver, the number of steps already done.
+        chosen: int `[n]`, the positions of the images to train on; all if None.
+        targets: Adds a stage's own features.
+
+    Returns:
+        A dataset of dictionaries, see `oaa_tf.data.records.keys`: image float32 `[B, height, width, 3]` RGB in
+        [0, 255], on the batch's canvas; labels float32 `[B, C]`; position, epoch int64 `[B]`; content int32 `[B, 2]`;
+        view float32 `[B, 5]`; valid bool `[B, height / 8, width / 8]`; frame_valid bool `[B, grid, grid]`; and what
+        `targets` adds.
+    """
+    canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
+    chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
+    plan = BatchPlan.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
+    # Captured as they are: constants made inside would be copied into the dataset's graph.
+    samples, positions = tf.constant(plan.samples.ravel()), tf.constant(chosen[plan.positions.ravel()])
+
+    def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
+        sample = samples[index]
+        view_seed = tf.stack([tf.constant(seed, tf.int64), sample])
+
+        def choose_view(content: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            return random_view(view_seed, content, canvas, options)
+
+        return _example(records, positions[index], sample // plan.num_images, options, canvases, choose_view, targets)
+
+    indices = tf.data.Dataset.range(first_step * batch_size, num_steps * batch_size)
+    return _batched(indices, view_example, batch_size, options.grid)
+
+
+def frame_batches(
+    records: RecordSet,
+    canvas: int,
+    *,
+    batch_size: int,
+    scale: float = 1.0,
+    mirrored: bool = False,
+    chosen: Sequence[int] | None = None,
+) -> tf.data.Dataset:
+    """Every image once, as its canonical frame or as one view of all of it; features as in `training_batches`.
+
+    One canvas after the other, in the order of positions within each; the last batch of a canvas may be smaller.
+
+    Args:
+        records: The record set.
+        canvas: Long side of the frame in pixels, a multiple of `STRIDE`.
+        batch_size: Images per batch.
+        scale: Size of the image in the view over its size in the frame.
+        mirrored: Whether the view is mirrored.
+        chosen: Positions of the images; all if None. An image's canvas is the same either way.
+    """
+    options = ViewOptions(canvas)
+    canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
+
+    def choose_view(content: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return whole_view(content, scale, mirrored)
+
+    def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
+        return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
+
+    dataset = None
+    chosen = np.arange(len(records)) if chosen is None else np.unique(chosen)
+    for shape in np.unique(canvases[chosen], axis=0):
+        positions = chosen[(canvases[chosen] == shape).all(axis=1)]
+        numbers = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+        batches = _batched(numbers, frame_example, batch_size, options.grid)
+        dataset = dataset.concatenate(batches) if dataset else batches
+    return dataset
+
+
+def _example(
+    records: RecordSet,
+    position: tf.Tensor,
+    epoch: tf.Tensor,
+    options: ViewOptions,
+    canvases: np.ndarray,
+    choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    targets: Targets | None,
+) -> dict[str, tf.Tensor]:
+    serialized = tf.ensure_shape(tf.numpy_function(records.read, [position], tf.string), [])
+    features = tf.io.parse_single_example(
+        serialized,
+        {
+            keys.IMAGE: tf.io.FixedLenFeature([], tf.string),
+            keys.MASK: tf.io.FixedLenFeature([], tf.string, ""),
+            keys.LABELS: tf.io.VarLenFeature(tf.int64),
+        },
+    )
+    image = decode_image(features[keys.IMAGE])
+    height, width = tf.unstack(tf.shape(image)[:2])
+    content = frame_content(height, width, options.frame_size or options.canvas)
+    canvas = tf.gather(canvases, position)
+    view, size = choose_view(content, canvas)
+    labels = tf.reduce_max(tf.one_hot(tf.sparse.to_dense(features[keys.LABELS]), len(records.classes)), axis=0)
+    example = {
+        keys.IMAGE: render(image, view, size, canvas, method="bilinear", padding=MEAN_RGB),
+        keys.LABELS: labels,
+        keys.POSITION: position,
+        keys.EPOCH: epoch,
+        keys.CONTENT: content,
+        keys.VIEW: view,
+    }
+    added = targets(example | {keys.MASK: features[keys.MASK]}, size, canvas) if targets else {}
+    return example | added
+
+
+def _batched(
+    numbers: tf.data.Dataset, example: Callable[[tf.Tensor], dict], batch_size: int, grid: int
+) -> tf.data.Dataset:
+    def with_cells(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        cells = tf.shape(batch[keys.IMAGE])[1:3] // STRIDE
+        batch[keys.VALID] = view_valid_cells(batch[keys.CONTENT], batch[keys.VIEW], cells)
+        batch[keys.FRAME_VALID] = frame_valid_cells(batch[keys.CONTENT], grid)
+        return batch
+
+    return (
+        numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(batch_size)
+        .map(with_cells)
+        .prefetch(tf.data.AUTOTUNE)
+    )

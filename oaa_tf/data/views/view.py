@@ -1,0 +1,267 @@
+"""Views: augmented looks at an image, with the affine transform that ties them to the canonical frame.
+
+A view shows the frame (see `oaa_tf.data.views.frame`) scaled, shifted and perhaps mirrored on a canvas, the rectangle
+that the network sees (see `oaa_tf.data.views.canvases`). For a point with frame coordinates `f` (pixels, continuous),
+the view's coordinates are
+
+    v = scale * f - offset,    then, if mirrored,    v_x = width of the canvas - v_x.
+
+The transform travels with the image as a float32 vector `[scale_y, scale_x, offset_y, offset_x, mirrored]`, so that
+attention found on a view can be brought back to the frame, cell by cell, before it is accumulated. Mirroring acts on
+the whole canvas: it permutes grid cells and is inverted without any rounding.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from oaa_tf.data.views.frame import STRIDE
+
+MEAN_RGB = (123.68, 116.779, 103.939)
+"""ImageNet channel means; padding has this color, so that it is zero after the networks' preprocessing."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ViewOptions:
+    """What views look like.
+
+    Attributes:
+        canvas: Long side of the canvases in pixels, a multiple of `STRIDE`.
+        flip: Whether half of the views are mirrored.
+        min_scale: Least scale relative to the frame.
+        max_scale: Greatest scale relative to the frame. What exceeds the canvas is cropped at a random place.
+        frame_size: Long side in pixels of the image in the frame, the canvas' long side if None. Segmentation takes
+            crops of larger frames; attention is brought back to frames of the canvas' size only.
+        square: Whether all canvases are squares; if not, they have about the aspect of their images.
+    """
+
+    canvas: int
+    flip: bool = True
+    min_scale: float = 1.0
+    max_scale: float = 1.0
+    frame_size: int | None = None
+    square: bool = False
+
+    @property
+    def grid(self) -> int:
+        """Cells per side of the frame's square grid."""
+        return self.canvas // STRIDE
+
+
+def frame_content(height: tf.Tensor, width: tf.Tensor, frame_size: int) -> tf.Tensor:
+    """Size of the resized image in the frame, as `Frame.content`.
+
+    Args:
+        height: int32 scalar, pixels of the original image.
+        width: int32 scalar.
+        frame_size: Long side of the image in the frame, in pixels.
+
+    Returns:
+        int32 `[2]`, height and width in pixels of the frame.
+    """
+    # In int32: LiteRT has no division of int64, and no decoder here makes images so large that this overflows.
+    size = tf.stack([height, width])
+    longest = tf.reduce_max(size)
+    return tf.maximum((2 * size * frame_size + longest) // (2 * longest), 1)
+
+
+def random_view(
+    seed: tf.Tensor, content: tf.Tensor, canvas: tf.Tensor, options: ViewOptions
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Draws a view; a pure function of the seed.
+
+    Args:
+        seed: int32 or int64 `[2]`.
+        content: int32 `[2]`, the size of the image in the frame.
+        canvas: int32 `[2]`, height and width of the canvas in pixels.
+        options: What views look like.
+
+    Returns:
+        The view, float32 `[5]`, and the size in pixels, int32 `[2]`, to which the image is resized for it. The scale in
+        the view is the exact ratio of that size to the content, per axis.
+    """
+    draws = tf.random.stateless_uniform([4], seed)
+    scale = options.min_scale + draws[0] * (options.max_scale - options.min_scale)
+    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
+    excess = tf.cast(tf.maximum(size - canvas, 0), tf.float32)
+    offset = tf.floor(draws[1:3] * (excess + 1.0))
+    mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
+    ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
+    return tf.concat([ratio, offset, [mirrored]], axis=0), size
+
+
+def whole_views(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:
+    """The scales and mirrorings of `whole_view` in which a trained network sees an image: each scale, upright first."""
+    return list(itertools.product(scales, (False, True) if flip else (False,)))
+
+
+def whole_view(content: tf.Tensor, scale: float, mirrored: bool) -> tuple[tf.Tensor, tf.Tensor]:
+    """The view of the whole image at a scale, mirrored or not; the frame itself at scale 1.
+
+    Args:
+        content: int32 `[2]`, the size of the image in the frame.
+        scale: Size in the view over size in the frame.
+        mirrored: Whether the view is mirrored.
+
+    Returns:
+        As `random_view`.
+    """
+    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
+    ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
+    return tf.concat([ratio, [0.0, 0.0, float(mirrored)]], axis=0), size
+
+
+def render(
+    picture: tf.Tensor, view: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, *, method: str, padding: tuple[float, ...]
+) -> tf.Tensor:
+    """Draws an image, or its mask, as the view shows it.
+
+    Args:
+        picture: uint8 or float32 `[height, width, channels]`, the original image.
+        view: float32 `[5]`.
+        size: int32 `[2]`, from `random_view`.
+        canvas: int32 `[2]`, height and width of the canvas in pixels.
+        method: "bilinear" (antialiased) for images, "nearest" for masks.
+        padding: One value per channel for what the image does not cover.
+
+    Returns:
+        `[canvas[0], canvas[1], channels]`: float32 for "bilinear", the input's dtype for "nearest".
+    """
+    resized = tf.image.resize(picture, size, method=method, antialias=method == "bilinear")
+    top, left = tf.unstack(tf.cast(view[2:4], tf.int32))
+    shown = resized[top : top + canvas[0], left : left + canvas[1]]
+    margins = [[0, canvas[0] - tf.shape(shown)[0]], [0, canvas[1] - tf.shape(shown)[1]], [0, 0]]
+    covered = tf.pad(tf.ones_like(shown[:, :, :1], tf.bool), margins)
+    shown = tf.where(covered, tf.pad(shown, margins), tf.cast(tf.constant(padding), shown.dtype))
+    shown = tf.cond(view[4] > 0, lambda: tf.reverse(shown, axis=[1]), lambda: shown)
+    return tf.ensure_shape(shown, [None, None, len(padding)])
+
+
+def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
+    """The frame's cells that are at least half filled by the image, as `Frame.valid_cells`.
+
+    Args:
+        content: int32 `[batch, 2]`.
+        grid: Cells per side of the frame's grid.
+
+    Returns:
+        bool `[batch, grid, grid]`.
+    """
+    centers = (tf.range(grid, dtype=tf.float32) + 0.5) * STRIDE
+    filled = tf.maximum(tf.cast(content, tf.float32), STRIDE / 2)
+    rows, columns = (centers <= filled[:, axis, tf.newaxis] for axis in (0, 1))
+    return tf.expand_dims(rows, 2) & tf.expand_dims(columns, 1)
+
+
+def view_valid_cells(content: tf.Tensor, view: tf.Tensor, cells: tf.Tensor) -> tf.Tensor:
+    """The view's cells whose centre shows the image, not padding.
+
+    Args:
+        content: int32 `[batch, 2]`.
+        view: float32 `[batch, 5]`.
+        cells: int32 `[2]`, rows and columns of the canvas' grid.
+
+    Returns:
+        bool `[batch, rows, columns]`.
+    """
+    filled = tf.maximum(tf.cast(content, tf.float32), STRIDE / 2)
+    inside = []
+    for axis in (0, 1):
+        pixels = _view_to_frame_pixels(view, cells, axis)
+        inside.append((pixels >= 0) & (pixels <= filled[:, axis, tf.newaxis]))
+    return inside[0][:, :, tf.newaxis] & inside[1][:, tf.newaxis, :]
+
+
+def attention_to_frame(
+    attention: tf.Tensor, view_valid: tf.Tensor, frame_valid: tf.Tensor, view: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Brings attention from a view's grid back to the frame's grid.
+
+    Bilinear, weighting valid cells only; exact where the view is the frame or its mirror image.
+
+    Args:
+        attention: float32 `[batch, rows, columns, classes]` on the view's grid.
+        view_valid: bool `[batch, rows, columns]`, from `view_valid_cells`.
+        frame_valid: bool `[batch, grid, grid]`, from `frame_valid_cells`.
+        view: float32 `[batch, 5]`.
+
+    Returns:
+        The attention on the frame's grid, float32 `[batch, grid, grid, classes]`, 0 where the view shows nothing, and
+        the cells that the view shows, bool `[batch, grid, grid]`.
+    """
+    canvas_cells, frame_cells = tf.shape(view_valid)[1:], tf.shape(frame_valid)[1:]
+    pixels = [_frame_to_view_pixels(view, frame_cells, canvas_cells, axis) for axis in (0, 1)]
+    return _resample(attention, view_valid, frame_valid, pixels, view[:, :2])
+
+
+def attention_to_view(
+    attention: tf.Tensor, frame_valid: tf.Tensor, view_valid: tf.Tensor, view: tf.Tensor
+) -> tf.Tensor:
+    """Shows attention of the frame's grid on a view's grid, the inverse of `attention_to_frame`.
+
+    Args:
+        attention: float32 `[batch, grid, grid, classes]` on the frame's grid.
+        frame_valid: bool `[batch, grid, grid]`.
+        view_valid: bool `[batch, rows, columns]`.
+        view: float32 `[batch, 5]`.
+
+    Returns:
+        float32 `[batch, rows, columns, classes]`, 0 in padding.
+    """
+    pixels = [_view_to_frame_pixels(view, tf.shape(view_valid)[1:], axis) for axis in (0, 1)]
+    return _resample(attention, frame_valid, view_valid, pixels, 1.0 / view[:, :2])[0]
+
+
+def _centers(num_cells: tf.Tensor) -> tf.Tensor:
+    return (tf.cast(tf.range(num_cells), tf.float32)[tf.newaxis] + 0.5) * STRIDE
+
+
+def _mirror(pixels: tf.Tensor, view: tf.Tensor, num_columns: tf.Tensor) -> tf.Tensor:
+    width = tf.cast(num_columns * STRIDE, tf.float32)
+    return tf.where(view[:, 4:] > 0, width - pixels, pixels)
+
+
+def _frame_to_view_pixels(view: tf.Tensor, frame_cells: tf.Tensor, canvas_cells: tf.Tensor, axis: int) -> tf.Tensor:
+    """Where the centres of the frame's cells lie in the view, float32 `[batch, frame_cells[axis]]`."""
+    pixels = view[:, axis, tf.newaxis] * _centers(frame_cells[axis]) - view[:, 2 + axis, tf.newaxis]
+    return _mirror(pixels, view, canvas_cells[1]) if axis == 1 else pixels
+
+
+def _view_to_frame_pixels(view: tf.Tensor, canvas_cells: tf.Tensor, axis: int) -> tf.Tensor:
+    """Where the centres of the view's cells lie in the frame, float32 `[batch, canvas_cells[axis]]`."""
+    pixels = _centers(canvas_cells[axis])
+    if axis == 1:
+        pixels = _mirror(pixels, view, canvas_cells[1])
+    return (pixels + view[:, 2 + axis, tf.newaxis]) / view[:, axis, tf.newaxis]
+
+
+def _resample(
+    attention: tf.Tensor, source_valid: tf.Tensor, target_valid: tf.Tensor, pixels: list[tf.Tensor], shrink: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Samples `attention` at `pixels` (source coordinates of the target's cell centres, `[batch, cells]` per axis).
+
+    One tent-shaped weight matrix per axis, widened where the source is finer than the target (`shrink` > 1).
+    """
+    weights = []
+    for axis in (0, 1):
+        num_cells = tf.shape(source_valid)[1 + axis]
+        cells = tf.cast(tf.range(num_cells), tf.float32)
+        last = tf.cast(num_cells - 1, tf.float32)
+        place = pixels[axis] / STRIDE - 0.5
+        # A centre in the outer half of the border cells takes the border cell's value.
+        inside = (place >= -0.5) & (place <= last + 0.5)
+        place = tf.clip_by_value(place, 0.0, last)
+        width = tf.maximum(shrink[:, axis, tf.newaxis, tf.newaxis], 1.0)
+        tent = tf.nn.relu(1.0 - tf.abs(place[:, :, tf.newaxis] - cells) / width)
+        tent /= tf.reduce_sum(tent, axis=2, keepdims=True)
+        weights.append(tf.where(inside[:, :, tf.newaxis], tent, 0.0))
+    valid = tf.cast(source_valid, tf.float32)
+    weight = tf.einsum("bij,bjk,blk->bil", weights[0], valid, weights[1])
+    total = tf.einsum("bij,bjkc,blk->bilc", weights[0], attention * valid[..., tf.newaxis], weights[1])
+    # A target's centre that shows the image is less than a cell from a source's centre that does. However little weight
+    # the sources have that are valid, the value is theirs.
+    seen = target_valid & (weight > 0)
+    resampled = tf.math.divide_no_nan(total, weight[..., tf.newaxis])
+    return tf.where(seen[..., tf.newaxis], resampled, 0.0), seen

@@ -1,0 +1,46 @@
+"""Refinement of one image's attention maps, by either method."""
+
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.labels.dense_crf import dense_crf
+from oaa_tf.labels.pixel_adaptive import pixel_adaptive_refinement
+
+METHODS = ("pamr", "crf")
+
+
+def refined_attention(method: str, attention: np.ndarray, background: np.ndarray, image: np.ndarray) -> np.ndarray:
+    """Fits attention maps to the edges of their image.
+
+    - "pamr": `pixel_adaptive_refinement` of each map; the background is not used.
+    - "crf": the scores of background and classes, in proportion, are the probabilities that `dense_crf` starts from;
+      its marginals of the classes are the refined maps.
+
+    Args:
+        method: One of `METHODS`.
+        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its own size.
+        background: float32 `[height, width]` in [0, 1], the background's score.
+        image: uint8 RGB `[height, width, 3]`.
+
+    Returns:
+        float32 `[k, height, width]` in [0, 1].
+    """
+    refine = {"pamr": _refined_by_pamr, "crf": _refined_by_crf}[method]
+    scores = np.concatenate([background[np.newaxis], attention])
+    # A convex combination of ones can come out just above 1.
+    return np.clip(refine(scores.astype(np.float32), image).numpy(), 0, 1)
+
+
+# Images of all sizes share one graph.
+_SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)]
+
+
+@tf.function(input_signature=_SIGNATURE)
+def _refined_by_pamr(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    maps = tf.transpose(scores[1:], [1, 2, 0])
+    return tf.transpose(pixel_adaptive_refinement(maps[tf.newaxis], image[tf.newaxis])[0], [2, 0, 1])
+
+
+@tf.function(input_signature=_SIGNATURE)
+def _refined_by_crf(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    return tf.transpose(dense_crf(tf.transpose(scores, [1, 2, 0]), image)[..., 1:], [2, 0, 1])

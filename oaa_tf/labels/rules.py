@@ -1,0 +1,133 @@
+"""Pseudo segmentation labels from attention maps, with or without a saliency map (paper, Sec. 4, and authors' code)."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.data.records.keys import IGNORE_LABEL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PseudoLabelOptions(Settings):
+    """The rule's numbers; see `pseudo_label`. The defaults are those of the paper's authors."""
+
+    drop_below: float = setting(0.3, help="Scores below this count as 0.", minimum=0, maximum=1)
+    conflict_above: float = setting(
+        0.9, help="A pixel with several scores above this is ignored; 1 switches the rule off.", minimum=0, maximum=1
+    )
+    attended_above: float = setting(
+        0.8, help="A background pixel attended more is ignored; 1 switches the rule off.", minimum=0, maximum=1
+    )
+    salient_above: float = setting(
+        0.125,
+        help="With saliency: a background pixel more salient is ignored; 1 switches the rule off.",
+        minimum=0,
+        maximum=1,
+    )
+    min_foreground: float = setting(
+        0.01, help="An image with a smaller share of foreground pixels is ignored whole.", minimum=0, maximum=1
+    )
+    background_score: float = setting(
+        0.0, help="Without saliency: the background's score everywhere; 0 uses background_power.", minimum=0, maximum=1
+    )
+    background_power: float = setting(
+        3.0, help="Without saliency: the background's score is (1 - highest attention) to this power.", minimum=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.background_score == 0 and self.background_power == 0:
+            raise UserError("--background_power=0: expected more than 0, or --background_score above 0")
+
+
+def pseudo_label(
+    attention: np.ndarray, classes: Sequence[int], saliency: np.ndarray | None, options: PseudoLabelOptions
+) -> np.ndarray:
+    """Turns the attention maps of an image into a label map.
+
+    Every pixel has one score per class, its attention after min-max normalisation of each map, and one for the
+    background, 1 - saliency.
+
+    1. A pixel with more than one score above `conflict_above`, the background's included, is ignored.
+    2. Scores below `drop_below` become 0. The highest score gives the label; of equal ones the first, in the order
+       background, then classes as given. So a pixel all of whose scores were dropped is background.
+    3. A background pixel is ignored where it is salient (above `salient_above`) or where some class' attention is
+       above `attended_above`.
+    4. An image with a share of labelled foreground pixels below `min_foreground` is ignored whole.
+
+    Without saliency the background's score is made from the attention itself: the constant `background_score`, or
+    (1 - highest attention) ** `background_power`. It then says nothing of its own, and the rules change accordingly:
+
+    - Conflicts (1) are counted among the classes only; a high constant must not contradict every clear object.
+    - Dropping (2) is kept. Together with a constant b it labels foreground where attention is above b and at least
+      `drop_below`. With a power of 3, the default, attention has to exceed 0.32.
+    - Only attention can make a background pixel ambiguous (3). This matters for a constant above `attended_above`:
+      attention between the two is ignored. With a power of 1 or more, what is attended so strongly is never background.
+
+    Args:
+        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its own size.
+        classes: The k class indices.
+        saliency: uint8 `[height, width]`, 255 the most salient, or None.
+        options: The rule's numbers.
+
+    Returns:
+        uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
+    """
+    foreground = min_max_normalized(attention)
+    highest = foreground.max(axis=0)
+    background = background_scores(foreground, saliency, options)
+    rivals = [*foreground]
+    ambiguous = highest > options.attended_above
+    if saliency is not None:
+        rivals.append(background)
+        ambiguous |= saliency / np.float32(255) > options.salient_above
+
+    labels = np.zeros(highest.shape, np.uint8)
+    best = np.where(background < options.drop_below, np.float32(0), background)
+    for class_index, score in zip(classes, foreground, strict=True):
+        wins = (score > best) & (score >= options.drop_below)
+        labels[wins] = class_index + 1
+        best = np.where(wins, score, best)
+
+    num_high = sum((score > options.conflict_above).astype(np.uint8) for score in rivals)
+    labels[(num_high > 1) | ((labels == 0) & ambiguous)] = IGNORE_LABEL
+    num_foreground = np.count_nonzero((labels != 0) & (labels != IGNORE_LABEL))
+    if num_foreground < options.min_foreground * labels.size:
+        labels[:] = IGNORE_LABEL
+    return labels
+
+
+def background_scores(foreground: np.ndarray, saliency: np.ndarray | None, options: PseudoLabelOptions) -> np.ndarray:
+    """The background's score at every pixel; see `pseudo_label`.
+
+    Args:
+        foreground: float32 `[k, height, width]` in [0, 1], min-max normalised attention.
+        saliency: uint8 `[height, width]`, 255 the most salient, or None.
+        options: The rule's numbers.
+
+    Returns:
+        float32 `[height, width]` in [0, 1].
+    """
+    if saliency is not None:
+        return 1 - saliency / np.float32(255)
+    highest = foreground.max(axis=0)
+    if options.background_score > 0:
+        return np.full_like(highest, options.background_score)
+    return (1 - highest) ** np.float32(options.background_power)
+
+
+def min_max_normalized(attention: np.ndarray) -> np.ndarray:
+    """Stretches each map to [0, 1]; a constant map becomes 0.
+
+    Args:
+        attention: float32 `[k, height, width]`.
+
+    Returns:
+        float32 `[k, height, width]`.
+    """
+    lowest = attention.min(axis=(1, 2), keepdims=True)
+    spread = attention.max(axis=(1, 2), keepdims=True) - lowest
+    return (attention - lowest) / (spread + np.float32(1e-8))

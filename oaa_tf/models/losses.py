@@ -1,0 +1,94 @@
+"""The paper's losses (Eq. 1, 6-9) and the segmentation loss, all computed from logits: there is no log(0).
+
+Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p
+in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar,
+the mean over the batch, 0 for an empty one.
+"""
+
+import keras
+import tensorflow as tf
+
+from oaa_tf.data.records.keys import IGNORE_LABEL
+
+
+def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Binary cross-entropy summed over classes, mean over the batch (paper, Sec. 3.1, below Eq. 1).
+
+    Args:
+        logits: Class scores before the sigmoid, float32 `[batch, classes]`.
+        labels: Multi-hot, float32 `[batch, classes]`.
+    """
+    per_class = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
+    return _mean_over_images(tf.reduce_sum(per_class, axis=1))
+
+
+def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """The hybrid loss of the integral attention model (paper, Eq. 7-9).
+
+    With q = sigmoid(F), per image and class, over valid cells: the enhanced loss -1/|N+| sum p log q over the cells N+
+    with p > 0, plus the constraint loss -1/|N-| sum log(1 - q) over the cells N- with p = 0; summed over classes. An
+    empty set contributes 0.
+    """
+    return _mean_over_images(_hybrid_loss_of_images(logits, targets, valid))
+
+
+@keras.saving.register_keras_serializable(package="oaa_tf")
+class HybridLoss(keras.losses.Loss):
+    """The hybrid loss (Eq. 7-9) for Keras' `compile`: mean over images, which may have weights.
+
+        model = class_aware_network(vgg16_backbone(), num_classes=20)
+        model.compile("adam", loss=HybridLoss())
+        model.fit(images, attention)
+
+    `y_true` is the attention p in [0, 1], float32 `[batch, height, width, classes]`, or -1 in cells that do not count
+    (padding), for all classes; `y_pred` are the score maps F, logits of the same shape.
+    """
+
+    def __init__(self, reduction="sum_over_batch_size", name="hybrid_loss", **kwargs):
+        """Makes the loss, with the options of all Keras losses."""
+        super().__init__(name=name, reduction=reduction, **kwargs)
+
+    def call(self, y_true, y_pred):
+        """Returns the loss of every image, float32 `[batch]`."""
+        return _hybrid_loss_of_images(y_pred, y_true, tf.reduce_all(y_true >= 0, axis=-1))
+
+
+def _hybrid_loss_of_images(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    valid = valid[..., tf.newaxis]
+    attended = valid & (targets > 0)
+    unattended = valid & (targets <= 0)
+    # -log q = softplus(-F) and -log(1 - q) = softplus(F).
+    enhanced = _mean_over_cells(targets * tf.nn.softplus(-logits), attended)
+    constraint = _mean_over_cells(tf.nn.softplus(logits), unattended)
+    return tf.reduce_sum(enhanced + constraint, axis=1)
+
+
+def multi_label_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+    """The multi-label cross-entropy (MCE) that the hybrid loss is compared with (paper, Eq. 6), summed over classes."""
+    per_cell = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
+    return _mean_over_images(tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
+
+
+def _mean_over_images(losses: tf.Tensor) -> tf.Tensor:
+    """Mean of `[batch]`; 0 for no image, since one of several GPUs may have none of a small batch."""
+    return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype))
+
+
+def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+    """Mean over the chosen cells, 0 where there are none: `[batch, height, width, classes]` to `[batch, classes]`."""
+    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=[1, 2])
+    count = tf.reduce_sum(tf.cast(chosen, values.dtype), axis=[1, 2])
+    return tf.math.divide_no_nan(total, count)
+
+
+def segmentation_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """Softmax cross-entropy, mean over the pixels of the batch whose label is not `IGNORE_LABEL`; 0 if there are none.
+
+    Args:
+        logits: float32 `[batch, height, width, classes + 1]`.
+        labels: int32 `[batch, height, width]`.
+    """
+    kept = labels != IGNORE_LABEL
+    per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.where(kept, labels, 0), logits=logits)
+    kept = tf.cast(kept, logits.dtype)
+    return tf.math.divide_no_nan(tf.reduce_sum(per_pixel * kept), tf.reduce_sum(kept))

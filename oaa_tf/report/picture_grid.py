@@ -1,0 +1,52 @@
+"""The pipeline's picture grid: what each stage makes of a few training images, side by side."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.report.visualization import grid, overlay_attention, overlay_mask, write_png
+
+
+def write_picture_grid(
+    path: Path,
+    records: RecordSet,
+    positions: list[int],
+    *,
+    maps: Mapping[str, Path],
+    label_folder: Path,
+    model: Path,
+) -> None:
+    """Writes one row per training image: image, attention maps, pseudo label, prediction and, if known, the truth.
+
+    Attention is shown as the highest over the image's classes.
+
+    Args:
+        path: The PNG to write.
+        records: The training records.
+        positions: Which images.
+        maps: Folders of attention maps by column title.
+        label_folder: Folder of the pseudo labels' `<id>.png`.
+        model: SavedModel with the signature `segment`.
+    """
+    opened = {title: AttentionMaps.open(folder, records) for title, folder in maps.items()}
+    segment = Segmenter(model)
+    rows, titles = [], []
+    for position in positions:
+        record = records.record(position)
+        row = [record.image]
+        for attention_maps in opened.values():
+            attention = attention_maps.at_image_size(position)[1]
+            row.append(overlay_attention(record.image, np.max(attention, axis=0)))
+        row.append(overlay_mask(record.image, read_indexed(label_folder / f"{record.image_id}.png")))
+        row.append(overlay_mask(record.image, segment(record.image)))
+        if record.mask is not None:
+            row.append(overlay_mask(record.image, record.mask))
+        rows.append(row)
+        titles.append(", ".join(records.classes[label] for label in records.labels[position]))
+    columns = ["image", *opened, "pseudo label", "prediction", *(["ground truth"] if records.has_masks else [])]
+    write_png(path, grid(rows, columns, titles))

@@ -1,0 +1,39 @@
+"""JSON files: written whole or not at all, read as what somebody may have damaged or edited."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.command_line.json_values import json_ready
+from oaa_tf.runs.atomic import atomic_write
+
+
+def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
+    """Reads a JSON file.
+
+    Args:
+        path: The file.
+        kind: What it must hold: `dict`, `list`, or `object` for anything.
+
+    Raises:
+        OSError: It can't be read.
+        ValueError: It is no JSON in UTF-8, or holds something else; the message begins with its name.
+    """
+    path = Path(path)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name}: {error}") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path.name}: holds a {type(content).__name__}, expected a {kind.__name__}")
+    return content
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes a JSON file atomically; see `json_ready` for the values that are allowed."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with atomic_write(path) as file:
+        file.write(text.encode())

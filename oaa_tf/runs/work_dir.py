@@ -1,0 +1,204 @@
+"""A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
+
+import contextlib
+import fcntl
+import hashlib
+import shutil
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Self
+
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.plan_text import DONE, TO_DO
+from oaa_tf.command_line.settings import Settings, name_and_value
+from oaa_tf.runs.atomic import atomic_write, remove_temporary_files
+from oaa_tf.runs.json_file import read_json, write_json
+from oaa_tf.runs.output_folder import check_folder, folder_errors
+
+METRICS_FILE = "metrics.json"
+FLAGS_FILE = "flags.txt"
+HISTORY_FOLDER = "attention_history"
+INPUTS_FILE = "inputs.json"
+PREDICTIONS_FOLDER = "predictions"
+"""Where `oaa_tf.evaluate` leaves a model's masks."""
+NETWORK_FILE = "network.json"
+_LOCK_FILE = ".lock"
+_BEFORE_RESULTS = (NETWORK_FILE, HISTORY_FOLDER, "tensorboard")
+"""What a training writes before its first checkpoint."""
+
+
+class WorkDir:
+    """A claimed work_dir; use it as a context manager, so that the claim ends with the block.
+
+        with WorkDir.claim(settings) as work_dir:
+            if work_dir.finished_metrics() is None: ...
+
+    Attributes:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path, lock: Any) -> None:
+        """Use `claim`."""
+        self.path = path
+        self._lock = lock
+
+    @classmethod
+    def claim(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
+        """Makes the folder `settings.work_dir`, locks it for this process and writes what it is for.
+
+        A folder that holds results already must have been begun with the same settings and inputs. Until then, both may
+        change: a wrong flag at the first try, or one for which memory is too small, is no reason for another folder.
+        What a training has left before its first checkpoint is removed.
+
+        Args:
+            settings: The stage's settings, written to `flags.txt`; those that say so may change (see `setting`).
+            inputs: Checksums of what the stage reads, by name, written to `inputs.json`: the settings name files, and
+                other data may have taken their place. None for a command that only runs others.
+
+        Raises:
+            UserError: The folder can't be written, another process works in it, or it holds another run's results.
+        """
+        path = Path(settings.work_dir)
+        with folder_errors("--work_dir", path):
+            path.mkdir(parents=True, exist_ok=True)
+            lock = open(path / _LOCK_FILE, "w")  # noqa: SIM115 - held until the stage ends
+        work_dir = cls(path, lock)
+        try:
+            _lock(lock, path, fcntl.LOCK_EX)
+            if inputs is not None and work_dir._has_results():
+                work_dir._check_flags(settings, inputs)
+                work_dir._check_inputs(inputs)
+                remove_temporary_files(path)
+            elif inputs is not None:
+                work_dir._begin_again()
+            with atomic_write(path / FLAGS_FILE) as file:
+                file.write(settings.as_flags().encode())
+            if inputs is not None:
+                write_json(path / INPUTS_FILE, dict(inputs))
+        except BaseException:
+            lock.close()
+            raise
+        return work_dir
+
+    @classmethod
+    def peek(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
+        """As `claim`, but leaves no trace: the folder need not exist, and is neither written nor kept locked.
+
+        Args:
+            settings: The stage's settings.
+            inputs: As for `claim`; empty if they are not known yet, then only the settings are compared.
+
+        Raises:
+            UserError: As `claim` would.
+        """
+        work_dir = cls(Path(settings.work_dir), contextlib.ExitStack())
+        path = work_dir.path
+        check_folder("--work_dir", path)
+        if (path / _LOCK_FILE).exists():
+            with open(path / _LOCK_FILE) as lock:
+                # Shared, as it is open for reading: that is all that network file systems grant.
+                _lock(lock, path, fcntl.LOCK_SH)
+        if inputs is not None and work_dir._has_results():
+            work_dir._check_flags(settings, inputs)
+            work_dir._check_inputs(inputs)
+        return work_dir
+
+    def __enter__(self) -> Self:
+        """Returns itself."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Gives the folder free."""
+        self._lock.close()
+
+    def finished_metrics(self) -> dict[str, Any] | None:
+        """The content of `metrics.json`, which a stage writes last; None before."""
+        path = self.path / METRICS_FILE
+        if not path.exists():
+            return None
+        try:
+            return read_json(path)
+        except (OSError, ValueError):
+            raise UserError(f"{path}: damaged; delete it and run the stage again") from None
+
+    @property
+    def state(self) -> str:
+        """For a plan: `DONE` if the stage is finished here, else `TO_DO`."""
+        return TO_DO if self.finished_metrics() is None else DONE
+
+    def _begin_again(self) -> None:
+        for path in (self.path / name for name in _BEFORE_RESULTS):
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+    def _has_results(self) -> bool:
+        own = {FLAGS_FILE}
+        if (self.path / INPUTS_FILE).exists():
+            own |= {INPUTS_FILE, *_BEFORE_RESULTS}
+        # Hidden files are the lock, what an interrupted write has left, or somebody's file manager's.
+        children = self.path.iterdir() if self.path.exists() else ()
+        return any(child.name not in own and child.name[0] != "." for child in children)
+
+    def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
+        # A setting that has come since the run began had its default then.
+        before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
+        now = _by_name(settings.as_flags())
+        known = inputs.keys() | self._inputs_before().keys()
+        # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
+        for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - known - {"work_dir"}):
+            if before.get(name) != now.get(name):
+                old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
+                raise UserError(
+                    f"--work_dir={self.path} was begun with {old[:120]}, not {new[:120]}: use the same settings to"
+                    " resume, or another --work_dir"
+                )
+
+    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
+        before = self._inputs_before()
+        for name, checksum in inputs.items():
+            if before.get(name) != checksum:
+                raise UserError(
+                    f"--work_dir={self.path} was begun with other {name}, which have been replaced since: choose"
+                    " another --work_dir, or delete this one to begin again"
+                )
+
+    def _inputs_before(self) -> dict[str, str]:
+        self._read(INPUTS_FILE)
+        try:
+            return read_json(self.path / INPUTS_FILE)
+        except ValueError:
+            return {}
+
+    def _read(self, name: str) -> str:
+        try:
+            return (self.path / name).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            raise UserError(
+                f"--work_dir={self.path} holds files, but no {name} of an earlier run: choose a new or empty folder"
+            ) from None
+
+
+def _lock(lock: IO[str], path: Path, kind: int) -> None:
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
+    except OSError as error:
+        # Some network file systems have no locks, and there may be no other place for results.
+        print(f"warning: --work_dir={path}: cannot be locked ({error.strerror}); run one process in it at a time")
+
+
+def _by_name(text: str) -> dict[str, str]:
+    """Lines of a flagfile by the setting's name; `--flip` and `--noflip` have the same name."""
+    return {name_and_value(line)[0]: line for line in text.splitlines()}
+
+
+def files_checksum(paths: Iterable[Path]) -> str:
+    """SHA-256 (hex) over the names and contents of files, for the inputs of a `claim`."""
+    digest = hashlib.sha256()
+    for path in paths:
+        digest.update(path.name.encode())
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

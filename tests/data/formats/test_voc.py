@@ -1,0 +1,207 @@
+import cv2
+import numpy as np
+import pytest
+
+from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.formats.voc import VOC_CLASSES, VocFolder, labels_of_mask
+from oaa_tf.data.images.palette_png import write_indexed
+
+
+def write_list(root, text, name="train.txt"):
+    (root / "ImageSets" / "Segmentation" / name).write_text(text)
+
+
+def write_annotation(root, image_id, *objects):
+    parts = "".join(
+        f"<object><name>{name}</name><difficult>{difficult}</difficult><part><name>head</name></part></object>"
+        for name, difficult in objects
+    )
+    (root / "Annotations" / f"{image_id}.xml").write_text(f"<?xml version='1.0'?><annotation>{parts}</annotation>")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "tiny_000",
+        "  tiny_000\t",
+        "tiny_000.jpg",
+        "/JPEGImages/tiny_000.jpg /SegmentationClassAug/tiny_000.png",
+        "JPEGImages/tiny_000.jpg SegmentationClass/tiny_000.png",
+        "\ufefftiny_000",
+    ],
+)
+def test_lines_of_lists(tiny_voc, line):
+    write_list(tiny_voc, f"{line}\r\n\r\ntiny_001\r\n")
+    assert VocFolder(tiny_voc).image_ids("train") == ("tiny_000", "tiny_001")
+
+
+def test_ids_keep_the_order_of_the_list_and_their_dots(tiny_voc):
+    write_list(tiny_voc, "b.v2\na\n")
+    assert VocFolder(tiny_voc).image_ids("train") == ("b.v2", "a")
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("../tiny_000", "'../tiny_000' is no image id"),
+        ("/etc/ssl/key.jpg", "is no image id"),
+        ("..", "is no image id"),
+        ("..\\tiny_000", "is no image id"),
+        ("tiny_000 1", "expected one id"),
+        ("tiny_000 tiny_000", "expected one id"),
+        ("/JPEGImages/tiny_000.jpg /SegmentationClass/tiny_001.png", "expected one id"),
+        ("tiny_001", "duplicate id tiny_001"),
+    ],
+)
+def test_wrong_lines_of_lists_are_named(tiny_voc, line, message):
+    write_list(tiny_voc, f"tiny_001\n{line}\n")
+    with pytest.raises(UserError) as error:
+        VocFolder(tiny_voc).image_ids("train")
+    assert "train.txt:2: " in str(error.value) and message in str(error.value)
+
+
+def test_image_of_any_suffix_is_found_and_two_of_one_id_are_not_guessed(tiny_voc):
+    images = tiny_voc / "JPEGImages"
+    for suffix in (".JPEG", ".Png"):
+        (images / f"other{suffix}").write_bytes(b"")
+        assert VocFolder(tiny_voc).image("other") == images / f"other{suffix}"
+        (images / f"other{suffix}").unlink()
+    (images / "tiny_000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"tiny_000.jpg: tiny_000.png has the same id"):
+        VocFolder(tiny_voc).image("tiny_000")
+
+
+def test_links_may_not_leave_the_folder_but_the_folder_may_be_a_link(tiny_voc, tmp_path):
+    outside = tmp_path / "elsewhere"
+    (tiny_voc / "JPEGImages").rename(outside)
+    (tiny_voc / "JPEGImages").symlink_to(outside)
+    (outside / "inner.jpg").symlink_to(outside / "tiny_000.jpg")
+    secret = tmp_path / "secret.jpg"
+    secret.write_bytes(b"secret")
+    (outside / "leak.jpg").symlink_to(secret)
+    folder = VocFolder(tiny_voc)
+    assert folder.image("tiny_000") is not None and folder.image("inner") is not None
+    with pytest.raises(UserError, match=r"leak.jpg: links to a file outside"):
+        folder.image("leak")
+
+
+def test_classes_are_vocs_without_classes_txt(tiny_voc):
+    (tiny_voc / "classes.txt").unlink()
+    assert VocFolder(tiny_voc).classes == VOC_CLASSES
+    assert len(VOC_CLASSES) == 20 and VOC_CLASSES.index("person") == 14
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "empty line"),
+        ("circle\n\ncross\n", "empty line"),
+        ("circle\ncircle\n", "named twice"),
+        ("background\ncircle\n", "remove 'background'"),
+        ("\n".join(map(str, range(255))), "255 classes"),
+    ],
+)
+def test_wrong_class_lists_are_named(tiny_voc, text, message):
+    (tiny_voc / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=rf"classes.txt: .*{message}"):
+        VocFolder(tiny_voc)
+
+
+def test_masks_and_labels_are_renumbered_to_the_kept_classes(tiny_voc, tiny_images):
+    tiny = tiny_images[5]
+    folder = VocFolder(tiny_voc, classes=("cross", "circle"))
+    # circle, square, cross are 1, 2, 3 in the files.
+    expected = np.select([tiny.mask == 3, tiny.mask == 1, tiny.mask == 0], [1, 2, 0], 255)
+    mask = folder.read_mask(folder.mask(tiny.image_id))
+    np.testing.assert_array_equal(mask, expected)
+    assert labels_of_mask(mask) == (0, 1)
+    assert folder.listed_labels("train") == {
+        "tiny_000": (1,),
+        "tiny_001": (),
+        "tiny_002": (0,),
+        "tiny_003": (1,),
+        "tiny_004": (0,),
+        "tiny_005": (0, 1),
+    }
+    assert folder.annotated_labels("tiny_005", skip_difficult=False) == (0, 1)
+
+
+def test_pixel_value_beyond_the_classes_is_named(tiny_voc):
+    path = tiny_voc / "SegmentationClass" / "tiny_000.png"
+    mask = np.zeros((4, 4), np.uint8)
+    mask[0] = 255
+    mask[2, 1] = 4
+    write_indexed(path, mask)
+    with pytest.raises(UserError, match=r"tiny_000.png: pixel value 4 is no class; expected 0 to 3 .* and 255"):
+        VocFolder(tiny_voc).read_mask(path)
+
+
+def test_another_mask_folder_and_none(tiny_voc):
+    (tiny_voc / "SegmentationClass").rename(tiny_voc / "SegmentationClassAug")
+    assert VocFolder(tiny_voc).mask("tiny_000") is None
+    assert VocFolder(tiny_voc, mask_dir="").mask("tiny_000") is None
+    expected = tiny_voc / "SegmentationClassAug" / "tiny_000.png"
+    assert VocFolder(tiny_voc, mask_dir="SegmentationClassAug").mask("tiny_000") == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("tiny_000 3\n", "train_cls.txt:1: class 3 of tiny_000 is out of range; expected 0 to 2"),
+        ("tiny_000 0\ntiny_001 -1\n", "train_cls.txt:2: class -1 of tiny_001"),
+        ("tiny_000 dog\n", "train_cls.txt:1: class dog of tiny_000"),
+        (f"tiny_000 {'9' * 5000}\n", "train_cls.txt:1: class 9"),
+        ("tiny_000 0\ntiny_000 1\n", "train_cls.txt:2: duplicate id tiny_000"),
+    ],
+)
+def test_wrong_label_lists_are_named(tiny_voc, text, message):
+    write_list(tiny_voc, text, "train_cls.txt")
+    with pytest.raises(UserError) as error:
+        VocFolder(tiny_voc).listed_labels("train")
+    assert message in str(error.value)
+
+
+def test_difficult_objects(tiny_voc):
+    write_annotation(tiny_voc, "tiny_000", ("cross", 1), ("circle", 0), ("circle", 1))
+    folder = VocFolder(tiny_voc)
+    assert folder.annotated_labels("tiny_000", skip_difficult=False) == (0, 2)
+    assert folder.annotated_labels("tiny_000", skip_difficult=True) == (0,)
+
+
+def test_unknown_class_in_an_annotation_is_an_error_but_one_that_is_not_kept_is_not(tiny_voc):
+    write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("square", 0))
+    assert VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False) == (0,)
+    write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("unicorn", 0))
+    with pytest.raises(
+        UserError, match=r"tiny_000.xml: unknown class 'unicorn'; expected one of circle, square, cross"
+    ):
+        VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '<!DOCTYPE a [<!ENTITY b "circle">]><annotation><object><name>&b;</name></object></annotation>',
+        '<!DOCTYPE a SYSTEM "file:///etc/passwd"><annotation/>',
+        "<annotation><object>",
+        "",
+        "circle",
+    ],
+)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_annotations_with_entities_or_without_sense_are_refused(tiny_voc, text, encoding):
+    (tiny_voc / "Annotations" / "tiny_000.xml").write_bytes(text.encode(encoding))
+    with pytest.raises(UserError, match=r"tiny_000.xml: "):
+        VocFolder(tiny_voc).annotated_labels("tiny_000", skip_difficult=False)
+
+
+def test_real_folder(real_data):
+    root = real_data / "voc12_animals"
+    folder = VocFolder(root, saliency_dir=str(root / "saliency"))
+    ids = folder.image_ids("mini_val")
+    listed = folder.listed_labels("mini_val")
+    assert len(ids) == 16
+    for image_id in ids:
+        mask = folder.read_mask(folder.mask(image_id))
+        assert mask.shape == cv2.imread(str(folder.image(image_id)), cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
+        assert labels_of_mask(mask) == listed[image_id]

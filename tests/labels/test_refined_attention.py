@@ -1,0 +1,43 @@
+"""Both methods on the maps of one image."""
+
+import numpy as np
+import pytest
+
+from oaa_tf.labels.dense_crf import dense_crf
+from oaa_tf.labels.pixel_adaptive import pixel_adaptive_refinement
+from oaa_tf.labels.refined_attention import METHODS, refined_attention
+
+
+def example(height=20, width=30, num_maps=2):
+    generator = np.random.default_rng(0)
+    image = generator.integers(0, 256, (height, width, 3), np.uint8)
+    attention = generator.random((num_maps, height, width), np.float32)
+    return attention, 1 - attention.max(axis=0), image
+
+
+def test_pamr_refines_every_map():
+    attention, background, image = example()
+    found = refined_attention("pamr", attention, background, image)
+    for one, expected in zip(found, attention, strict=True):
+        refined = pixel_adaptive_refinement(expected[np.newaxis, ..., np.newaxis], image[np.newaxis])
+        np.testing.assert_allclose(one, refined[0, ..., 0], atol=1e-5)
+
+
+def test_crf_starts_from_the_scores_in_proportion():
+    attention, background, image = example()
+    scores = np.stack([background, *attention], axis=-1)
+    expected = dense_crf(scores / scores.sum(axis=-1, keepdims=True), image).numpy()
+    found = refined_attention("crf", attention, background, image)
+    np.testing.assert_allclose(found, np.moveaxis(expected[..., 1:], -1, 0), atol=1e-3)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("shape", [(1, 1, 1), (33, 20, 3)])
+def test_ranges_and_sizes(method, shape):
+    height, width, num_maps = shape
+    attention, background, image = example(height, width, num_maps)
+    # Where no score says anything, there is still a result.
+    attention[:, 0, 0] = background[0, 0] = 0
+    found = refined_attention(method, attention, background, image)
+    assert found.shape == attention.shape and found.dtype == np.float32
+    assert found.min() >= 0 and found.max() <= 1
