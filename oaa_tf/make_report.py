@@ -70,8 +70,8 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
     return {"file": str(output), "images": len(rows), "missing": missing}
 
 
-def plan(settings: MakeReportSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: MakeReportSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     found = RunFolder.open(Path(settings.work_dir))
     return {"evaluations": len(found.evaluations), "missing": _missing_scores(found), "writes": str(_output(settings))}
 
@@ -90,4 +90,4 @@ def _missing_scores(found: RunFolder) -> list[str]:
 
 
 if __name__ == "__main__":
-    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", plan)
+    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", dry_run)
