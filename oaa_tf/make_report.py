@@ -1,6 +1,6 @@
 """One page that shows what a run has found out: `report.html`, a single file that needs no network.
 
-    python -m tools.make_report --work_dir=runs/demo
+    python -m oaa_tf.make_report --work_dir=runs/demo
 
 It has the table, the curves, the IoU by class, a replay of the accumulation and rows of pictures. What a run does not
 have (yet) is left out, and the page says so.
@@ -21,8 +21,6 @@ from oaa_tf.runs.atomic import atomic_write
 
 REPORT_FILE = "report.html"
 
-_CHOICES = ("random", "worst")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MakeReportSettings(Settings):
@@ -34,7 +32,7 @@ class MakeReportSettings(Settings):
     choose: str = setting(
         "random",
         help="Which images: random ones, or those with the worst pseudo label or prediction.",
-        choices=_CHOICES,
+        choices=("random", "worst"),
     )
     images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")
     picture_size: int = setting(240, help="Longest side of the pictures in pixels.", minimum=32, maximum=2048)
@@ -81,10 +79,9 @@ def _output(settings: MakeReportSettings) -> Path:
 
 
 def _missing_scores(found: RunFolder) -> list[str]:
-    records = found.train_records
     if found.evaluations:
         return []
-    if records is not None and not records.has_masks:
+    if found.train_records is not None and not found.train_records.has_masks:
         return ["Scores: the training images have no masks to compare with."]
     return ["Scores: nothing has been evaluated yet (oaa_tf.evaluate, which the pipeline runs last)."]
 
