@@ -63,7 +63,9 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
         with atomic_write(output) as file:
             file.write(page.encode())
     except OSError as error:
-        raise UserError(f"--output={output}: cannot be written ({error.strerror}); choose another file") from None
+        raise UserError(
+            f"cannot be written ({error.strerror}); choose another file", flag="output", value=output
+        ) from None
     print(f"{'report:':<17} {output}")
     return {"file": str(output), "images": len(rows), "missing": missing}
 

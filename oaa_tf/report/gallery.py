@@ -108,7 +108,7 @@ class Gallery:
         splits = [(records, columns) for records, columns in splits if records is not None]
         for name in image_ids:
             if not any(name in records.image_ids for records, _ in splits):
-                raise UserError(f"--images={name}: no such image among those of {self._run.root}")
+                raise UserError(f"no such image among those of {self._run.root}", flag="images", value=name)
         rows = []
         for records, columns in splits:
             if image_ids:

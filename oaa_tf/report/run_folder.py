@@ -133,7 +133,9 @@ class RunFolder:
         evaluated = [stage for stage in found if stage.name == "evaluate" and stage.metrics]
         stages.pop("evaluate", None)
         if not stages and not evaluated:
-            raise UserError(f"--work_dir={root}: no stage has been run in it; give the work_dir of the pipeline")
+            raise UserError(
+                "no stage has been run in it; give the work_dir of the pipeline", flag="work_dir", value=root
+            )
         of_models = [stage for stage in evaluated if stage.metrics.get("evaluated") == "model"]
         return cls(
             root,
