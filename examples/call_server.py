@@ -1,4 +1,4 @@
-"""Asks a server for the mask of an image; see `serve.py` beside this file. It needs nothing but Python.
+"""Asks the server of `serve.py` for the mask of an image. Needs nothing but Python.
 
 python examples/call_server.py http://127.0.0.1:8000/v1/models/segment:predict photo.jpg mask.png
 """
@@ -14,7 +14,7 @@ def segment(url: str, image: bytes) -> tuple[bytes, list[float]]:
     """Sends a JPEG or PNG.
 
     Returns:
-        The mask, an 8-bit grey PNG (0 background, c + 1 class c), and the share of the pixels that each has.
+        The mask, an 8-bit grey PNG (0 background, c + 1 class c), and each one's share of the pixels, background first.
     """
     body = {"instances": [{"b64": base64.b64encode(image).decode()}]}
     request = urllib.request.Request(url, json.dumps(body).encode(), {"Content-Type": "application/json"})

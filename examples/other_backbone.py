@@ -2,8 +2,8 @@
 
     PYTHONPATH=. python examples/other_backbone.py attention.png
 
-It draws demo images, trains MobileNetV2 on their tags from random weights, and writes a picture of what accumulated.
-With images of your own, pass `weights="imagenet"`: from random weights, this takes thousands of steps.
+Draws demo images, trains MobileNetV2 on their tags from random weights, and writes a picture of the accumulated
+attention. For your own images, pass `weights="imagenet"`: from random weights, training takes thousands of steps.
 """
 
 import sys
@@ -26,9 +26,9 @@ def accumulate(
     Args:
         images: uint8 or float32 `[num_images, side, side, 3]`, RGB in [0, 255]; the side is a multiple of 16.
         labels: Multi-hot, float32 `[num_images, classes]`.
-        epochs: Passes over the images; the first one accumulates nothing.
-        weights: As in `keras.applications.MobileNetV2`.
-        alpha: Width of the network, likewise.
+        epochs: Passes over the images. Nothing accumulates in the first one.
+        weights: Of the backbone, as in `keras.applications.MobileNetV2`.
+        alpha: Width of the backbone, as there.
     """
     side = images.shape[1]
     backbone = keras.applications.MobileNetV2((side, side, 3), alpha=alpha, include_top=False, weights=weights)

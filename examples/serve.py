@@ -11,7 +11,7 @@ import os
 import tensorflow as tf
 from fastapi import FastAPI, HTTPException
 
-# A signature alone does not keep its model alive.
+# Keep the model: a signature alone does not keep it alive.
 model = tf.saved_model.load(os.environ["MODEL"])
 serve = model.signatures["serving_default"]
 app = FastAPI()

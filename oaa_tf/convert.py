@@ -65,7 +65,7 @@ class ConvertSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.image_size % STRIDE:
-            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+            raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
 
 
 def run(settings: ConvertSettings) -> dict[str, Any]:
@@ -85,8 +85,8 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
     return {"num_images": len(records), "target": str(target)}
 
 
-def plan(settings: ConvertSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the source is read."""
+def dry_run(settings: ConvertSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what can be known before the source is read."""
     records, source, target = _checked(settings)
     check_folder("--target", _target_folder(settings))
     return {"images": len(records), "classes": len(records.classes), "reads": str(source), "writes": str(target)}
@@ -97,9 +97,9 @@ def _checked(settings: ConvertSettings) -> tuple[RecordSet, Path, Path]:
     records = RecordSet.open(settings.records)
     source, target = Path(settings.source), Path(settings.target)
     if target.exists() and source.exists() and target.samefile(source):
-        raise UserError(f"--target={target}: is what to convert; choose another")
+        raise UserError("is what to convert; choose another", flag="target", value=target)
     if _writes_file(settings) and (target.suffix.lower() != ".json" or target.is_dir()):
-        raise UserError(f"--target={target}: expected a .json file")
+        raise UserError("expected a .json file", flag="target", value=target)
     return records, source, target
 
 
@@ -130,7 +130,7 @@ def _export_maps(settings: ConvertSettings, records: RecordSet, source: Path, ta
 def _import_maps(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
     read, _ = _MAPS[settings.format]
     if not source.is_dir():
-        raise UserError(f"--source={source}: is not a folder")
+        raise UserError("is not a folder", flag="source", value=source)
     maps = read(source, records, settings.image_size)
     AttentionMaps.save(
         target,
@@ -143,11 +143,7 @@ def _import_maps(settings: ConvertSettings, records: RecordSet, source: Path, ta
 
 
 def _export_labels(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
-    try:
-        files, _ = read_pseudo_labels(source, records)
-    except UserError as error:
-        # The flag of train_seg.
-        raise UserError(str(error).replace("--labels=", "--source=", 1)) from None
+    files, _ = read_pseudo_labels(source, records, flag="source")
     write_coco_labels(target, files, records)
 
 
@@ -163,4 +159,4 @@ def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, 
 
 
 if __name__ == "__main__":
-    launch(ConvertSettings, run, "convert", "takes maps and pseudo labels to the formats of other code, and back", plan)
+    launch(ConvertSettings, run, "convert", "takes maps and labels to the formats of other code, and back", dry_run)

@@ -82,11 +82,11 @@ class EvaluateSettings(Settings):
         if len(given) != 1:
             raise UserError(f"expected one of --maps, --masks and --model, got {' and '.join(given) or 'none'}")
         if self.submission and not self.model:
-            raise UserError(f"--submission: needs --model, not {given[0]}")
+            raise UserError(f"needs --model, not {given[0]}", flag="submission")
         if self.crf and not self.model:
-            raise UserError(f"--crf: needs --model, not {given[0]}")
+            raise UserError(f"needs --model, not {given[0]}", flag="crf")
         if self.require_complete and not self.masks:
-            raise UserError(f"--require_complete: is for --masks, not {given[0]}")
+            raise UserError(f"is for --masks, not {given[0]}", flag="require_complete")
 
 
 def run(settings: EvaluateSettings) -> dict[str, Any]:
@@ -117,8 +117,8 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     )
 
 
-def plan(settings: EvaluateSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: EvaluateSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     records, evaluated = _inputs(settings)
     work_dir = WorkDir.peek(settings, _checksums(records, evaluated))
     return {
@@ -137,7 +137,9 @@ def plan(settings: EvaluateSettings) -> dict[str, Any]:
 def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated]:
     records = RecordSet.open(settings.records)
     if not records.has_masks and not settings.submission:
-        raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
+        raise UserError(
+            "has no masks to compare with; make the records with masks", flag="records", value=settings.records
+        )
     read = _maps if settings.maps else _masks if settings.masks else _model
     return records, read(settings, records)
 
@@ -180,7 +182,7 @@ def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
 def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     folder = Path(settings.masks)
     if not folder.is_dir():
-        raise UserError(f"--masks={folder}: is not a folder")
+        raise UserError("is not a folder", flag="masks", value=folder)
     paths = [folder / f"{image_id}.png" for image_id in records.image_ids]
     for path in paths:
         if not path.is_file():
@@ -236,8 +238,9 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
 def _supervision(settings: EvaluateSettings, evaluated: _Evaluated) -> str | None:
     if evaluated.supervision and settings.supervision not in ("", evaluated.supervision):
         raise UserError(
-            f"--supervision={settings.supervision}: what is evaluated says that it was made from"
-            f" {evaluated.supervision}; leave the flag out"
+            f"what is evaluated says that it was made from {evaluated.supervision}; leave the flag out",
+            flag="supervision",
+            value=settings.supervision,
         )
     return evaluated.supervision or settings.supervision or None
 
@@ -289,4 +292,4 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
 
 
 if __name__ == "__main__":
-    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU", plan)
+    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU", dry_run)

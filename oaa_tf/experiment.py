@@ -6,22 +6,24 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
+from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
-from oaa_tf.demo.demo import write_demo_data
-from oaa_tf.models.networks import check_common_layers, checkpoints_in
-from oaa_tf.training.stage import training_before
-from oaa_tf.training.start import describe_network
+from oaa_tf.demo.demo import has_demo_data, write_demo_data
+from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
+from oaa_tf.runs.work_dir import WorkDir
 
 _TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
 WARM_STARTS = ("train_integral", "train_seg")
-_STAGES = {
+_COMMANDS = {
     "train_cls": train_cls,
     "train_integral": train_integral,
     "make_pseudo_labels": make_pseudo_labels,
     "train_seg": train_seg,
     "relabel": relabel,
+    "export": export,
+    "evaluate": evaluate,
 }
 
 
@@ -75,44 +77,90 @@ class ExperimentSettings(Settings):
         for name in _TASKS:
             if seed := getattr(self, name).seed:
                 raise UserError(
-                    f"--{name}.seed={seed}: every stage has the seed of the whole; use --seed (--seeds of"
-                    " tools.ablation)"
+                    "every stage has the seed of the whole; use --seed (--seeds of tools.ablation)",
+                    flag=f"{name}.seed",
+                    value=seed,
                 )
         backbone = self.train_seg.backbone
         if self.seg_backbone_weights and "train_seg" in self.warm_start:
             raise UserError(
-                "--warm_start=train_seg: starts from the classifier's weights, not from"
-                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
+                "starts from the classifier's weights, not from"
+                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two",
+                flag="warm_start",
+                value="train_seg",
             )
         if self.seg_backbone_weights and self.train_seg.initial_weights:
             raise UserError(
-                f"--train_seg.initial_weights={self.train_seg.initial_weights}: has the backbone's weights, not"
-                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two"
+                f"has the backbone's weights, not --seg_backbone_weights={self.seg_backbone_weights}; use one of the"
+                " two",
+                flag="train_seg.initial_weights",
+                value=self.train_seg.initial_weights,
             )
         for name in self.warm_start:
             if own := getattr(self, name).initial_weights:
                 raise UserError(
-                    f"--warm_start={name}: starts from the classifier's weights, not from"
-                    f" --{name}.initial_weights={own}; use one of the two"
+                    f"starts from the classifier's weights, not from --{name}.initial_weights={own}; use one of the"
+                    " two",
+                    flag="warm_start",
+                    value=name,
                 )
         if backbone == self.train_cls.backbone:
             return
         if "train_seg" in self.warm_start:
             raise UserError(
-                f"--warm_start=train_seg: the classifier's weights are {self.train_cls.backbone}'s, not for"
-                f" --train_seg.backbone={backbone}; leave train_seg out of --warm_start"
+                f"the classifier's weights are {self.train_cls.backbone}'s, not for --train_seg.backbone={backbone};"
+                " leave train_seg out of --warm_start",
+                flag="warm_start",
+                value="train_seg",
             )
         has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
         if not has_own_weights and self.backbone_weights not in ("imagenet", "none"):
             raise UserError(
-                f"--train_seg.backbone={backbone}: --backbone_weights={self.backbone_weights} is for"
-                f" {self.train_cls.backbone}; name weights of its own with --seg_backbone_weights"
+                f"--backbone_weights={self.backbone_weights} is for {self.train_cls.backbone}; name weights of its own"
+                " with --seg_backbone_weights",
+                flag="train_seg.backbone",
+                value=backbone,
             )
 
 
 @dataclasses.dataclass(frozen=True)
+class Step:
+    """One command of an experiment, ready to run.
+
+    Attributes:
+        command: The command's name.
+        settings: Its settings.
+    """
+
+    command: str
+    settings: Any
+
+    @property
+    def folder(self) -> Path:
+        """Where its results are."""
+        return Path(self.settings.output_dir if self.command == "export" else self.settings.work_dir)
+
+    def run(self) -> dict[str, Any]:
+        """Does what is not done yet, and returns the command's metrics; raises `UserError` as the command does."""
+        if self.command == "export" and export.is_current(self.settings):
+            return {}
+        return _COMMANDS[self.command].run(self.settings)
+
+    def state(self) -> str:
+        """How far it has come: `DONE`, `TO_DO`, or the step from which a training continues.
+
+        Raises:
+            UserError: Its folder was begun with other settings, or is damaged.
+        """
+        if self.command == "export":
+            is_trained = stage_state(Path(self.settings.stage_dir)) == DONE
+            return DONE if is_trained and export.is_current(self.settings) else TO_DO
+        return stage_state(WorkDir.peek(self.settings, {}).path)
+
+
+@dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The stages of one seed. Every method does what is not done yet, and raises `UserError` as its stage does.
+    """The stages of one seed. Every method returns a `Step`, whose inputs are the folders of steps before it.
 
     Attributes:
         settings: The settings.
@@ -128,9 +176,9 @@ class Experiment:
     val_records: str | None
     seed: int
 
-    def train_classifier(self) -> dict[str, Any]:
-        """Trains the classifier and returns its metrics."""
-        return self._run("train_cls", "train_cls")
+    def classifier(self) -> Step:
+        """Trains the classifier."""
+        return self._step("train_cls", "train_cls")
 
     def classifier_maps(self) -> dict[str, Path]:
         """Folders of the classifier's maps by name: "CAM", and "OAA <fusion>", the first of which the others use."""
@@ -138,57 +186,44 @@ class Experiment:
         by_name = {"CAM": train_cls.CAM_FOLDER} | {f"OAA {fusion}": folder for fusion, folder in folders.items()}
         return {name: self.root / "train_cls" / folder for name, folder in by_name.items()}
 
-    def train_integral(self, name: str, loss: str) -> Path:
-        """Trains the integral attention model on the cumulative attention and returns its maps' folder."""
-        self._run("train_integral", name, maps=str(self.root / "train_cls" / train_cls.OAA_FOLDER), loss=loss)
-        return self.root / name / train_integral.MAPS_FOLDER
+    def integral_model(self, name: str, loss: str) -> Step:
+        """Trains the integral attention model on the cumulative attention."""
+        maps = str(self.root / "train_cls" / train_cls.OAA_FOLDER)
+        return self._step("train_integral", name, maps=maps, loss=loss)
 
-    def make_labels(self, name: str, maps: Path, *, use_saliency: bool, **options) -> Path:
-        """Makes pseudo labels and returns the stage's folder."""
-        self._run("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
-        return self.root / name
+    def pseudo_labels(self, name: str, maps: Path, *, use_saliency: bool, **options: Any) -> Step:
+        """Makes pseudo labels from attention maps."""
+        return self._step("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
 
-    def train_segmentation(self, name: str, labels: Path, **options) -> dict[str, Any]:
-        """Trains the segmentation network and returns its metrics."""
-        return self._run("train_seg", name, labels=str(labels), **options)
+    def segmentation_network(self, name: str, labels: Path, **options: Any) -> Step:
+        """Trains the segmentation network on pseudo labels."""
+        return self._step("train_seg", name, labels=str(labels), **options)
 
-    def relabel(self, name: str, model: Path, *, use_saliency: bool) -> Path:
-        """Makes pseudo labels from a segmentation SavedModel and returns the stage's folder."""
-        self._run("relabel", name, model=str(model), use_saliency=use_saliency)
-        return self.root / name
+    def second_labels(self, name: str, model: Path, *, use_saliency: bool) -> Step:
+        """Makes pseudo labels with a segmentation SavedModel."""
+        return self._step("relabel", name, model=str(model), use_saliency=use_saliency)
 
-    def export(self, stage: str, name: str) -> Path:
-        """Exports a trained stage and returns the SavedModel's folder."""
-        settings = self._export(stage, name)
-        if not export.is_current(settings):
-            export.run(settings)
-        return self.root / name
+    def exported(self, stage: str, name: str) -> Step:
+        """Exports a trained stage."""
+        settings = export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
+        return Step("export", settings)
 
-    def evaluate(self, name: str, split: str, **inputs: str) -> dict[str, Any]:
-        """Evaluates maps, masks or a model on "train" or "val" and returns the metrics."""
+    def evaluation(self, name: str, split: str, **inputs: str) -> Step:
+        """Evaluates maps, masks or a model on "train" or "val"."""
         records = self.train_records if split == "train" else self.val_records
         folder = str(self.root / "evaluate" / name)
-        return evaluate.run(evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
+        return Step("evaluate", evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
 
-    def _run(self, stage: str, name: str, **inputs: Any) -> dict[str, Any]:
-        """Runs a stage in the folder of this name and returns its metrics."""
-        return _STAGES[stage].run(self._stage(stage, name, **inputs))
-
-    def _export(self, stage: str, name: str) -> Any:
-        """Settings of a stage's export."""
-        return export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
-
-    def _stage(self, stage: str, name: str, **inputs: Any) -> Any:
-        """A stage's settings with what comes from the experiment."""
-        own = getattr(self.settings, stage)
+    def _step(self, command: str, name: str, **inputs: Any) -> Step:
+        """A stage in the folder of this name, with what comes from the experiment."""
         options: dict[str, Any] = {"records": self.train_records, "work_dir": str(self.root / name)}
-        if stage == "train_seg" and self.settings.seg_backbone_weights:
+        if command == "train_seg" and self.settings.seg_backbone_weights:
             options["backbone_weights"] = self.settings.seg_backbone_weights
-        if stage in self.settings.warm_start:
+        if command in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
-        if stage.startswith("train"):
+        if command in _TASKS:
             options["seed"] = self.seed
-        return dataclasses.replace(own, **options | inputs)
+        return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
 
 def check_weights(settings: ExperimentSettings) -> None:
@@ -203,18 +238,16 @@ def check_weights(settings: ExperimentSettings) -> None:
     }
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
-            raise UserError(f"--{name}={value}: no such file; expected imagenet, none or the path of an h5 file")
+            raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
     for stage in _TASKS:
         own = getattr(settings, stage)
+        blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}
         try:
-            training_before(own)
+            own.supervision_with_initial_weights("image labels")
         except UserError as error:
-            raise UserError(f"--{stage}.initial_weights={own.initial_weights}: {error}") from None
+            raise UserError(str(error), **blamed) from None
         if own.initial_weights and not checkpoints_in(Path(own.initial_weights)):
-            raise UserError(
-                f"--{stage}.initial_weights={own.initial_weights}: no checkpoint in it; run that stage again in another"
-                " folder"
-            )
+            raise UserError("no checkpoint in it; run that stage again in another folder", **blamed)
 
 
 def make_all_records(
@@ -232,7 +265,7 @@ def make_all_records(
         settings: The settings.
         root: Folder of the records' folder.
         seed: Seed of the demo data.
-        make: Makes the records of a split; `oaa_tf.make_records.run`, or its `plan`.
+        make: Makes the records of a split; `oaa_tf.make_records.run`, or its `dry_run`.
 
     Raises:
         UserError: As `make` does, or there is no folder of saliency maps, or the validation images have masks of other
@@ -271,6 +304,32 @@ def make_all_records(
     return manifests[0], manifests[1] if len(manifests) > 1 else None
 
 
+def dry_run_records(
+    settings: ExperimentSettings, root: Path, seed: int
+) -> tuple[dict[str, Any], tuple[str, str | None], tuple[bool, bool]]:
+    """What `make_all_records` would do.
+
+    Returns:
+        Its states and numbers of images, for `dry_run_text`; the manifests; whether each split will have masks.
+    """
+    if not settings.voc_dir and not settings.image_dir:
+        demo_data = root / "demo_data"
+        if not has_demo_data(demo_data, seed=seed):
+            splits = (settings.train_split, settings.val_split)
+            return {"demo_data": TO_DO}, tuple(str(root / f"records/{split}.json") for split in splits), (True, True)
+        settings = dataclasses.replace(settings, voc_dir=str(demo_data))
+    found: list[dict[str, Any]] = []
+
+    def look(one: make_records.MakeRecordsSettings) -> dict[str, Any]:
+        found.append(make_records.dry_run(one))
+        return found[-1]
+
+    manifests = make_all_records(settings, root, seed, make=look)
+    records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in found}
+    have_masks = [one["with_masks"] for one in found]
+    return {"records": records}, manifests, (have_masks[0], len(have_masks) > 1 and have_masks[1])
+
+
 def _saliency_dir(data_dir: Path) -> str:
     """The folder of saliency maps inside a data folder."""
     folder = data_dir / SALIENCY_DIR
@@ -284,11 +343,13 @@ def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Se
     """Refuses now, and not after the training, what could not be measured: only paths with `{split}` can differ so."""
     train, val = made[0], made[-1]
     if val["with_masks"] and val["class_names"] != train["class_names"]:
-        flag = f"--tags={settings.tags}" if settings.tags else f"--image_dir={settings.image_dir}"
+        flag = "tags" if settings.tags else "image_dir"
         raise UserError(
-            f"{flag}: {splits[0]} has the classes {', '.join(train['class_names'])}, but {splits[-1]} has"
+            f"{splits[0]} has the classes {', '.join(train['class_names'])}, but {splits[-1]} has"
             f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
-            " that both have with --classes"
+            " that both have with --classes",
+            flag=flag,
+            value=getattr(settings, flag),
         )
 
 
@@ -297,7 +358,12 @@ def _check_initial_weights(settings: ExperimentSettings, classes: tuple[str, ...
     for stage, task in _TASKS.items():
         own = getattr(settings, stage)
         if own.initial_weights:
+            from oaa_tf.models.networks import check_common_layers
+            from oaa_tf.training.initial_network import describe_network
+
             try:
                 check_common_layers(own.initial_weights, describe_network(task, classes, own))
             except UserError as error:
-                raise UserError(str(error).replace("--", f"--{stage}.", 1)) from None
+                if error.flag:
+                    raise error.with_flag(f"{stage}.{error.flag}") from None
+                raise

@@ -7,24 +7,26 @@ For other images, sizes, views or another readout. The folder is one for `--maps
 convert and train_integral.
 """
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
-
-from oaa_tf.attention.cam import READOUTS
 from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.data.views.view import whole_views
-from oaa_tf.models.networks import InferenceSettings, checkpoint_checksum, load_network
+from oaa_tf.data.views.view_options import whole_views
+from oaa_tf.models.inference_settings import InferenceSettings
+from oaa_tf.runs.checkpoints import checkpoint_checksum
 from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
-from oaa_tf.training.extraction import extract_attention
+
+if TYPE_CHECKING:
+    import keras
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +37,7 @@ class MakeMapsSettings(InferenceSettings, group="maps"):
     stage_dir: str = setting(help="work_dir of train_cls or train_integral; its newest checkpoint is taken.")
     work_dir: str = setting(help="Folder for the maps.")
     readout: str = setting(
-        "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=tuple(READOUTS)
+        "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=("relu", "sigmoid")
     )
     batch_size: int = setting(
         8, help="Images computed at once; does not change the result.", minimum=1, may_change=True
@@ -45,7 +47,7 @@ class MakeMapsSettings(InferenceSettings, group="maps"):
         """Checks the size."""
         super().__post_init__()
         if self.image_size % STRIDE:
-            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+            raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +82,8 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the stage and the settings do not go together, or work_dir holds another run.
     """
+    from oaa_tf.training.extraction import extract_attention
+
     inputs = _inputs(settings)
     records = inputs.records
 
@@ -101,8 +105,8 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     return run_once("make_maps", settings, inputs.checksums, work)
 
 
-def plan(settings: MakeMapsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: MakeMapsSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     inputs = _inputs(settings)
     work_dir = WorkDir.peek(settings, inputs.checksums)
     return {
@@ -120,13 +124,17 @@ def plan(settings: MakeMapsSettings) -> dict[str, Any]:
 
 
 def _inputs(settings: MakeMapsSettings) -> _Inputs:
+    from oaa_tf.models.networks import load_network
+
     records, stage_dir = RecordSet.open(settings.records), Path(settings.stage_dir)
     metrics = read_training_metrics(stage_dir)
     if metrics is None:
         raise UserError(f"{stage_dir / METRICS_FILE}: no such file; run the training stage to its end first")
     stage = metrics["stage"]
     if stage not in ("train_cls", "train_integral"):
-        raise UserError(f"--stage_dir={stage_dir}: is of {stage}; expected the work_dir of train_cls or train_integral")
+        raise UserError(
+            f"is of {stage}; expected the work_dir of train_cls or train_integral", flag="stage_dir", value=stage_dir
+        )
     # As the two stages call their maps.
     kind = f"oaa_plus_{metrics['settings'].get('loss')}" if stage == "train_integral" else "cam"
     description, network, _ = load_network(stage_dir, precision=settings.precision)
@@ -143,4 +151,4 @@ def _inputs(settings: MakeMapsSettings) -> _Inputs:
 
 
 if __name__ == "__main__":
-    launch(MakeMapsSettings, run, "make_maps", "makes attention maps with a trained class-aware network", plan)
+    launch(MakeMapsSettings, run, "make_maps", "makes attention maps with a trained class-aware network", dry_run)

@@ -16,8 +16,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import Record, RecordSet
-from oaa_tf.labels.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.labels.refined_attention import METHODS, refined_attention
+from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.labels.rules import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
 from oaa_tf.runs.metrics_file import origin
 from oaa_tf.runs.supervision import supervision_of_labels
@@ -34,7 +33,7 @@ class MakePseudoLabelsSettings(PseudoLabelOptions):
     refine: str = setting(
         "none",
         help="Fit the maps to the image's edges before the rule: local refinement (PAMR) or a fully connected CRF.",
-        choices=("none", *METHODS),
+        choices=("none", "pamr", "crf"),
     )
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
@@ -54,6 +53,8 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         classes, attention = maps.at_image_size(position)
         saliency = record.saliency if settings.use_saliency else None
         if settings.refine != "none":
+            from oaa_tf.labels.refined_attention import refined_attention
+
             # The scores among which the rule chooses.
             attention = min_max_normalized(attention)
             background = background_scores(attention, saliency, settings)
@@ -70,11 +71,11 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     return write_pseudo_labels(settings, inputs, records, description, make, num_workers=settings.num_workers)
 
 
-def plan(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     records, maps = _inputs(settings)
-    source = {"maps": f"{maps.kind}: {settings.maps}"}
-    return plan_pseudo_labels("make_pseudo_labels", settings, _checksums(records, maps), records, source)
+    made_from = {"maps": f"{maps.kind}: {settings.maps}"}
+    return dry_run_pseudo_labels("make_pseudo_labels", settings, _checksums(records, maps), records, made_from)
 
 
 def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps]:
@@ -89,4 +90,4 @@ def _checksums(records: RecordSet, maps: AttentionMaps) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", "turns attention maps into pseudo labels", plan)
+    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", "turns attention maps into pseudo labels", dry_run)

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
+from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
-from oaa_tf.command_line.plan_text import DONE, TO_DO
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.class_folders import read_class_folders
@@ -74,21 +74,25 @@ class MakeRecordsSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.split or "/" in self.split or "\\" in self.split or self.split.startswith("."):
-            raise UserError(f"--split={self.split}: expected the plain name of a list, such as train")
+            raise UserError("expected the plain name of a list, such as train", flag="split", value=self.split)
         if bool(self.voc_dir) == bool(self.image_dir):
             raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
         if self.voc_dir and self.tags:
-            raise UserError(f"--tags={self.tags}: is for --image_dir; the labels of --voc_dir are in the folder")
+            raise UserError(
+                "is for --image_dir; the labels of --voc_dir are in the folder", flag="tags", value=self.tags
+            )
         if self.image_dir and self.labels_from != "list":
-            raise UserError(f"--labels_from={self.labels_from}: is for --voc_dir; leave it out")
+            raise UserError("is for --voc_dir; leave it out", flag="labels_from", value=self.labels_from)
         if self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json"):
-            raise UserError(f"--tags={self.tags}: expected a .csv or .json file")
+            raise UserError("expected a .csv or .json file", flag="tags", value=self.tags)
         if self.image_dir and self.val_share and self.split not in ("train", "val"):
             raise UserError(
-                f"--split={self.split}: expected train or val, or --val_share=0 for all images in one split"
+                "expected train or val, or --val_share=0 for all images in one split", flag="split", value=self.split
             )
         if self.skip_difficult and self.labels_from != "annotations":
-            raise UserError("--skip_difficult: only annotations know difficult objects; add --labels_from=annotations")
+            raise UserError(
+                "only annotations know difficult objects; add --labels_from=annotations", flag="skip_difficult"
+            )
 
 
 def run(settings: MakeRecordsSettings) -> dict[str, Any]:
@@ -147,8 +151,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     return summary
 
 
-def plan(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     source = _open_source(settings)
     check_folder("--output_dir", settings.output_dir)
     manifest_path = _manifest_path(settings)
@@ -285,4 +289,4 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords", plan)
+    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords", dry_run)

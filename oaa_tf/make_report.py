@@ -1,6 +1,6 @@
 """One page that shows what a run has found out: `report.html`, a single file that needs no network.
 
-    python -m tools.make_report --work_dir=runs/demo
+    python -m oaa_tf.make_report --work_dir=runs/demo
 
 It has the table, the curves, the IoU by class, a replay of the accumulation and rows of pictures. What a run does not
 have (yet) is left out, and the page says so.
@@ -21,8 +21,6 @@ from oaa_tf.runs.atomic import atomic_write
 
 REPORT_FILE = "report.html"
 
-_CHOICES = ("random", "worst")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MakeReportSettings(Settings):
@@ -34,7 +32,7 @@ class MakeReportSettings(Settings):
     choose: str = setting(
         "random",
         help="Which images: random ones, or those with the worst pseudo label or prediction.",
-        choices=_CHOICES,
+        choices=("random", "worst"),
     )
     images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")
     picture_size: int = setting(240, help="Longest side of the pictures in pixels.", minimum=32, maximum=2048)
@@ -65,13 +63,15 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
         with atomic_write(output) as file:
             file.write(page.encode())
     except OSError as error:
-        raise UserError(f"--output={output}: cannot be written ({error.strerror}); choose another file") from None
+        raise UserError(
+            f"cannot be written ({error.strerror}); choose another file", flag="output", value=output
+        ) from None
     print(f"{'report:':<17} {output}")
     return {"file": str(output), "images": len(rows), "missing": missing}
 
 
-def plan(settings: MakeReportSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: MakeReportSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     found = RunFolder.open(Path(settings.work_dir))
     return {"evaluations": len(found.evaluations), "missing": _missing_scores(found), "writes": str(_output(settings))}
 
@@ -81,13 +81,12 @@ def _output(settings: MakeReportSettings) -> Path:
 
 
 def _missing_scores(found: RunFolder) -> list[str]:
-    records = found.train_records
     if found.evaluations:
         return []
-    if records is not None and not records.has_masks:
+    if found.train_records is not None and not found.train_records.has_masks:
         return ["Scores: the training images have no masks to compare with."]
     return ["Scores: nothing has been evaluated yet (oaa_tf.evaluate, which the pipeline runs last)."]
 
 
 if __name__ == "__main__":
-    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", plan)
+    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", dry_run)

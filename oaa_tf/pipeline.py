@@ -7,23 +7,31 @@ where it stopped.
 """
 
 import dataclasses
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
-from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
+from oaa_tf.experiment import (
+    Experiment,
+    ExperimentSettings,
+    Step,
+    check_weights,
+    dry_run_records,
+    make_all_records,
+)
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.make_report import run as make_report
-from oaa_tf.report.picture_grid import write_picture_grid
+from oaa_tf.runs.checkpoints import newest_step
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.train_cls import OAA_FOLDER
-from oaa_tf.training.pictures import fixed_positions
+from oaa_tf.train_integral import MAPS_FOLDER
 from oaa_tf.training.settings import LARGEST_SEED
 
 _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}
@@ -55,14 +63,18 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
+    from oaa_tf.report.picture_grid import write_picture_grid
+    from oaa_tf.training.pictures import fixed_positions
+
     check_weights(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
-        stages = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
-        records = RecordSet.open(stages.train_records)
-        val_records = RecordSet.open(stages.val_records) if stages.val_records else None
-        results = _run_stages(stages, settings, records.has_masks, bool(val_records and val_records.has_masks))
-        cls, maps, rows, models = results.classifier, results.maps, results.rows, results.models
+        experiment = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
+        records = RecordSet.open(experiment.train_records)
+        val_records = RecordSet.open(experiment.val_records) if experiment.val_records else None
+        course = _course(experiment, settings, records.has_masks, bool(val_records and val_records.has_masks))
+        classifier, *_ = [step.run() for step in course.steps]
+        rows = [_row(name, step.run()) for name, step in course.evaluations.items()]
 
         pictures = root / "pictures.png"
         write_picture_grid(
@@ -70,18 +82,18 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             records,
             fixed_positions(len(records), settings.num_pictures),
             maps={
-                "CAM": maps["CAM"],
+                "CAM": course.maps["CAM"],
                 "OAA": root / "train_cls" / OAA_FOLDER,
-                "OAA+": maps[_LOSS_NAMES[settings.train_integral.loss]],
+                "OAA+": course.maps[_LOSS_NAMES[settings.train_integral.loss]],
             },
-            label_folder=results.label_folder,
-            model=models["segment"],
+            label_folder=course.labels,
+            model=course.models["segment"],
         )
         metrics = {
             "rows": rows,
             "classes": list(records.classes),
-            "fallback_pairs": cls["fallback_pairs"],
-            "num_pairs": cls["num_pairs"],
+            "fallback_pairs": classifier["fallback_pairs"],
+            "num_pairs": classifier["num_pairs"],
             "seed": settings.seed,
             "records_checksums": {each.split: each.checksum for each in (records, val_records) if each},
             "versions": versions(),
@@ -91,109 +103,112 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         print(table_text(rows) if rows else "no masks to compare with: no table")
         make_report(MakeReportSettings(work_dir=str(root)))
         print(f"{'pictures:':<17} {pictures}")
-        for name, folder in models.items():
+        for name, folder in course.models.items():
             print(f"{f'{name} model:':<17} {folder}")
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
         return metrics
 
 
-def plan(settings: PipelineSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the stages run."""
+def dry_run(settings: PipelineSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
-    records, manifests, have_masks = plan_records(settings, root, settings.seed)
-    stages = PlannedExperiment(settings, root, *manifests, settings.seed)
-    _run_stages(stages, settings, *have_masks)
-    writes = [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")]
-    return (
-        records
-        | {"stages": stages.states}
-        | summary(stages.states.values())
-        | {"training_seconds": training_seconds(settings, stages.steps_left), "writes": writes}
-    )
+    records, manifests, have_masks = dry_run_records(settings, root, settings.seed)
+    course = _course(Experiment(settings, root, *manifests, settings.seed), settings, *have_masks)
+    states = {str(step.folder): step.state() for step in (*course.steps, *course.evaluations.values())}
+    steps_left = Counter()
+    for step in course.steps:
+        if step.command.startswith("train") and states[str(step.folder)] != DONE:
+            steps_left[step.command] += step.settings.num_steps - newest_step(step.folder)
+    num_done, num_to_do = (list(states.values()).count(state) for state in (DONE, TO_DO))
+    return records | {
+        "stages": states,
+        "stages_done": num_done,
+        "stages_begun": len(states) - num_done - num_to_do,
+        "stages_to_do": num_to_do,
+        "training_steps_left": dict(steps_left),
+        "writes": [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")],
+    }
 
 
 @dataclasses.dataclass(frozen=True)
-class _Results:
-    """What the stages have left.
+class _Course:
+    """What the pipeline runs, and where the results will be.
 
     Attributes:
-        classifier: The classifier's metrics.
+        steps: The stages and exports in their order, the classifier first.
+        evaluations: By the name of their row in the table, in its order.
         maps: Folders of attention maps by the name of their row.
-        label_folder: Folder of the pseudo labels that the network has learned from.
+        labels: Folder of the pseudo labels that the network learns from.
         models: Folders of the SavedModels by name.
-        rows: The summary table.
     """
 
-    classifier: dict[str, Any]
+    steps: list[Step]
+    evaluations: dict[str, Step]
     maps: dict[str, Path]
-    label_folder: Path
+    labels: Path
     models: dict[str, Path]
-    rows: list[dict[str, Any]]
 
 
-def _run_stages(stages: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool) -> _Results:
-    cls = stages.train_classifier()
-    maps = stages.classifier_maps()
-    main_loss = settings.train_integral.loss
+def _course(experiment: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool) -> _Course:
+    steps: list[Step] = []
+
+    def after(step: Step) -> Path:
+        """Puts the step into the course; what comes next can use its folder."""
+        steps.append(step)
+        return step.folder
+
+    after(experiment.classifier())
+    maps = experiment.classifier_maps()
+    main_loss, use_saliency = settings.train_integral.loss, settings.use_saliency
     for loss in _LOSS_NAMES if settings.compare_losses else (main_loss,):
         name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
-        maps[_LOSS_NAMES[loss]] = stages.train_integral(name, loss)
-    labels = stages.make_labels("make_pseudo_labels", maps[_LOSS_NAMES[main_loss]], use_saliency=settings.use_saliency)
-    # By the name of their row: the folders of labels, and of networks with their supervision.
+        maps[_LOSS_NAMES[loss]] = after(experiment.integral_model(name, loss)) / MAPS_FOLDER
+    main_maps = maps[_LOSS_NAMES[main_loss]]
+    labels = after(experiment.pseudo_labels("make_pseudo_labels", main_maps, use_saliency=use_saliency))
     label_folders = {"pseudo labels": labels / LABELS_FOLDER}
     models, networks = {}, {}
+    options = {}
     if settings.self_training:
-        first = stages.train_segmentation("train_seg_first", labels)
-        models["segment_first"] = stages.export("train_seg_first", "saved_models/segment_first")
-        networks["segmentation, first"] = models["segment_first"], first["supervision"]
-        labels = stages.relabel("relabel", models["segment_first"], use_saliency=settings.use_saliency)
+        first = after(experiment.segmentation_network("train_seg_first", labels))
+        models["segment_first"] = after(experiment.exported("train_seg_first", "saved_models/segment_first"))
+        networks["segmentation, first"] = models["segment_first"]
+        labels = after(experiment.second_labels("relabel", models["segment_first"], use_saliency=use_saliency))
         label_folders["pseudo labels, second"] = labels / LABELS_FOLDER
-        seg = stages.train_segmentation(
-            "train_seg", labels, initial_weights=str(stages.root / "train_seg_first"), head_weights="none"
-        )
-    else:
-        seg = stages.train_segmentation("train_seg", labels)
-    models["attention"] = stages.export("train_integral", "saved_models/attention")
-    models["segment"] = stages.export("train_seg", "saved_models/segment")
-    networks["segmentation"] = models["segment"], seg["supervision"]
-    rows = []
+        options = {"initial_weights": str(first), "head_weights": "none"}
+    after(experiment.segmentation_network("train_seg", labels, **options))
+    models["attention"] = after(experiment.exported("train_integral", "saved_models/attention"))
+    models["segment"] = after(experiment.exported("train_seg", "saved_models/segment"))
+    networks["segmentation"] = models["segment"]
+
     # Own photos with tags have no masks to compare with: the pipeline works all the same.
+    evaluations = {}
     if train_has_masks:
         for name, folder in maps.items():
-            rows.append(_maps_row(name, stages.evaluate(_folder_name(name), "train", maps=str(folder))))
+            evaluations[name] = experiment.evaluation(_folder_name(name), "train", maps=str(folder))
         for name, folder in label_folders.items():
-            rows.append(_masks_row(name, stages.evaluate(_folder_name(name), "train", masks=str(folder))))
+            evaluations[name] = experiment.evaluation(_folder_name(name), "train", masks=str(folder))
     if val_has_masks:
-        for name, (model, supervision) in networks.items():
-            metrics = stages.evaluate(_folder_name(name), "val", model=str(model), supervision=supervision)
-            rows.append(_masks_row(name, metrics))
-    return _Results(cls, maps, labels / LABELS_FOLDER, models, rows)
+        for name, folder in networks.items():
+            evaluations[name] = experiment.evaluation(_folder_name(name), "val", model=str(folder))
+    return _Course(steps, evaluations, maps, labels / LABELS_FOLDER, models)
 
 
 def _folder_name(row: str) -> str:
     return row.lower().replace(",", "").replace(" ", "_").replace("+", "_plus")
 
 
-def _maps_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    best = metrics["best"]
-    return _row(name, "maps, best threshold", metrics, best) | {"threshold": best["threshold"]}
-
-
-def _masks_row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
-    return _row(name, "labelled pixels", metrics, metrics) | {"labelled_share": metrics["labelled_share"]}
-
-
-def _row(name: str, measurement: str, metrics: dict[str, Any], scores: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "measurement": measurement,
-        "split": metrics["split"],
-        "supervision": metrics["supervision"],
-        "mean_iou": scores["mean_iou"],
-        "absent": scores["absent"],
-    }
+def _row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table, from an evaluation's metrics."""
+    if metrics["evaluated"] == "maps":
+        scores = metrics["best"]
+        measured = {"measurement": "maps, best threshold", "threshold": scores["threshold"]}
+    else:
+        scores = metrics
+        measured = {"measurement": "labelled pixels", "labelled_share": scores["labelled_share"]}
+    origin = {"split": metrics["split"], "supervision": metrics["supervision"]}
+    return {"name": name, **measured, **origin, "mean_iou": scores["mean_iou"], "absent": scores["absent"]}
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
@@ -216,4 +231,4 @@ def table_text(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    launch(PipelineSettings, run, "pipeline", "runs all stages in a row", plan)
+    launch(PipelineSettings, run, "pipeline", "runs all stages in a row", dry_run)

@@ -9,6 +9,8 @@ in folders of the same names.
     find photos -name "*.jpg" | python -m oaa_tf.predict --model=segment --images=- --output_dir=masks
 """
 
+from __future__ import annotations
+
 import dataclasses
 import glob
 import os
@@ -16,7 +18,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -27,12 +29,14 @@ from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.images.image_files import SUFFIXES, read_image
 from oaa_tf.data.images.palette_png import write_indexed
-from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.visualization import overlay_mask
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.output_folder import check_folder, folder_errors
 from oaa_tf.runs.threads import results_in_order
+
+if TYPE_CHECKING:
+    from oaa_tf.models.segmenter import Segmenter
 
 SHARES_FILE = "shares.json"
 
@@ -113,8 +117,8 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     return result
 
 
-def plan(settings: PredictSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: PredictSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     images, segmenter, output = _inputs(settings)
     check_folder("--output_dir", output)
     overlays = [f"{output}/<name>_overlay.jpg"] if settings.overlays else []
@@ -129,12 +133,14 @@ def plan(settings: PredictSettings) -> dict[str, Any]:
 
 def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path]:
     """The images by the names of their masks, the model, and the folder to write."""
+    from oaa_tf.models.segmenter import Segmenter
+
     images = find_images(settings.images)
     segmenter = Segmenter(settings.model, crf=settings.crf)
     output = Path(settings.output_dir)
     if {(output / name).resolve().parent for name in images} & {path.resolve().parent for path in images.values()}:
         raise UserError(
-            f"--output_dir={output}: has images of --images in it, which masks could overwrite; choose another"
+            "has images of --images in it, which masks could overwrite; choose another", flag="output_dir", value=output
         )
     return images, segmenter, output
 
@@ -159,14 +165,14 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
         else:
             matches = [Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir()]
         if not matches:
-            raise UserError(f"--images={pattern}: no images there (expected {', '.join(SUFFIXES)})")
+            raise UserError(f"no images there (expected {', '.join(SUFFIXES)})", flag="images", value=pattern)
         found.update(matches)
     common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
     by_name: dict[str, Path] = {}
     for path in sorted(found):
         name = Path(os.path.relpath(path, common)).with_suffix("").as_posix()
         if name in by_name:
-            raise UserError(f"--images: {by_name[name]} and {path} would both write {name}.png; rename one")
+            raise UserError(f"{by_name[name]} and {path} would both write {name}.png; rename one", flag="images")
         by_name[name] = path
     return by_name
 
@@ -178,7 +184,9 @@ def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:
             continue
         lines = [line.rstrip("\r\n") for line in sys.stdin]
         if not any(lines):
-            raise UserError(f"--images={_STDIN}: nothing on stdin; expected image files, folders or globs, one a line")
+            raise UserError(
+                "nothing on stdin; expected image files, folders or globs, one a line", flag="images", value=_STDIN
+            )
         yield from filter(None, lines)
 
 
@@ -194,4 +202,4 @@ def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np
 
 
 if __name__ == "__main__":
-    launch(PredictSettings, run, "predict", "segments image files with a SavedModel", plan)
+    launch(PredictSettings, run, "predict", "segments image files with a SavedModel", dry_run)

@@ -8,23 +8,24 @@ A network that has learned from all labels together contradicts many of the wron
 is (self-training). Writes what make_pseudo_labels writes.
 """
 
+from __future__ import annotations
+
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import Record, RecordSet
-from oaa_tf.labels.label_files import plan_pseudo_labels, require_saliency, write_pseudo_labels
-from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_saliency, write_pseudo_labels
+from oaa_tf.labels.rules import confident_label
 from oaa_tf.runs.metrics_file import origin
 from oaa_tf.runs.supervision import supervision_of_labels
 
-_TINY = np.finfo(np.float32).tiny
+if TYPE_CHECKING:
+    from oaa_tf.models.segmenter import Segmenter
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,51 +63,22 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
     return write_pseudo_labels(settings, _checksums(records, segmenter), records, description, make, num_workers=1)
 
 
-def plan(settings: RelabelSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what it would raise before it begins."""
+def dry_run(settings: RelabelSettings) -> dict[str, Any]:
+    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     records, segmenter = _inputs(settings)
-    source = {"model": settings.model, "supervision": _supervision(settings, segmenter)}
-    return plan_pseudo_labels("relabel", settings, _checksums(records, segmenter), records, source)
-
-
-def confident_label(
-    probabilities: np.ndarray, classes: Sequence[int], saliency: np.ndarray | None, min_probability: float
-) -> np.ndarray:
-    """Turns a segmentation network's probabilities for an image whose classes are known into a label map.
-
-    1. Classes that the image does not have are impossible; the others and the background share their probability.
-    2. With saliency, the background's probability becomes the mean of itself and 1 - saliency. The classes share what
-       is left as they did before.
-    3. The most probable gives the label; of equal ones the first. A pixel where it is not probable enough is ignored.
-
-    Args:
-        probabilities: float32 `[height, width, C + 1]`, background first.
-        classes: The image's class indices.
-        saliency: uint8 `[height, width]`, 255 the most salient, or None.
-        min_probability: The least probability of a label.
-
-    Returns:
-        uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
-    """
-    background, objects = probabilities[..., 0], probabilities[..., [index + 1 for index in classes]]
-    of_objects = objects.sum(axis=-1)
-    background = background / np.maximum(background + of_objects, _TINY)
-    if saliency is not None:
-        background = (background + 1 - saliency / np.float32(255)) / 2
-    objects = objects * ((1 - background) / np.maximum(of_objects, _TINY))[..., np.newaxis]
-    scores = np.concatenate([background[..., np.newaxis], objects], axis=-1)
-    labels = np.array([0, *(index + 1 for index in classes)], np.uint8)[scores.argmax(axis=-1)]
-    labels[scores.max(axis=-1) < min_probability] = IGNORE_LABEL
-    return labels
+    made_from = {"model": settings.model, "supervision": _supervision(settings, segmenter)}
+    return dry_run_pseudo_labels("relabel", settings, _checksums(records, segmenter), records, made_from)
 
 
 def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter]:
+    from oaa_tf.models.segmenter import Segmenter
+
     records = RecordSet.open(settings.records)
     if settings.use_saliency:
         require_saliency(records)
     segmenter = Segmenter.of_records(settings.model, records)
     if segmenter.supervision is None:
-        raise UserError(f"--model={settings.model}: does not say what it was trained with; export it again")
+        raise UserError("does not say what it was trained with; export it again", flag="model", value=settings.model)
     segmenter.require_probabilities()
     return records, segmenter
 
@@ -120,4 +92,4 @@ def _supervision(settings: RelabelSettings, segmenter: Segmenter) -> str:
 
 
 if __name__ == "__main__":
-    launch(RelabelSettings, run, "relabel", "makes new pseudo labels from a segmentation network's predictions", plan)
+    launch(RelabelSettings, run, "relabel", "makes pseudo labels with a segmentation network", dry_run)

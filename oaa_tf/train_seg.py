@@ -3,34 +3,30 @@
 python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
 """
 
+from __future__ import annotations
+
 import dataclasses
 import hashlib
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.images.palette_png import encode_grey, read_indexed
-from oaa_tf.data.records import keys
-from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import Record, RecordSet
-from oaa_tf.data.views.batch_plan import permutation
-from oaa_tf.data.views.input_pipeline import Targets
-from oaa_tf.data.views.view import ViewOptions, render
+from oaa_tf.data.views.batch_order import permutation
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.labels.label_files import read_pseudo_labels
-from oaa_tf.models.backbones import BACKBONES
-from oaa_tf.models.largefov import DeepLabLargeFOV
-from oaa_tf.training.label_summaries import Labels, PredictionSummaries, write_label_quality
-from oaa_tf.training.loop import Hooks
-from oaa_tf.training.pictures import measured_positions, shown_positions
-from oaa_tf.training.plan import plan_training
 from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.stage import Training, run_training, supervision_with_start
+from oaa_tf.training.stage import TrainingStage
+
+if TYPE_CHECKING:
+    import keras
+
+    from oaa_tf.models.largefov import DeepLabLargeFOV
 
 MASKS = "masks"
 
@@ -42,7 +38,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     labels: str = setting(
         help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
     )
-    backbone: str = setting("vgg16", help="Network below fc6.", choices=tuple(BACKBONES))
+    backbone: str = setting("vgg16", help="Network below fc6.", choices=("vgg16", "resnet101"))
     head_weights: str = setting(
         "none",
         help="fc6 and fc7 start new (none) or from VGG16's fc1 and fc2 (imagenet, or a Keras h5 file with top).",
@@ -65,12 +61,14 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         super().__post_init__()
         if self.recompute and self.backbone != "vgg16":
             raise UserError(
-                f"--recompute: not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
+                f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too", flag="recompute"
             )
         if self.head_weights != "none" and (self.backbone != "vgg16" or self.width != 64):
             raise UserError(
-                f"--head_weights={self.head_weights}: fits --backbone=vgg16 with --width=64, not"
-                f" --backbone={self.backbone} with --width={self.width}; use --head_weights=none"
+                f"fits --backbone=vgg16 with --width=64, not --backbone={self.backbone} with --width={self.width}; use"
+                " --head_weights=none",
+                flag="head_weights",
+                value=self.head_weights,
             )
 
     @property
@@ -96,74 +94,90 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
 def run(settings: TrainSegSettings) -> dict[str, Any]:
     """Trains the segmentation network.
 
-    Args:
-        settings: The stage's settings.
-
     Returns:
         The content of `metrics.json`.
 
     Raises:
         UserError: Anything that the user can put right.
     """
-    return run_training(_training(settings))
+    from oaa_tf.training.run import run_training
+
+    return run_training(SegmentationStage(settings))
 
 
-def plan(settings: TrainSegSettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    return plan_training(_training(settings))
+def dry_run(settings: TrainSegSettings) -> dict[str, Any]:
+    """What `run` would do; see `dry_run_training`."""
+    from oaa_tf.training.run import dry_run_training
+
+    return dry_run_training(SegmentationStage(settings))
 
 
-def _training(settings: TrainSegSettings) -> Training:
-    records = RecordSet.open(settings.records)
-    if settings.labels == MASKS:
-        if not records.has_masks:
-            raise UserError(f"--labels={MASKS}: the records {settings.records} have no masks")
-        label_files, supervision = None, "pixel masks"
-    else:
-        label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
-    labels_checksum = hashlib.sha256(b"".join(label_files or [])).hexdigest()
-    return Training(
-        stage="train_seg",
-        task="segmentation",
-        settings=settings,
-        records=records,
-        make_model=lambda network: DeepLabLargeFOV(network, accumulate_steps=settings.accumulate_steps),
-        supervision=supervision_with_start(supervision, settings),
-        inputs={"labels": labels_checksum},
-        chosen=chosen_positions(len(records), settings.share, settings.seed),
-        targets=segmentation_targets(label_files),
-        make_hooks=lambda model: _hooks(settings, model, records, label_files),
-    )
+class SegmentationStage(TrainingStage):
+    """The segmentation network, which learns pseudo labels, or masks."""
 
+    name = "train_seg"
+    task = "segmentation"
+    settings: TrainSegSettings
 
-def _hooks(
-    settings: TrainSegSettings, model: DeepLabLargeFOV, records: RecordSet, label_files: list[bytes] | None
-) -> Hooks:
-    measured = measured_positions(records, settings.num_measured)
+    def __init__(self, settings: TrainSegSettings) -> None:
+        """Opens the records and reads the labels.
 
-    def pseudo_label(position: int, record: Record) -> np.ndarray:
-        return read_indexed(label_files[position])
+        Raises:
+            UserError: There are no labels, or they are of other records.
+        """
+        records = RecordSet.open(settings.records)
+        self.label_files: list[bytes] | None = None
+        supervision = "pixel masks"
+        if settings.labels != MASKS:
+            self.label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
+        elif not records.has_masks:
+            raise UserError(f"the records {settings.records} have no masks", flag="labels", value=MASKS)
+        super().__init__(
+            settings,
+            records,
+            supervision=supervision,
+            inputs={"labels": hashlib.sha256(b"".join(self.label_files or [])).hexdigest()},
+            chosen=chosen_positions(len(records), settings.share, settings.seed),
+        )
 
-    def write_quality(step: int) -> None:
-        # The labels stay what they are.
-        if step == 0:
-            write_label_quality(records, measured, pseudo_label, step)
+    def model(self, network: keras.Model) -> DeepLabLargeFOV:
+        """DeepLab-LargeFOV."""
+        from oaa_tf.models.largefov import DeepLabLargeFOV
 
-    columns: dict[str, Labels] = {"pseudo label": pseudo_label}
-    if label_files is None:
-        columns = {"mask": lambda position, record: record.mask}
-    predictions = PredictionSummaries(
-        model.network,
-        records,
-        settings.inference_size,
-        shown=shown_positions(records, settings.num_pictures),
-        measured=measured,
-        columns=columns,
-    )
-    has_quality = measured and label_files is not None
-    return Hooks(
-        summaries=[predictions, *([write_quality] if has_quality else [])], summaries_every=settings.pictures_every
-    )
+        return DeepLabLargeFOV(network, accumulate_steps=self.settings.accumulate_steps)
+
+    def targets(self):
+        """The labels."""
+        from oaa_tf.data.views.targets import segmentation_targets
+
+        return segmentation_targets(self.label_files)
+
+    def summaries(self, model):
+        """Labels beside predictions, as pictures and measured on masks."""
+        from oaa_tf.training.label_summaries import PredictionSummaries, write_label_quality
+        from oaa_tf.training.pictures import measured_positions, shown_positions
+
+        records = self.records
+        measured = measured_positions(records, self.settings.num_measured)
+        predictions = PredictionSummaries(
+            model.network,
+            records,
+            self.settings.inference_size,
+            shown=shown_positions(records, self.settings.num_pictures),
+            measured=measured,
+            columns={"pseudo label" if self.label_files else "mask": self.label_map},
+        )
+
+        def write_quality(step: int) -> None:
+            # The labels stay what they are.
+            if step == 0 and measured and self.label_files:
+                write_label_quality(records, measured, self.label_map, step)
+
+        return [predictions, write_quality]
+
+    def label_map(self, position: int, record: Record) -> np.ndarray:
+        """What the network learns for one image, uint8 `[height, width]`."""
+        return read_indexed(self.label_files[position]) if self.label_files else record.mask
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
@@ -182,26 +196,5 @@ def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
     return np.sort(order[: max(round(share * num_images), 1)])
 
 
-def segmentation_targets(labels: Sequence[bytes | np.ndarray] | None) -> Targets:
-    """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
-
-    Args:
-        labels: A label map per image, in the order of positions: uint8 `[height, width]` as `pseudo_label` makes them,
-            or one as the bytes of a grey PNG; None for the records' own masks.
-    """
-    files = None
-    if labels is not None:
-        # As files they take little memory.
-        files = tf.constant([one if isinstance(one, bytes) else encode_grey(one) for one in labels])
-
-    def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
-        encoded = example[keys.MASK] if files is None else tf.gather(files, example[keys.POSITION])
-        label_map = tf.io.decode_png(encoded, channels=1)
-        shown = render(label_map, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
-        return {keys.SEGMENTATION: shown[..., 0]}
-
-    return targets
-
-
 if __name__ == "__main__":
-    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels", plan)
+    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels", dry_run)

@@ -17,7 +17,8 @@ class ReportPage(HTMLParser):
         urls: Everything that a browser could load.
         tags: The names of all elements.
         articles: By image id, the descriptions of its pictures.
-        data: What the page's script gets.
+        charts: What the page's script gets about each chart.
+        data: What it gets besides.
     """
 
     def __init__(self, page: str) -> None:
@@ -25,6 +26,7 @@ class ReportPage(HTMLParser):
         super().__init__()
         self.text, self.urls, self.tags = "", [], []
         self.articles: dict[str, list[str]] = {}
+        self.charts: list[dict] = []
         self.scripts: list[str] = []
         self._open: list[str] = []
         self._ids: set[str] = set()
@@ -50,6 +52,8 @@ class ReportPage(HTMLParser):
         self.urls += [value for name, value in values.items() if name in _URL_ATTRIBUTES]
         if values.get("role") == "img" and "article" in self._open:
             self.articles[self._name].append(values["aria-label"])
+        if "data-chart" in values:
+            self.charts.append(json.loads(values["data-chart"]))
         if tag == "img":
             assert "alt" in values
         if tag not in _VOID:

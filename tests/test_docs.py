@@ -14,33 +14,62 @@ from stages import ROOT, settings_class
 import oaa_tf
 from oaa_tf.command_line.launch import STAGES, parse
 
-DOCUMENTS = [ROOT / "README.md", ROOT / "BUILD.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, BUILD = ROOT / "README.md", ROOT / "BUILD.md"
+RESULTS = ROOT / "docs/results/results.md"
+DOCUMENTS = [README, BUILD, *sorted((ROOT / "docs").rglob("*.md"))]
+
+_CODE = re.compile(r"^```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
-def commands(document: Path) -> list[tuple[str, list[str]]]:
-    """Stage and arguments of every command line in a document's blocks of code."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", document.read_text(), re.MULTILINE | re.DOTALL)
-    lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    found = (re.search(r"python -m (?:oaa_tf|tools)\.(\w+)( [^|&;]*|$)", line) for line in lines)
-    return [(match[1], shlex.split(match[2], comments=True)) for match in found if match and match[1] in STAGES]
+def name_of(document: Path) -> str:
+    return str(document.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def commands(document: Path) -> list[tuple[str, str, list[str]]]:
+    """Package, stage and arguments of every command line in a document's blocks of code."""
+    code = "\n".join(_CODE.findall(document.read_text())).replace("\\\n", " ")
+    variables = dict(re.findall(r'^([A-Z]\w*)="(.*)"$', code, re.MULTILINE))
+    for name, value in variables.items():
+        code = code.replace(f"${name}", value)
+    found = (re.search(r"python -m (oaa_tf|tools)\.(\w+)( [^|&;]*|$)", line) for line in code.splitlines())
+    return [
+        (match[1], match[2], shlex.split(match[3], comments=True)) for match in found if match and match[2] in STAGES
+    ]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_commands_in_documents_have_the_right_flags(document: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     found = commands(document)
-    assert found or document.name not in ("README.md", "RESULTS.md")
-    for stage, arguments in found:
+    assert found or document not in (README, RESULTS)
+    for package, stage, arguments in found:
+        assert (ROOT / package / f"{stage}.py").exists(), f"{package}.{stage}"
         parse(settings_class(stage), stage, arguments)
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def prose(document: Path) -> str:
+    return _CODE.sub("", document.read_text())
+
+
+def anchors(document: Path) -> set[str]:
+    """What links to the headings of a document have behind `#`, as GitHub makes it."""
+    headings = re.findall(r"^#+ (.*)$", prose(document), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 def test_links_in_documents_lead_somewhere(document: Path) -> None:
-    text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
-    links = [urlsplit(link) for link in re.findall(r"\]\(([^)\s]+)\)", text)]
-    assert links or document.name != "README.md"
+    links = [urlsplit(link) for link in re.findall(r"\]\(([^)\s]+)\)", prose(document))]
+    assert links or document != README
     for link in links:
-        assert link.scheme or (document.parent / link.path).exists(), link.geturl()
+        target = document.parent / link.path if link.path else document
+        assert link.scheme or target.exists(), link.geturl()
+        assert link.scheme or not link.fragment or link.fragment in anchors(target), link.geturl()
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text().splitlines()) <= 200
+    assert len((ROOT / "docs/README.md").read_text().splitlines()) <= 30
 
 
 class Page(HTMLParser):

@@ -18,7 +18,8 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import read_image
-from oaa_tf.export import ExportSettings, export_network, is_current, run
+from oaa_tf.export import ExportSettings, is_current, run
+from oaa_tf.models.exported import export_network
 from oaa_tf.models.inference import attention_functions, segmentation_functions
 from oaa_tf.models.segmenter import ORIGIN_FILE, file_checksums
 

@@ -10,7 +10,8 @@ from tiny_voc import make_tiny_records
 
 from oaa_tf import train_cls
 from oaa_tf.command_line.launch import parse
-from oaa_tf.models.networks import checkpoints_in, load_network
+from oaa_tf.models.networks import load_network
+from oaa_tf.runs.checkpoints import checkpoints_in
 
 ROOT = Path(__file__).parents[1]
 # A checkpoint takes 190 kB: there is space for two, but not for a third one before the first one is removed.

@@ -1,4 +1,4 @@
-"""The commands in guides: each is one that its program takes."""
+"""The guides that lead through many commands: each command is a line of its own that its program takes."""
 
 import re
 import shlex
@@ -9,7 +9,7 @@ from test_flagfiles import ROOT, settings_class
 
 from oaa_tf.command_line.launch import parse
 
-GUIDES = ("YOUR_DATA.md",)
+GUIDES = ("getting-started.md", "how-to/own-photos.md")
 
 
 def commands(guide: str) -> list[str]:
@@ -32,6 +32,6 @@ def test_commands_parse(guide: str, command: str, monkeypatch: pytest.MonkeyPatc
 def test_guides_have_commands_and_name_files_that_are_there() -> None:
     for guide in GUIDES:
         assert len(commands(guide)) > 5
-        text = (ROOT / "docs" / guide).read_text()
-        for link in re.findall(r"\]\(([^)#]+)", text):
-            assert (ROOT / "docs" / Path(link)).exists(), link
+        page = ROOT / "docs" / guide
+        for link in re.findall(r"\]\(([^)#]+)", page.read_text()):
+            assert (page.parent / Path(link)).exists(), link

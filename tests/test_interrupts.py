@@ -14,7 +14,7 @@ from oaa_tf import export, train_cls, train_seg
 from oaa_tf.demo.demo import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
-from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.runs.checkpoints import checkpoints_in
 
 pytestmark = pytest.mark.slow
 

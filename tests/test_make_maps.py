@@ -13,7 +13,7 @@ from tiny_voc import make_tiny_records
 from oaa_tf import evaluate, make_pseudo_labels, train_cls, train_integral
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.make_maps import MakeMapsSettings, plan, run
+from oaa_tf.make_maps import MakeMapsSettings, dry_run, run
 from oaa_tf.models.networks import load_network
 from oaa_tf.training.extraction import extract_attention
 
@@ -94,7 +94,7 @@ def test_what_reads_maps_takes_them(settings, tmp_path):
 def test_the_plan_and_a_finished_folder(settings, data, tmp_path, capsys):
     records, root = data
     settings = dataclasses.replace(settings, scales=(1.0, 2.0), flip=True)
-    assert plan(settings) == {
+    assert dry_run(settings) == {
         "stage": "make_maps",
         "state": "to do",
         "maps_kind": "cam",
@@ -108,7 +108,7 @@ def test_the_plan_and_a_finished_folder(settings, data, tmp_path, capsys):
     }
     assert not (tmp_path / "maps").exists()
     metrics = run(settings)
-    assert plan(settings)["state"] == "done"
+    assert dry_run(settings)["state"] == "done"
     # The batch size does not change the maps.
     assert run(dataclasses.replace(settings, batch_size=1)) == metrics
     assert f"make_maps: {tmp_path / 'maps'} is done" in capsys.readouterr().out

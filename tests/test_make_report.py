@@ -24,7 +24,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.report.gallery import Picture, Row
 from oaa_tf.report.page import report_page
-from oaa_tf.report.run_folder import Evaluation, RunFolder
+from oaa_tf.report.run_folder import Evaluation, RunFolder, StageFolder
 
 ROOT = Path(__file__).parents[1]
 HOSTILE = """</script><img src=x onerror=alert(1)>&amp;"'{{style}}"""
@@ -241,7 +241,11 @@ def hostile_page() -> str:
     """A page with the worst names that data could have."""
     scores = {"mean_iou": 0.5, "iou_per_class": {"background": 0.5, HOSTILE: None}, "labelled_share": 1.0}
     metrics = {"evaluated": "masks", "classes": [HOSTILE], "split": HOSTILE, "num_images": 1, "supervision": None}
-    run = RunFolder(Path(HOSTILE), {}, (Evaluation(HOSTILE, Path("x"), metrics | scores),), None, None)
+    sweep = {"threshold": [0.2, 0.5], "mean_iou": [0.1, 0.2], "recall": [0.5, None], "precision": [0.5, None]}
+    maps = {"evaluated": "maps", "maps_kind": HOSTILE, "best": scores | {"threshold": 0.5}, "sweep": sweep}
+    evaluations = Evaluation(HOSTILE, Path("x"), metrics | scores), Evaluation(HOSTILE, Path("x"), metrics | maps)
+    stage = StageFolder(Path("x"), HOSTILE, {HOSTILE: HOSTILE}, None)
+    run = RunFolder(Path(HOSTILE), {HOSTILE: stage}, evaluations, None, None)
     shown = Picture("Prediction", "data:,", names=[(0, 0.5, 0.5)], classes=[0], iou=float("nan"))
     row = Row(HOSTILE, HOSTILE, (0,), (30, 40), "data:,", (Picture("Image"), shown))
     replay = [{"image": HOSTILE, "name": HOSTILE}]
@@ -253,6 +257,8 @@ def test_names_are_escaped() -> None:
     assert page.tags.count("img") == 3  # The layer, and the two of the replay.
     assert page.data["replay"] == [{"image": HOSTILE, "name": HOSTILE}]
     assert page.text.count(HOSTILE) >= 8
+    assert f"--{HOSTILE}={HOSTILE}" in page.text
+    assert [line["name"] for chart in page.charts for line in chart["lines"]] == [HOSTILE] * 2
     assert page.articles == {HOSTILE: [f"Photograph {HOSTILE}", f"Prediction of {HOSTILE}: {HOSTILE}"]}
 
 
@@ -263,7 +269,7 @@ def test_the_template_is_in_the_wheel() -> None:
     files = [
         path for path in (ROOT / "oaa_tf/report").rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")
     ]
-    assert len(files) == 5
+    assert len(files) == 10
     for path in files:
         name = path.relative_to(ROOT / "oaa_tf/report").as_posix()
         assert any(fnmatch.fnmatch(name, pattern) for pattern in patterns), name

@@ -380,7 +380,7 @@ def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):
     assert len(train) == 6 and val.image_ids == ("tiny_003", "tiny_004", "tiny_005")
 
 
-@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+@pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
 @pytest.mark.parametrize("flag", ["voc_dir", "image_dir"])
 def test_without_saliency_maps_the_flag_to_go_without_is_named(tiny_voc, tmp_path, command, flag):
     folder = tiny_voc if flag == "voc_dir" else Path(write_own_data(tiny_voc, tmp_path, "folders")["image_dir"])
@@ -404,10 +404,10 @@ def write_splits_of_other_classes(voc, folder):
     return f"--image_dir={folder}/{{split}}/photos"
 
 
-@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run, ablation.plan, ablation.run])
+@pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run, ablation.dry_run, ablation.run])
 def test_validation_photos_with_masks_of_other_classes_are_refused_before_any_training(tiny_voc, tmp_path, command):
     image_dir = write_splits_of_other_classes(tiny_voc, tmp_path)
-    kind = PipelineSettings if command in (pipeline.plan, pipeline.run) else ablation.AblationSettings
+    kind = PipelineSettings if command in (pipeline.dry_run, pipeline.run) else ablation.AblationSettings
     with pytest.raises(UserError) as caught:
         command(parse(kind, "pipeline", [f"--work_dir={tmp_path}/work", image_dir, "--backbone_weights=none"]))
     assert str(caught.value) == (

@@ -12,7 +12,7 @@ from own_data import write_own_data
 from report_page import ReportPage
 from tiny_model import make_trained_stage
 
-from oaa_tf import experiment, experiment_plan, pipeline
+from oaa_tf import experiment, pipeline
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.demo import demo
@@ -36,12 +36,11 @@ def settings(voc, work_dir, *extra: str) -> pipeline.PipelineSettings:
 
 def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     chosen = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg")
-    plan = pipeline.plan(chosen)
-    assert set(plan["stages"].values()) == {"to do"} and (plan["stages_done"], plan["stages_to_do"]) == (0, 14)
-    assert plan["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
-    seconds = dict(plan["training_seconds"])
-    assert seconds.pop("in all") == pytest.approx(sum(seconds.values()))
-    assert seconds.keys() == {"train_cls", "train_integral", "train_seg"} and min(seconds.values()) > 0
+    before = pipeline.dry_run(chosen)
+    assert set(before["stages"].values()) == {"to do"} and (before["stages_done"], before["stages_to_do"]) == (0, 14)
+    assert before["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
+    # Both losses of the integral model.
+    assert before["training_steps_left"] == {"train_cls": 4, "train_integral": 8, "train_seg": 4}
     assert not (tmp_path / "work").exists()
     metrics = pipeline.run(chosen)
 
@@ -71,19 +70,19 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "work").rglob("step-*")} == checkpoints
     assert json.loads((tmp_path / "work/metrics.json").read_text())["rows"] == metrics["rows"]
 
-    # The plan has named what there is now.
+    # The dry run has named what there is now.
     metrics_files = {str(path.parent) for path in (tmp_path / "work").glob("*/**/metrics.json")}
     models = {str(path.parent) for path in (tmp_path / "work").rglob("saved_model.pb")}
-    assert plan["stages"].keys() == metrics_files | models
-    assert all(Path(path).exists() for path in plan["writes"])
-    after = pipeline.plan(chosen)
-    assert after["training_seconds"] == {"in all": 0}
+    assert before["stages"].keys() == metrics_files | models
+    assert all(Path(path).exists() for path in before["writes"])
+    after = pipeline.dry_run(chosen)
+    assert after["training_steps_left"] == {}
     assert set(after["stages"].values()) == {"done"} and after["records"]["train"] == "done, 6 images"
     (tmp_path / "work/train_seg/metrics.json").unlink()
-    assert pipeline.plan(chosen)["stages"][str(tmp_path / "work/train_seg")] == "goes on from step 4"
+    assert pipeline.dry_run(chosen)["stages"][str(tmp_path / "work/train_seg")] == "goes on from step 4"
     other = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg", "--train_seg.num_steps=5")
     with pytest.raises(UserError, match="train_seg was begun with --num_steps=4, not --num_steps=5"):
-        pipeline.plan(other)
+        pipeline.dry_run(other)
 
 
 def check_what_tensorboard_shows(work):
@@ -121,7 +120,7 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
 @pytest.mark.slow
 def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     chosen = settings(tiny_voc, tmp_path / "work", "--nocompare_losses", "--self_training")
-    plan = pipeline.plan(chosen)
+    before = pipeline.dry_run(chosen)
     metrics = pipeline.run(chosen)
     rows = {row["name"]: row for row in metrics["rows"]}
     assert list(rows)[-4:] == [*("pseudo labels", "pseudo labels, second", "segmentation, first", "segmentation")]
@@ -130,8 +129,8 @@ def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     flags = (work / "train_seg/flags.txt").read_text()
     assert f"--initial_weights={work}/train_seg_first\n" in flags and f"--labels={work}/relabel\n" in flags
     assert f"--labels={work}/make_pseudo_labels\n" in (work / "train_seg_first/flags.txt").read_text()
-    assert all(Path(path).exists() for path in plan["stages"])
-    assert set(pipeline.plan(chosen)["stages"].values()) == {"done"}
+    assert all(Path(path).exists() for path in before["stages"])
+    assert set(pipeline.dry_run(chosen)["stages"].values()) == {"done"}
     report = ReportPage.read(work / "report.html")
     assert "Not in this report" not in report.text
     assert len(report.articles["tiny_000"]) == 8
@@ -139,22 +138,20 @@ def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
 
 def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
     stages = experiment.Experiment(settings(tiny_voc, tmp_path), tmp_path, "train.json", None, seed=0)
-    planned = experiment_plan.PlannedExperiment(settings(tiny_voc, tmp_path), tmp_path, "train.json", None, seed=0)
     checksums = []
     for seed in (1, 2):
         shutil.rmtree(tmp_path / "train_seg", ignore_errors=True)
-        planned.export("train_seg", "model")
-        assert list(planned.states.values()) == ["to do"]
+        step = stages.exported("train_seg", "model")
+        assert step.state() == "to do"
         make_trained_stage(tmp_path / "train_seg", "segmentation", seed=seed)
         metrics = {"stage": "train_seg", "supervision": "image labels", "seed": seed, "settings": {}}
         (tmp_path / "train_seg/metrics.json").write_text(json.dumps(metrics))
-        planned.export("train_seg", "model")
-        assert list(planned.states.values()) == ["to do"]
-        folder = stages.export("train_seg", "model")
-        checksums.append(Segmenter(folder).checksum)
-        planned.export("train_seg", "model")
-        assert list(planned.states.values()) == ["done"]
-        assert Segmenter(stages.export("train_seg", "model")).checksum == checksums[-1]
+        assert step.state() == "to do"
+        step.run()
+        checksums.append(Segmenter(step.folder).checksum)
+        assert step.state() == "done"
+        step.run()
+        assert Segmenter(step.folder).checksum == checksums[-1]
     assert checksums[0] != checksums[1]
 
 
@@ -268,7 +265,7 @@ def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_p
 
 
 @pytest.mark.parametrize("stage", ["train_cls", "train_integral", "train_seg"])
-@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+@pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
 def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny_voc, tmp_path, command, stage):
     folder = tmp_path / "trained"
     chosen = settings(tiny_voc, tmp_path / "work", f"--{stage}.initial_weights={folder}")
@@ -290,7 +287,7 @@ def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny
 @pytest.mark.parametrize(
     ("stage", "message"), [("train_cls", "width 2, not 64"), ("train_seg", "classes .*, not cross, square")]
 )
-@pytest.mark.parametrize("command", [pipeline.plan, pipeline.run])
+@pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
 def test_initial_weights_of_another_network_are_named_before_a_stage_runs(tiny_voc, tmp_path, command, stage, message):
     make_trained_stage(tmp_path / "trained", "segmentation")
     metrics = {"stage": "train_seg", "supervision": "image labels", "seed": 0, "settings": {}}
@@ -302,37 +299,21 @@ def test_initial_weights_of_another_network_are_named_before_a_stage_runs(tiny_v
     assert not (tmp_path / "work" / stage).exists()
 
 
-def test_demo_data_that_were_interrupted_are_to_do_in_the_plan(tmp_path, monkeypatch):
+def test_demo_data_that_were_interrupted_are_to_do_in_the_dry_run(tmp_path, monkeypatch):
     def stop(*arguments):
         raise KeyboardInterrupt
 
     chosen = parse(pipeline.PipelineSettings, "pipeline", [f"--work_dir={tmp_path}", "--backbone_weights=none"])
-    before = experiment_plan.plan_records(chosen, tmp_path, seed=0)
+    before = experiment.dry_run_records(chosen, tmp_path, seed=0)
     monkeypatch.setattr(demo, "draw_demo_image", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.make_all_records(chosen, tmp_path, seed=0)
     assert (tmp_path / "demo_data/demo.json").exists()
-    assert experiment_plan.plan_records(chosen, tmp_path, seed=0) == before
+    assert experiment.dry_run_records(chosen, tmp_path, seed=0) == before
     assert before[0] == {"demo_data": "to do"}
-    # The plan knows what the run would say.
+    # The dry run knows what the run would say.
     with pytest.raises(UserError, match="demo_data holds demo data with seed=0"):
-        experiment_plan.plan_records(chosen, tmp_path, seed=1)
-
-
-def test_a_step_of_the_segmentation_network_is_timed_without_weights_of_another_backbone(
-    tiny_voc, tmp_path, monkeypatch
-):
-    timed = []
-
-    def plan_segmentation(stage_settings):
-        timed.append(stage_settings)
-        return {"step_seconds": 2.0}
-
-    monkeypatch.setattr(experiment_plan.train_seg, "plan", plan_segmentation)
-    weights = ("--backbone_weights=vgg.h5", "--seg_backbone_weights=resnet.h5", "--train_seg.backbone=resnet101")
-    chosen = settings(tiny_voc, tmp_path, *weights)
-    assert experiment_plan.training_seconds(chosen, {"train_seg": 3}) == {"train_seg": 6.0, "in all": 6.0}
-    assert timed[0].backbone == "resnet101" and timed[0].backbone_weights == timed[0].head_weights == "none"
+        experiment.dry_run_records(chosen, tmp_path, seed=1)
 
 
 @pytest.mark.parametrize("flag", ["--train_cls.num_stpes=3", "--train_cls.gate=papr"])

@@ -17,7 +17,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.labels.label_files import read_pseudo_labels
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
-from oaa_tf.relabel import RelabelSettings, confident_label, plan, run
+from oaa_tf.relabel import RelabelSettings, confident_label, dry_run, run
 
 NUM_CLASSES = 4
 
@@ -100,7 +100,7 @@ def settings(data, tmp_path):
 
 def test_the_stage(settings, data, tmp_path):
     records, model = data
-    assert plan(settings) | {"writes": None} == {
+    assert dry_run(settings) | {"writes": None} == {
         "stage": "relabel",
         "state": "to do",
         "model": str(model),
@@ -124,7 +124,7 @@ def test_the_stage(settings, data, tmp_path):
         np.testing.assert_array_equal(labels, expected)
     files, supervision = read_pseudo_labels(tmp_path / "labels", records)
     assert len(files) == 4 and supervision == "image labels + saliency"
-    assert plan(settings)["state"] == "done" and plan(settings)["images_left"] == 0
+    assert dry_run(settings)["state"] == "done" and dry_run(settings)["images_left"] == 0
 
 
 def test_probabilities_agree_with_masks(data):
@@ -145,7 +145,7 @@ def test_it_resumes_and_knows_its_own_work_dir(settings, tmp_path, capsys):
         (tmp_path / "labels" / name).unlink()
     kept = tmp_path / "labels/SegmentationClass/a.png"
     time_before = kept.stat().st_mtime_ns
-    assert plan(without)["images_left"] == 1
+    assert dry_run(without)["images_left"] == 1
     assert run(without)["iou_per_class"] == metrics["iou_per_class"]
     assert kept.stat().st_mtime_ns == time_before
     run(without)
@@ -175,4 +175,4 @@ def test_a_model_without_probabilities_is_refused_before_any_image(settings, dat
     origin = json.loads((masks_only / ORIGIN_FILE).read_text())
     (masks_only / ORIGIN_FILE).write_text(json.dumps(origin | {"files": file_checksums(masks_only)}))
     with pytest.raises(UserError, match="masks only: has no signature probabilities; export it again"):
-        plan(dataclasses.replace(settings, model=str(masks_only)))
+        dry_run(dataclasses.replace(settings, model=str(masks_only)))

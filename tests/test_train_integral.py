@@ -10,11 +10,12 @@ from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.attention.targets import attention_targets
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
-from oaa_tf.train_integral import TrainIntegralSettings, attention_targets, plan, run
+from oaa_tf.data.views.view_options import ViewOptions
+from oaa_tf.train_integral import TrainIntegralSettings, dry_run, run
 
 
 def test_the_targets_are_the_maps_of_the_labels_and_zero_elsewhere(tmp_path: Path) -> None:
@@ -62,13 +63,13 @@ def test_the_supervision_is_that_of_the_initial_weights_if_it_is_stronger(tmp_pa
         **{"image_size": 32, "batch_size": 2, "num_steps": 1, "width": 2, "backbone_weights": "none"},
     )
     with pytest.raises(UserError, match=r"start: its training has not come to its end; run"):
-        plan(settings)
+        dry_run(settings)
     for start, expected in (("image labels", "image labels + saliency"), ("pixel masks", "pixel masks")):
         content = {"stage": "train_seg", "supervision": start, "seed": 0, "settings": {}}
         (tmp_path / "start/metrics.json").write_text(json.dumps(content))
-        assert plan(settings)["supervision"] == expected
+        assert dry_run(settings)["supervision"] == expected
     assert run(settings)["supervision"] == "pixel masks"
     assert AttentionMaps.open(tmp_path / "work/attention/oaa_plus", records).supervision == "pixel masks"
     (tmp_path / "start/metrics.json").write_text("{}")
     with pytest.raises(UserError, match=r"start/metrics.json: damaged; delete it and run the training stage again"):
-        plan(dataclasses.replace(settings, work_dir=str(tmp_path / "other")))
+        dry_run(dataclasses.replace(settings, work_dir=str(tmp_path / "other")))

@@ -17,11 +17,12 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.targets import segmentation_targets
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.models.networks import NetworkDescription, load_network
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.train_seg import TrainSegSettings, chosen_positions, segmentation_targets
-from oaa_tf.training.start import prepare_network
+from oaa_tf.train_seg import TrainSegSettings, chosen_positions
+from oaa_tf.training.initial_network import prepare_network
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def test_the_kernels_above_the_frozen_blocks_are_trained(records: RecordSet, tra
     description, network, backbone = load_network(trained)
     assert description == NetworkDescription("segmentation", records.classes, 40, width=2, backbone="resnet101")
     settings = settings_for(records, tmp_path)
-    before, _ = prepare_network("segmentation", records, settings, settings.schedule, tmp_path)
+    before, _ = prepare_network("segmentation", records.classes, settings, tmp_path)
     changed = [
         after.path
         for after, start in zip(network.weights, before.weights, strict=True)
@@ -80,7 +81,7 @@ def test_the_kernels_above_the_frozen_blocks_are_trained(records: RecordSet, tra
 
 def test_learning_rates_by_layer(records: RecordSet, tmp_path: Path) -> None:
     settings = settings_for(records, tmp_path)
-    network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, tmp_path)
+    network, optimizer = prepare_network("segmentation", records.classes, settings, tmp_path)
     assert network.get_layer("fc6").kernel.shape == (3, 3, 64, 32)
     paths = [variable.path for variable in network.trainable_variables]
     rates = {path: optimizer.multipliers[path] for path in paths}
@@ -106,13 +107,13 @@ def test_export_evaluation_and_prediction(records: RecordSet, trained: Path, tmp
 def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trained: Path, tmp_path: Path) -> None:
     settings = settings_for(records, tmp_path / "same", initial_weights=str(trained))
     (tmp_path / "same").mkdir()
-    network, _ = prepare_network("segmentation", records, settings, settings.schedule, tmp_path / "same")
+    network, _ = prepare_network("segmentation", records.classes, settings, tmp_path / "same")
     for one, other in zip(network.get_weights(), load_network(trained)[1].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     make_trained_stage(tmp_path / "vgg", "attention")
     settings = settings_for(records, tmp_path / "other", initial_weights=str(tmp_path / "vgg"))
     with pytest.raises(UserError, match=r"--initial_weights=.*vgg: backbone vgg16, not resnet101"):
-        prepare_network("segmentation", records, settings, settings.schedule, tmp_path / "other")
+        prepare_network("segmentation", records.classes, settings, tmp_path / "other")
     with pytest.raises(UserError, match="its checkpoint has backbone resnet101, not vgg16; use another --work_dir"):
         NetworkDescription("segmentation", records.classes, 40, width=2).write(trained)
 
@@ -152,7 +153,7 @@ def head_of_ones(monkeypatch: pytest.MonkeyPatch) -> None:
             layer = network.get_layer(name)
             layer.set_weights([np.ones_like(value) for value in layer.get_weights()])
 
-    monkeypatch.setattr("oaa_tf.training.start.load_head_weights", load)
+    monkeypatch.setattr("oaa_tf.training.initial_network.load_head_weights", load)
     # Narrow networks, which the settings refuse with head weights.
     monkeypatch.setattr("oaa_tf.models.networks.NetworkDescription.build", _build_narrow)
 
@@ -171,7 +172,7 @@ def test_with_head_weights_only_the_score_layer_is_new(
     records: RecordSet, tmp_path: Path, head_weights: str, rate: float
 ) -> None:
     settings = settings_for(records, tmp_path, backbone="vgg16", width=64, head_weights=head_weights)
-    network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, tmp_path)
+    network, optimizer = prepare_network("segmentation", records.classes, settings, tmp_path)
     for name in ("fc6", "fc7"):
         layer = network.get_layer(name)
         assert (np.asarray(layer.kernel) == 1).all() == (head_weights == "imagenet")
@@ -186,7 +187,7 @@ def test_head_weights_go_with_a_start_from_the_classifier_only(records: RecordSe
         options = {"backbone": "vgg16", "width": 64, "head_weights": "imagenet", "backbone_weights": "none"}
         settings = settings_for(records, work_dir, initial_weights=initial, **options)
         work_dir.mkdir()
-        return prepare_network("segmentation", records, settings, settings.schedule, work_dir)[0]
+        return prepare_network("segmentation", records.classes, settings, work_dir)[0]
 
     for task in ("attention", "segmentation"):
         folder = tmp_path / task

@@ -5,7 +5,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from oaa_tf.models.networks import CHECKPOINT_FOLDER, NetworkDescription
+from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER
 
 MODEL_CLASSES = ("cat", "dog", "cow")
 

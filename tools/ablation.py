@@ -9,7 +9,6 @@ segmentation network on random shares of the images, with the labels of the last
 done again; stop it at any moment and start it again.
 """
 
-import collections
 import dataclasses
 import functools
 import json
@@ -24,13 +23,13 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, make_all_records
-from oaa_tf.experiment_plan import PlannedExperiment, plan_records, summary, training_seconds
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.runs.output_folder import check_folder, folder_errors
 from oaa_tf.runs.work_dir import WorkDir
+from oaa_tf.train_integral import MAPS_FOLDER
 from oaa_tf.training.settings import LARGEST_SEED
 from tools.plots import plot_map_curves
 
@@ -74,9 +73,9 @@ class AblationSettings(ExperimentSettings):
         """Checks the combination."""
         super().__post_init__()
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise UserError(f"--seeds={','.join(map(str, self.seeds))}: expected one or more, each once")
+            raise UserError("expected one or more, each once", flag="seeds", value=",".join(map(str, self.seeds)))
         if _WITH_SALIENCY in self.supervisions and not self.use_saliency:
-            raise UserError(f"--supervisions={_WITH_SALIENCY}: needs --use_saliency")
+            raise UserError("needs --use_saliency", flag="supervisions", value=_WITH_SALIENCY)
 
 
 def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
@@ -122,28 +121,18 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         return tables
 
 
-def plan(settings: AblationSettings) -> dict[str, Any]:
-    """What `run` would do, for `oaa_tf.command_line.plan_text`; raises what can be known before the stages run."""
-    settings = _with_both_fusions(settings)
+def dry_run(settings: AblationSettings) -> dict[str, Any]:
+    """Checks settings and inputs, and says what `run` would write; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
     output = _output(settings, root)
     check_folder("--output_dir", output)
-    records, manifests, have_masks = plan_records(settings, root, settings.seeds[0])
+    records, _, have_masks = dry_run_records(settings, root, settings.seeds[0])
     _check_masks(settings, *have_masks)
-    states: dict[str, str] = {}
-    steps_left: collections.Counter[str] = collections.Counter()
-    for seed in settings.seeds:
-        experiment = PlannedExperiment(settings, root / f"seed{seed}", *manifests, seed, states, steps_left)
-        for _ in _measurements(experiment, settings):
-            pass
-    writes = [str(output / f"table{table}.json") for table in settings.tables]
-    return (
-        records
-        | {"stages": states}
-        | summary(states.values())
-        | {"training_seconds": training_seconds(settings, steps_left), "writes": writes}
-    )
+    return records | {
+        "seeds": settings.seeds,
+        "writes": [str(output / f"table{each}.json") for each in settings.tables],
+    }
 
 
 def _output(settings: AblationSettings, root: Path) -> Path:
@@ -156,9 +145,11 @@ def _with_both_fusions(settings: AblationSettings) -> AblationSettings:
 
 def _check_masks(settings: AblationSettings, train_has_masks: bool, val_has_masks: bool) -> None:
     if not train_has_masks or not val_has_masks:
-        flag = f"--image_dir={settings.image_dir}" if settings.image_dir else f"--voc_dir={settings.voc_dir}"
+        flag = "image_dir" if settings.image_dir else "voc_dir"
         raise UserError(
-            f"{flag}: the tables need masks for both splits, {settings.train_split} and {settings.val_split}"
+            f"the tables need masks for both splits, {settings.train_split} and {settings.val_split}",
+            flag=flag,
+            value=getattr(settings, flag),
         )
 
 
@@ -178,7 +169,7 @@ def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterato
     """Runs the stages of one seed and yields (table, (setting, measurement, split, supervision), share or None)."""
     for row, maps in _maps(experiment, settings):
         folder = ROWS[row]
-        metrics = experiment.evaluate(f"{folder}/maps", "train", maps=str(maps))
+        metrics = experiment.evaluation(f"{folder}/maps", "train", maps=str(maps)).run()
         threshold = metrics["best"]["threshold"]
         if "2" in settings.tables:
             yield "2", (row, "maps, best threshold", "train", _LABELS_ONLY), metrics["best"]["mean_iou"]
@@ -189,27 +180,29 @@ def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterato
             name = f"{folder}/{'with_saliency' if with_saliency else 'labels_only'}"
             # Without saliency, the background's score is the threshold at which the maps are best.
             options = {} if with_saliency else {"background_score": max(threshold, 1 / 255), "drop_below": 0.0}
-            labels = experiment.make_labels(f"{name}/labels", maps, use_saliency=with_saliency, **options)
+            step = experiment.pseudo_labels(f"{name}/labels", maps, use_saliency=with_saliency, **options)
+            step.run()
+            labels = step.folder
             if "2" in settings.tables:
-                masks = experiment.evaluate(f"{name}/labels", "train", masks=str(labels / LABELS_FOLDER))
+                masks = experiment.evaluation(f"{name}/labels", "train", masks=str(labels / LABELS_FOLDER)).run()
                 yield "2", (row, "pseudo labels", "train", supervision), masks["mean_iou"]
                 yield "2", (row, "pseudo labels: labelled pixels", "train", supervision), masks["labelled_share"]
             if supervision not in settings.supervisions:
                 continue
             if "2" in settings.tables:
-                value = _segmentation(experiment, f"{name}/segmentation", labels, supervision)
+                value = _segmentation(experiment, f"{name}/segmentation", labels)
                 yield "2", (row, "segmentation network", "val", supervision), value
             if "3" in settings.tables and row == _LAST_ROW:
                 for share in SHARES:
-                    value = _segmentation(experiment, f"{name}/segmentation_{share}", labels, supervision, share=share)
+                    value = _segmentation(experiment, f"{name}/segmentation_{share}", labels, share=share)
                     yield "3", (f"{100 * share:.0f} %", "segmentation network", "val", supervision), value
-                value = _segmentation(experiment, f"{name}/segmentation", labels, supervision)
+                value = _segmentation(experiment, f"{name}/segmentation", labels)
                 yield "3", ("100 %", "segmentation network", "val", supervision), value
 
 
 def _maps(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[str, Path]]:
     """The maps of each row that is asked for, made when they are needed."""
-    experiment.train_classifier()
+    experiment.classifier().run()
     folders = experiment.classifier_maps()
     for row, name in ROWS.items():
         # Table 3 has the labels of one row.
@@ -218,14 +211,17 @@ def _maps(experiment: Experiment, settings: AblationSettings) -> Iterator[tuple[
         if row in folders:
             yield row, folders[row]
         else:
-            yield row, experiment.train_integral(f"train_integral_{name}", row.removeprefix("OAA+ ").lower())
+            step = experiment.integral_model(f"train_integral_{name}", row.removeprefix("OAA+ ").lower())
+            step.run()
+            yield row, step.folder / MAPS_FOLDER
 
 
-def _segmentation(experiment: Experiment, name: str, labels: Path, supervision: str, **options: float) -> float | None:
+def _segmentation(experiment: Experiment, name: str, labels: Path, **options: float) -> float | None:
     """The mIoU on val of a segmentation network that is trained on these labels."""
-    experiment.train_segmentation(name, labels, **options)
-    model = experiment.export(name, f"{name}_saved_model")
-    return experiment.evaluate(name, "val", model=str(model), supervision=supervision)["mean_iou"]
+    experiment.segmentation_network(name, labels, **options).run()
+    model = experiment.exported(name, f"{name}_saved_model")
+    model.run()
+    return experiment.evaluation(name, "val", model=str(model.folder)).run()["mean_iou"]
 
 
 def _table(
@@ -286,4 +282,4 @@ def _percent(mean: float | None, spread: float | None) -> str:
 if __name__ == "__main__":
     command_line = shlex.join(["python", "-m", "tools.ablation", *sys.argv[1:]])
     run_and_name_it = functools.partial(run, command=command_line)
-    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds", plan)
+    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds", dry_run)

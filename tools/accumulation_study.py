@@ -30,10 +30,9 @@ from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import origin
 from oaa_tf.train_cls import TrainClsSettings
-from oaa_tf.training.loop import Hooks
 from oaa_tf.training.map_quality import MapQuality
-from oaa_tf.training.plan import plan_training
-from oaa_tf.training.stage import Training, run_training, supervision_with_start
+from oaa_tf.training.run import dry_run_training, run_training
+from oaa_tf.training.stage import TrainingStage
 from tools.plots import plot_epochs
 
 _FUSIONS = ("max", "average")
@@ -104,55 +103,61 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    return run_training(_training(settings))
+    return run_training(AccumulationStudy(settings))
 
 
-def plan(settings: AccumulationStudySettings) -> dict[str, Any]:
-    """What `run` would do; see `plan_training`."""
-    return plan_training(_training(settings))
+def dry_run(settings: AccumulationStudySettings) -> dict[str, Any]:
+    """What `run` would do; see `dry_run_training`."""
+    return dry_run_training(AccumulationStudy(settings))
 
 
-def _training(settings: AccumulationStudySettings) -> Training:
-    own = {name: getattr(settings, name) for name in ("records", "work_dir", "backbone_weights")}
-    stage_settings = dataclasses.replace(settings.train_cls, **own)
-    records = RecordSet.open(settings.records)
-    if not records.has_masks:
-        raise UserError(f"--records={settings.records}: has no masks to compare with; make the records with masks")
-    if stage_settings.num_steps * stage_settings.batch_size < 2 * len(records):
-        least = -(-2 * len(records) // stage_settings.batch_size)
-        raise UserError(
-            f"--train_cls.num_steps={stage_settings.num_steps}: expected at least {least}, two epochs of the"
-            f" {len(records)} images, or there is nothing to compare"
-        )
-    supervision = supervision_with_start("image labels", stage_settings)
-    grid = stage_settings.views.grid
-    table = CumulativeAttention(records.first_slots, grid, dtype=stage_settings.table_dtype)
-    # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
-    num_epochs = stage_settings.num_steps * stage_settings.batch_size // len(records) + 2
-    visits = Visits(num_epochs, len(records), len(records.classes), grid)
+class AccumulationStudy(TrainingStage):
+    """A classifier that keeps the attention of every visit, to accumulate it afterwards in other ways."""
 
-    def finish(network: keras.Model, work_dir: Path) -> dict[str, Any]:
-        kept = {name: getattr(visits, name).numpy() for name in ("attention", "seen", "scores")}
+    name = "accumulation_study"
+    task = "attention"
+
+    def __init__(self, settings: AccumulationStudySettings) -> None:
+        """Opens the records."""
+        own = {name: getattr(settings, name) for name in ("records", "work_dir", "backbone_weights")}
+        stage_settings = dataclasses.replace(settings.train_cls, **own)
+        records = RecordSet.open(settings.records)
+        if not records.has_masks:
+            raise UserError(
+                "has no masks to compare with; make the records with masks", flag="records", value=settings.records
+            )
+        if stage_settings.num_steps * stage_settings.batch_size < 2 * len(records):
+            least = -(-2 * len(records) // stage_settings.batch_size)
+            raise UserError(
+                f"expected at least {least}, two epochs of the {len(records)} images, or there is nothing to compare",
+                flag="train_cls.num_steps",
+                value=stage_settings.num_steps,
+            )
+        super().__init__(stage_settings, records, supervision="image labels")
+        grid = stage_settings.views.grid
+        self.table = CumulativeAttention(records.first_slots, grid, dtype=stage_settings.table_dtype)
+        # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
+        num_epochs = stage_settings.num_steps * stage_settings.batch_size // len(records) + 2
+        self.visits = Visits(num_epochs, len(records), len(records.classes), grid)
+
+    def model(self, network: keras.Model) -> RecordedClassifier:
+        """The classifier."""
+        return RecordedClassifier(network, self.table, self.visits, accumulate_steps=self.settings.accumulate_steps)
+
+    def state(self):
+        """The table, and what every visit showed."""
+        return {"attention": self.table.variables, "visits": self.visits.variables}
+
+    def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
+        """Writes the visits, and compares all ways to accumulate them."""
+        kept = {name: getattr(self.visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        rows = compare(kept, records, stage_settings.image_size)
-        content = origin("accumulation_study", stage_settings, records, supervision=supervision) | {"rows": rows}
-        write_json(work_dir / "accumulation_study.json", content)
+        rows = compare(kept, self.records, self.settings.image_size)
+        content = origin(self.name, self.settings, self.records.provenance, supervision=self.supervision)
+        write_json(work_dir / "accumulation_study.json", content | {"rows": rows})
         plot_epochs(work_dir / "by_epoch.png", rows)
         return {}
-
-    return Training(
-        stage="accumulation_study",
-        task="attention",
-        settings=stage_settings,
-        records=records,
-        make_model=lambda network: RecordedClassifier(
-            network, table, visits, accumulate_steps=stage_settings.accumulate_steps
-        ),
-        supervision=supervision,
-        make_hooks=lambda model: Hooks(extra_state={"attention": table.variables, "visits": visits.variables}),
-        finish=finish,
-    )
 
 
 def compare(kept: dict[str, np.ndarray], records: RecordSet, image_size: int) -> list[dict[str, Any]]:
@@ -215,4 +220,4 @@ def accumulated(
 
 
 if __name__ == "__main__":
-    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs of one run", plan)
+    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs", dry_run)

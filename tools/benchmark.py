@@ -32,7 +32,8 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.canvases import choose_canvases, padding_share, whole_cells
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.targets import segmentation_targets
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.demo.demo import CLASSES
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.classifier import AttentionClassifier
@@ -42,10 +43,9 @@ from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
-from oaa_tf.train_seg import segmentation_targets
 from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.initial_network import check_precision
 from oaa_tf.training.optimizer import paper_optimizer
-from oaa_tf.training.start import check_precision
 from tools.benchmark_candidates import (
     MERGES,
     TURNS,

@@ -24,7 +24,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.models.networks import checkpoints_in
+from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.runs.work_dir import METRICS_FILE
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder
 

@@ -1,5 +1,6 @@
 """Memory that training takes, measured in processes of their own."""
 
+import re
 import resource
 import subprocess
 import sys
@@ -12,12 +13,11 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.demo.demo import CLASSES
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.loop import step_function
-from oaa_tf.training.memory import peak_memory_bytes
 from tools.benchmark_candidates import benchmark_records, build_network, compiled, training_step
 
 
@@ -42,6 +42,19 @@ def print_memory_growth(image_size: int, num_steps: tuple[int, int] = (200, 1200
             if number in num_steps:
                 pages = int(Path("/proc/self/statm").read_text().split()[1])
                 print(pages * resource.getpagesize())
+
+
+def peak_memory_bytes() -> int | None:
+    """The most memory that this process has ever had resident, in bytes; None where the system does not say it.
+
+    Not `ru_maxrss`, which a process inherits from the one that has started it.
+    """
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return None
+    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
+    return int(peak[1]) * 1024 if peak else None
 
 
 def print_peak_memory(width: int, batch_size: int, **options) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.models.networks import CHECKPOINT_FOLDER
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder

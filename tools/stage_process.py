@@ -12,7 +12,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.demo.demo import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
-from oaa_tf.models.networks import CHECKPOINT_FOLDER, newest_step
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, newest_step
 from oaa_tf.training.checkpoint import PARTIAL_FOLDER
 
 TINY = ("--backbone_weights=none", "--initializer=he", "--new_layer_multiplier=1", "--clip_norm=10")

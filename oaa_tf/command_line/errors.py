@@ -1,6 +1,7 @@
 """The one exception that a user's mistake raises anywhere in OAA-TF, and how it quotes others."""
 
 import re
+from typing import Any
 
 _LONGEST = 160
 
@@ -9,22 +10,35 @@ class UserError(Exception):
     """Something that the user can put right: a wrong flag, file, record or checkpoint.
 
     The message is one line that names the culprit and says what to do. `oaa_tf.command_line.launch` prints it without a
-    traceback and exits with code 2. What a terminal would obey instead of show, in the name of a file for example,
-    comes escaped.
+    traceback and exits with code 2. Characters that a terminal would obey instead of show, in a file's name for
+    example, are escaped.
+
+        raise UserError("expected a multiple of 8", flag="image_size", value=100)   # --image_size=100: expected ...
+
+    Attributes:
+        message: What is wrong and what to do, without the flag.
+        flag: Name of the flag to blame, without dashes; None if it is something else.
+        value: The flag's value; None to leave it out.
     """
 
-    def __init__(self, message: str) -> None:
-        line = " ".join(message.split())
+    def __init__(self, message: str, *, flag: str | None = None, value: Any = None) -> None:
+        self.message, self.flag, self.value = message, flag, value
+        blamed = "" if flag is None else f"--{flag}: " if value is None else f"--{flag}={value}: "
+        line = " ".join(f"{blamed}{message}".split())
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
+
+    def with_flag(self, flag: str) -> "UserError":
+        """The same mistake under the name that its flag has on another command line."""
+        return UserError(self.message, flag=flag, value=self.value)
 
 
 def quoted(text: str) -> str:
-    """A part of a file to quote in a `UserError`; not all of it when it is long."""
+    """A part of a file to quote in a `UserError`, shortened if it is long."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of an error's message, to quote in a `UserError`: in TensorFlow it can have many lines, or none."""
+    """The beginning of an error's message, to quote in a `UserError`: TensorFlow's can have many lines, or none."""
     # Without the operation that TensorFlow puts in front of the reason.
     message = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).strip())
     line = (message.splitlines() or [type(error).__name__])[0]

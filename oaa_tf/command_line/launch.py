@@ -14,6 +14,7 @@ import dataclasses
 import difflib
 import itertools
 import json
+import os
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -23,10 +24,10 @@ from absl import flags
 
 from oaa_tf.command_line.boundary import guarded, output_to
 from oaa_tf.command_line.console import COMMANDS
+from oaa_tf.command_line.dry_run import dry_run_text
 from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.command_line.help import REQUIRED, full_help, short_help
 from oaa_tf.command_line.json_values import json_ready
-from oaa_tf.command_line.plan_text import plan_text
 from oaa_tf.command_line.settings import Settings, is_stage
 
 # Presets have lines for the package's commands, and for the repository's tools.
@@ -117,12 +118,10 @@ def settings_from_flags(settings_class: type[Settings], flag_values: flags.FlagV
     try:
         return settings_class(**values)
     except UserError as error:
-        message = str(error)
-        culprit = re.match(r"--(\w+)", message)
         # A value taken from the outer command keeps the outer flag's name.
-        if culprit and f"{prefix}{culprit[1]}" in flag_values:
-            message = message.replace("--", f"--{prefix}", 1)
-        raise UserError(message) from None
+        if error.flag and f"{prefix}{error.flag}" in flag_values:
+            raise error.with_flag(f"{prefix}{error.flag}") from None
+        raise
 
 
 def expand_presets(
@@ -141,7 +140,7 @@ def expand_presets(
     try:
         shared = flag_values.read_flags_from_files(presets, force_gnu=True)
     except (flags.Error, OSError, ValueError, RecursionError) as error:
-        raise UserError(f"--flagfile: {error}") from None
+        raise UserError(str(error), flag="flagfile") from None
     run_here = {name: hint for name, hint in get_type_hints(settings_class).items() if is_stage(hint)}
     kept = []
     for argument, is_shared in [*((line, True) for line in shared), *((flag, False) for flag in own)]:
@@ -211,7 +210,10 @@ def _define_common_flags(flag_values: flags.FlagValues) -> None:
     )
     flags.DEFINE_bool("quiet", False, "Say nothing but errors.", **common)
     flags.DEFINE_bool(
-        "json", False, "Write the result, or with --dry_run the plan, to stdout as JSON; all else to stderr.", **common
+        "json",
+        False,
+        "Write the result (with --dry_run, what it found) to stdout as JSON, all else to stderr.",
+        **common,
     )
 
 
@@ -273,7 +275,7 @@ def launch(
     run: Callable[[Any], Any],
     stage: str,
     description: str,
-    plan: Callable[[Any], Mapping[str, Any]] | None = None,
+    dry_run: Callable[[Any], Mapping[str, Any]] | None = None,
 ) -> None:
     """The body of `if __name__ == "__main__":` in every command. Never returns.
 
@@ -282,8 +284,8 @@ def launch(
         run: Does what they say; its result is what `--json` writes.
         stage: The command's name, one of `STAGES`.
         description: What it does, for `--help`.
-        plan: Checks what can be checked before, and says what `run` would do, by name (see `plan_text`); it leaves
-            nothing behind. Without it, `--dry_run` shows the settings.
+        dry_run: Checks what can be checked before `run`, and returns what `run` would do, by name (see `dry_run_text`).
+            It leaves nothing behind. Without it, `--dry_run` shows the settings.
     """
     arguments = sys.argv[1:]
     asked = [argument for argument in arguments if argument in HELP_FLAGS]
@@ -295,16 +297,35 @@ def launch(
     def carry_out() -> None:
         flag_values = _parsed_flags(settings_class, stage, arguments)
         settings = settings_from_flags(settings_class, flag_values)
-        quiet, json_wanted, dry_run = (flag_values[name].value for name in ("quiet", "json", "dry_run"))
+        quiet, json_wanted, is_dry = (flag_values[name].value for name in ("quiet", "json", "dry_run"))
+        _import_tensorflow_quietly()
         with output_to(quiet, json_wanted):
-            result = (plan or _settings_only)(settings) if dry_run else run(settings)
+            result = (dry_run or _settings_only)(settings) if is_dry else run(settings)
         if json_wanted:
             print(json.dumps(json_ready(result), indent=1, ensure_ascii=False, allow_nan=False))
-        elif dry_run and not quiet:
-            print(plan_text(result))
+        elif is_dry and not quiet:
+            print(dry_run_text(result))
 
     sys.exit(guarded(carry_out))
 
 
 def _settings_only(settings: Settings) -> dict[str, Any]:
     return {"settings": settings.as_flags().splitlines()}
+
+
+def _import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its start-up messages, unless TF_CPP_MIN_LOG_LEVEL asks for them.
+
+    Setting the variable is not enough: TensorFlow writes some messages before it sets up its log.
+    """
+    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+        return
+    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

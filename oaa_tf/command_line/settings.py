@@ -120,34 +120,34 @@ def is_stage(hint: Any) -> bool:
 
 
 def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
-    name = f"--{field.name}"
     if get_origin(hint) is tuple:
         if isinstance(value, str) or not isinstance(value, Sequence):
-            raise UserError(f"{name}={value!r}: expected a sequence of values")
+            raise UserError("expected a sequence of values", flag=field.name, value=repr(value))
         kind = get_args(hint)[0]
         try:
             value = tuple(kind(item) for item in value)
         except ValueError:
-            raise UserError(f"{name}={','.join(map(str, value))}: expected {kind.__name__} values") from None
+            joined = ",".join(map(str, value))
+            raise UserError(f"expected {kind.__name__} values", flag=field.name, value=joined) from None
         # No names at all may mean all of them; no numbers mean nothing.
         if not value and kind is not str:
-            raise UserError(f"{name}=: expected one number at least")
+            raise UserError("expected one number at least", flag=field.name, value="")
         items = value
     else:
         if hint is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-            raise UserError(f"{name}={value!r}: expected {hint.__name__}")
+            raise UserError(f"expected {hint.__name__}", flag=field.name, value=repr(value))
         items = (value,)
     rules = field.metadata
     for item in items:
         if isinstance(item, str) and _CONTROL.search(item):
-            raise UserError(f"{name}={item!r}: holds control characters or bytes that are no UTF-8")
-        if rules.get("choices") is not None and item not in rules["choices"]:
-            raise UserError(f"{name}={item}: expected one of {', '.join(map(str, rules['choices']))}")
+            raise UserError("holds control characters or bytes that are no UTF-8", flag=field.name, value=repr(item))
+        if rules["choices"] is not None and item not in rules["choices"]:
+            raise UserError(f"expected one of {', '.join(map(str, rules['choices']))}", flag=field.name, value=item)
         # Written so that NaN fails too.
-        if rules.get("minimum") is not None and not item >= rules["minimum"]:
-            raise UserError(f"{name}={item}: expected at least {rules['minimum']}")
-        if rules.get("maximum") is not None and not item <= rules["maximum"]:
-            raise UserError(f"{name}={item}: expected at most {rules['maximum']}")
+        if rules["minimum"] is not None and not item >= rules["minimum"]:
+            raise UserError(f"expected at least {rules['minimum']}", flag=field.name, value=item)
+        if rules["maximum"] is not None and not item <= rules["maximum"]:
+            raise UserError(f"expected at most {rules['maximum']}", flag=field.name, value=item)
     return value

@@ -75,17 +75,17 @@ def write_pseudo_labels(
     return run_once(description["stage"], settings, inputs, work)
 
 
-def plan_pseudo_labels(
-    stage: str, settings: Settings, inputs: Mapping[str, str], records: RecordSet, source: dict[str, Any]
+def dry_run_pseudo_labels(
+    stage: str, settings: Settings, inputs: Mapping[str, str], records: RecordSet, made_from: dict[str, Any]
 ) -> dict[str, Any]:
-    """What `write_pseudo_labels` would do, for `oaa_tf.command_line.plan_text`.
+    """What `write_pseudo_labels` would do, for `dry_run_text`.
 
     Args:
         stage: Name of the stage.
         settings: As for `write_pseudo_labels`.
         inputs: As for `write_pseudo_labels`.
         records: The images.
-        source: What the plan says of where the labels come from.
+        made_from: What to say of where the labels come from.
 
     Raises:
         UserError: The work_dir holds another run.
@@ -95,7 +95,7 @@ def plan_pseudo_labels(
     return {
         "stage": stage,
         "state": work_dir.state,
-        **source,
+        **made_from,
         "split": records.split,
         "images": len(records),
         "images_left": sum(not (folder / f"{image_id}.png").exists() for image_id in records.image_ids),
@@ -137,13 +137,19 @@ def require_saliency(records: RecordSet) -> None:
     """
     if not records.has_saliency:
         raise UserError(
-            f"--use_saliency: {records.manifest_path} has no saliency maps; make the records with --saliency_dir, or"
-            " use --nouse_saliency"
+            f"{records.manifest_path} has no saliency maps; make the records with --saliency_dir, or use"
+            " --nouse_saliency",
+            flag="use_saliency",
         )
 
 
-def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], str]:
+def read_pseudo_labels(folder: Path, records: RecordSet, flag: str = "labels") -> tuple[list[bytes], str]:
     """Reads the label maps of all images, each as the bytes of a grey PNG, and their supervision.
+
+    Args:
+        folder: The work_dir of make_pseudo_labels or relabel.
+        records: The images.
+        flag: Which flag names the folder, for errors.
 
     Raises:
         UserError: The folder is not complete, or its labels are of other records.
@@ -154,10 +160,10 @@ def read_pseudo_labels(folder: Path, records: RecordSet) -> tuple[list[bytes], s
         if supervision not in SUPERVISIONS:
             raise ValueError(supervision)
     except OSError:
-        raise UserError(f"--labels={folder}: no {DESCRIPTION_FILE} in it; run make_pseudo_labels first") from None
+        raise UserError(f"no {DESCRIPTION_FILE} in it; run make_pseudo_labels first", flag=flag, value=folder) from None
     except (ValueError, KeyError, TypeError):
         raise UserError(f"{folder / DESCRIPTION_FILE}: damaged; run make_pseudo_labels again") from None
-    records.require_source(f"--labels={folder}", checksum)
+    records.require_source(f"--{flag}={folder}", checksum)
     files = []
     for image_id, size in zip(records.image_ids, records.sizes, strict=True):
         path = folder / LABELS_FOLDER / f"{image_id}.png"

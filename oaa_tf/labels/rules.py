@@ -9,6 +9,8 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.records.keys import IGNORE_LABEL
 
+_TINY = np.finfo(np.float32).tiny
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions(Settings):
@@ -40,7 +42,7 @@ class PseudoLabelOptions(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.background_score == 0 and self.background_power == 0:
-            raise UserError("--background_power=0: expected more than 0, or --background_score above 0")
+            raise UserError("expected more than 0, or --background_score above 0", flag="background_power", value=0)
 
 
 def pseudo_label(
@@ -131,3 +133,34 @@ def min_max_normalized(attention: np.ndarray) -> np.ndarray:
     lowest = attention.min(axis=(1, 2), keepdims=True)
     spread = attention.max(axis=(1, 2), keepdims=True) - lowest
     return (attention - lowest) / (spread + np.float32(1e-8))
+
+
+def confident_label(
+    probabilities: np.ndarray, classes: Sequence[int], saliency: np.ndarray | None, min_probability: float
+) -> np.ndarray:
+    """Turns a segmentation network's probabilities for an image whose classes are known into a label map.
+
+    1. Classes that the image does not have are impossible; the others and the background share their probability.
+    2. With saliency, the background's probability becomes the mean of itself and 1 - saliency. The classes share what
+       is left as they did before.
+    3. The most probable gives the label; of equal ones the first. A pixel where it is not probable enough is ignored.
+
+    Args:
+        probabilities: float32 `[height, width, C + 1]`, background first.
+        classes: The image's class indices.
+        saliency: uint8 `[height, width]`, 255 the most salient, or None.
+        min_probability: The least probability of a label.
+
+    Returns:
+        uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
+    """
+    background, objects = probabilities[..., 0], probabilities[..., [index + 1 for index in classes]]
+    of_objects = objects.sum(axis=-1)
+    background = background / np.maximum(background + of_objects, _TINY)
+    if saliency is not None:
+        background = (background + 1 - saliency / np.float32(255)) / 2
+    objects = objects * ((1 - background) / np.maximum(of_objects, _TINY))[..., np.newaxis]
+    scores = np.concatenate([background[..., np.newaxis], objects], axis=-1)
+    labels = np.array([0, *(index + 1 for index in classes)], np.uint8)[scores.argmax(axis=-1)]
+    labels[scores.max(axis=-1) < min_probability] = IGNORE_LABEL
+    return labels

@@ -4,50 +4,23 @@ import contextlib
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import keras
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
-from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
+from oaa_tf.models.inference_settings import PRECISIONS
 from oaa_tf.models.largefov import largefov_network
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.runs.json_file import read_json, write_json
-from oaa_tf.runs.work_dir import NETWORK_FILE, files_checksum
+from oaa_tf.runs.work_dir import NETWORK_FILE
 
-CHECKPOINT_FOLDER = "checkpoints"
 _TASKS = ("attention", "segmentation")
 _LARGEST = 1 << 16
-
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-"""Keras' dtype policies by the precision in which layers compute."""
-
-
-def precision_setting() -> Any:
-    """The setting of every stage that chooses one of `PRECISIONS`."""
-    return setting(
-        "float32",
-        help="In which layers compute; bfloat16 is faster, for hardware that has it.",
-        choices=tuple(PRECISIONS),
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class InferenceSettings(Settings, group="inference"):
-    """How a trained network looks at images."""
-
-    image_size: int = setting(0, help="Long side in pixels to which images are resized; 0: as in training.", minimum=0)
-    scales: tuple[float, ...] = setting(
-        (1.0,),
-        help="Sizes relative to image_size at which the network sees an image; their mean counts.",
-        minimum=0.1,
-        maximum=4.0,
-    )
-    flip: bool = setting(False, help="The network also sees every image mirrored.")
-    precision: str = precision_setting()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,31 +139,6 @@ def _shown(value: object) -> str:
     return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
-def checkpoints_in(work_dir: Path) -> list[str]:
-    """Paths of the complete checkpoints in a stage's work_dir, `checkpoints/step-<number>` without suffix, newest last.
-
-    They are found by their index files, which TensorFlow writes last. Its list of them, the file `checkpoint`, could be
-    damaged or lost, and all progress with it.
-    """
-    numbers = [path.stem.removeprefix("step-") for path in (work_dir / CHECKPOINT_FOLDER).glob("step-*.index")]
-    return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
-
-
-def newest_step(work_dir: Path) -> int:
-    """The step of the newest checkpoint; 0 without."""
-    checkpoints = checkpoints_in(work_dir)
-    return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
-
-
-def checkpoint_checksum(work_dir: Path) -> str | None:
-    """SHA-256 (hex) of the newest checkpoint in a stage's work_dir; None without one."""
-    checkpoints = checkpoints_in(work_dir)
-    if not checkpoints:
-        return None
-    newest = Path(checkpoints[-1])
-    return files_checksum(sorted(newest.parent.glob(f"{newest.name}.*")))
-
-
 def load_network(
     work_dir: str | Path, *, precision: str = "float32"
 ) -> tuple[NetworkDescription, keras.Model, keras.Model]:
@@ -224,33 +172,34 @@ def load_network(
     return description, network, backbone
 
 
-def check_common_layers(source_dir: str, description: NetworkDescription) -> None:
-    """Refuses another stage as a start if its layers are of other sizes.
+def check_common_layers(initial_dir: str, description: NetworkDescription) -> None:
+    """Refuses another stage's weights if its layers are of other sizes.
 
     Raises:
-        UserError: The source is no training stage's folder, or has another backbone or, for the same task, other
+        UserError: It is no training stage's folder, or has another backbone or, for the same task, other
             classes.
     """
-    source = NetworkDescription.read(Path(source_dir))
-    names = ["backbone", "width", *(["classes"] if source.task == description.task else [])]
+    initial = NetworkDescription.read(Path(initial_dir))
+    names = ["backbone", "width", *(["classes"] if initial.task == description.task else [])]
     for name in names:
-        theirs, ours = getattr(source, name), getattr(description, name)
+        theirs, ours = getattr(initial, name), getattr(description, name)
         if theirs != ours:
             raise UserError(
-                f"--initial_weights={source_dir}: {name} {_shown(theirs)}, not {_shown(ours)}; start from a stage that"
-                " has the same"
+                f"{name} {_shown(theirs)}, not {_shown(ours)}; start from a stage that has the same",
+                flag="initial_weights",
+                value=initial_dir,
             )
 
 
-def take_common_layers(source_dir: str, description: NetworkDescription, network, backbone) -> None:
+def take_common_layers(initial_dir: str, description: NetworkDescription, network, backbone) -> None:
     """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
 
     Raises:
         UserError: See `check_common_layers` and `load_network`.
     """
-    check_common_layers(source_dir, description)
-    source, source_network, source_backbone = load_network(source_dir)
-    if source.task == description.task:
-        network.set_weights(source_network.get_weights())
+    check_common_layers(initial_dir, description)
+    initial, initial_network, initial_backbone = load_network(initial_dir)
+    if initial.task == description.task:
+        network.set_weights(initial_network.get_weights())
     else:
-        backbone.set_weights(source_backbone.get_weights())
+        backbone.set_weights(initial_backbone.get_weights())

@@ -57,10 +57,14 @@ class Segmenter:
             self.supervision, self.seed, self.inference = map(self._origin.get, ("supervision", "seed", "inference"))
             self._model = tf.saved_model.load(str(folder))
         except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
-            raise UserError(f"--model={folder}: no SavedModel of oaa_tf.export ({first_line(error)})") from None
+            raise UserError(
+                f"no SavedModel of oaa_tf.export ({first_line(error)})", flag="model", value=folder
+            ) from None
         if "segment" not in self._model.signatures:
             found = ", ".join(self._model.signatures) or "none"
-            raise UserError(f"--model={folder}: expected the signature segment (a model of train_seg), found {found}")
+            raise UserError(
+                f"expected the signature segment (a model of train_seg), found {found}", flag="model", value=folder
+            )
         segment = self._model.signatures["segment"]
         inputs = segment.structured_input_signature[1]
         if (
@@ -69,7 +73,7 @@ class Segmenter:
             or "mask" not in segment.structured_outputs
         ):
             raise UserError(
-                f"--model={folder}: its signature segment is not from uint8 images to a mask; export it again"
+                "its signature segment is not from uint8 images to a mask; export it again", flag="model", value=folder
             )
         self._crf = crf
         if crf:
@@ -105,7 +109,7 @@ class Segmenter:
             UserError: It has no signature `probabilities`.
         """
         if "probabilities" not in self._model.signatures:
-            raise UserError(f"--model={self._folder}: has no signature probabilities; export it again")
+            raise UserError("has no signature probabilities; export it again", flag="model", value=self._folder)
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
@@ -127,8 +131,10 @@ class Segmenter:
         expected, num_classes = image.shape[:2], len(self.classes)
         if mask.dtype != np.uint8 or mask.shape != expected or mask.max() > num_classes:
             raise UserError(
-                f"--model={self._folder}: a mask of {mask.dtype} {list(mask.shape)} with values up to {mask.max()},"
-                f" expected {list(expected)} and at most {num_classes}"
+                f"a mask of {mask.dtype} {list(mask.shape)} with values up to {mask.max()},"
+                f" expected {list(expected)} and at most {num_classes}",
+                flag="model",
+                value=self._folder,
             )
         return mask
 
@@ -154,7 +160,9 @@ class Segmenter:
         expected = (*image.shape[:2], len(self.classes) + 1)
         if probabilities.shape != expected:
             raise UserError(
-                f"--model={self._folder}: probabilities {probabilities.shape.as_list()}, expected {list(expected)}"
+                f"probabilities {probabilities.shape.as_list()}, expected {list(expected)}",
+                flag="model",
+                value=self._folder,
             )
         return probabilities
 
@@ -165,7 +173,7 @@ class Segmenter:
         except tf.errors.OpError as error:
             size = "x".join(map(str, image.shape[:2]))
             raise UserError(
-                f"--model={self._folder}: fails on an image of {size} pixels: {first_line(error)}"
+                f"fails on an image of {size} pixels: {first_line(error)}", flag="model", value=self._folder
             ) from None
 
 

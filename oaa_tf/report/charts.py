@@ -1,13 +1,14 @@
-"""Line charts as SVG, with a legend, and with the numbers in them for the page's read-out."""
+"""Line charts: places and paths for `template/curves.html`, and the numbers that the page's script reads out."""
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from statistics import fmean
+from typing import Any
 
-from oaa_tf.report.markup import element, script_data, text
+BOX = {"width": 380, "height": 220, "left": 44, "right": 370, "top": 10, "bottom": 180}
+"""Size of a chart, and the edges of the rectangle that the lines are drawn in."""
 
-_WIDTH, _HEIGHT = 380, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 10, 10, 40
 _NUM_STYLES = 6
 _MAX_POINTS = 200
 
@@ -18,14 +19,12 @@ class Line:
 
     Attributes:
         name: For the legend.
-        x: Ascending, except for curves of precision over recall.
-        y: As long; None and NaN leave a gap.
+        points: x and y. x ascends, except for curves of precision over recall; y is None or NaN for a gap.
         style: Number of its color and dashes; the same thing has the same style in all charts.
     """
 
     name: str
-    x: Sequence[float]
-    y: Sequence[float | None]
+    points: Sequence[tuple[float, float | None]]
     style: int
 
 
@@ -37,119 +36,77 @@ def line_chart(
     y_label: str,
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
-) -> str:
-    """A figure with title, chart and legend.
+) -> dict[str, Any] | None:
+    """What the template needs to draw a chart; None if there is no finite value.
 
     Args:
         title: Above the chart.
-        lines: At least one with a finite value.
+        lines: In the order of the legend.
         x_label: Below the axis.
         y_label: Below the title.
         x_range: Ends of the axis; those of the data by default.
-        y_range: Likewise, from 0 or below.
+        y_range: Likewise, from 0 or below to round numbers.
+
+    Returns:
+        "title" and "y_label"; "x_ticks" and "y_ticks", each a place and a number; "lines", each with "name", "style"
+        and "path"; "data" for the page's script: "x", the axis' label, its "range", the "box", and the known "points"
+        of the "lines".
     """
-    lines = [_thinned(line) for line in lines]
-    xs = [x for line in lines for x, y in _points(line)]
-    ys = [y for line in lines for x, y in _points(line)]
-    x_ticks = _ticks(*(x_range or (min(xs), max(xs))))
+    thinned = [_thinned(line.points) for line in lines]
+    known = [[(x, y) for x, y in points if y is not None] for points in thinned]
+    if not any(known):
+        return None
+    xs, ys = zip(*(point for points in known for point in points), strict=True)
+    x_range = x_range or (min(xs), max(xs))
     y_ticks = _ticks(*(y_range or (min(0, *ys), max(ys))))
-    x_low, x_high = x_range or (min(xs), max(xs))
-    y_low, y_high = y_range or (min(y_ticks[0], *ys), max(y_ticks[-1], *ys))
-
-    def place(x: float, y: float) -> tuple[float, float]:
-        across, up = (x - x_low) / (x_high - x_low or 1), (y - y_low) / (y_high - y_low or 1)
-        return (
-            round(_LEFT + across * (_WIDTH - _LEFT - _RIGHT), 1),
-            round(_HEIGHT - _BOTTOM - up * (_HEIGHT - _TOP - _BOTTOM), 1),
-        )
-
-    marks = []
-    for tick in y_ticks:
-        if y_low <= tick <= y_high:
-            _, y = place(x_low, tick)
-            marks.append(f'<line class="grid" x1="{_LEFT}" x2="{_WIDTH - _RIGHT}" y1="{y}" y2="{y}"/>')
-            marks.append(f'<text x="{_LEFT - 6}" y="{y + 4}" text-anchor="end">{_number(tick)}</text>')
-    for tick in x_ticks:
-        if x_low <= tick <= x_high:
-            x, _ = place(tick, y_low)
-            anchor = "end" if x > _WIDTH - 25 else "middle"
-            marks.append(f'<text x="{x}" y="{_HEIGHT - _BOTTOM + 16}" text-anchor="{anchor}">{_number(tick)}</text>')
-    marks.append(
-        f'<text class="label" x="{(_LEFT + _WIDTH - _RIGHT) / 2}" y="{_HEIGHT - 6}" text-anchor="middle">'
-        f"{text(x_label)}</text>"
-    )
-    for line in lines:
-        path, is_open = [], False
-        for x, y in zip(line.x, line.y, strict=True):
-            if not _is_known(y):
-                is_open = False
-                continue
-            across, up = place(x, y)
-            path.append(f"{'L' if is_open else 'M'}{across} {up}")
-            is_open = True
-        marks.append(f'<path class="line s{line.style % _NUM_STYLES}" d="{"".join(path)}"/>')
-    marks.append(f'<line class="cursor" y1="{_TOP}" y2="{_HEIGHT - _BOTTOM}" visibility="hidden"/>')
-    numbers = {
-        "x": x_label,
-        "range": [x_low, x_high],
-        "box": [_LEFT, _WIDTH - _RIGHT, _WIDTH],
+    x_place = _scale(x_range, BOX["left"], BOX["right"])
+    y_place = _scale(y_range or (y_ticks[0], y_ticks[-1]), BOX["bottom"], BOX["top"])
+    return {
+        "title": title,
+        "y_label": y_label,
+        "x_ticks": [(x_place(tick), tick) for tick in _ticks(*x_range) if x_range[0] <= tick <= x_range[1]],
+        "y_ticks": [(y_place(tick), tick) for tick in y_ticks],
         "lines": [
-            {"name": line.name, "points": [[float(f"{x:.5g}"), float(f"{y:.5g}")] for x, y in _points(line)]}
-            for line in lines
+            {"name": line.name, "style": line.style % _NUM_STYLES, "path": _path(points, x_place, y_place)}
+            for line, points in zip(lines, thinned, strict=True)
         ],
+        "data": {
+            "x": x_label,
+            "range": x_range,
+            "box": BOX,
+            "lines": [
+                {"name": line.name, "points": [[float(f"{number:.5g}") for number in point] for point in points]}
+                for line, points in zip(lines, known, strict=True)
+            ],
+        },
     }
-    svg = element(
-        "svg",
-        *marks,
-        viewBox=f"0 0 {_WIDTH} {_HEIGHT}",
-        role="img",
-        tabindex=0,
-        aria_label=f"{title}. {_summary(lines)} Left and right arrow keys read values.",
-        data_chart=script_data(numbers),
-    )
-    legend = "".join(
-        element(
-            "li",
-            f'<svg viewBox="0 0 24 8" aria-hidden="true"><path class="line s{line.style % _NUM_STYLES}" '
-            'd="M0 4H24"/></svg>',
-            text(line.name),
-        )
-        for line in lines
-    )
-    caption = element("figcaption", element("b", text(title)), " ", element("span", text(y_label), class_="unit"))
-    readout = element("output", "&nbsp;", class_="readout")
-    return element("figure", caption, svg, element("ul", legend, class_="legend"), readout, class_="chart")
 
 
-def _summary(lines: Sequence[Line]) -> str:
-    parts = []
-    for line in lines:
-        if points := _points(line):
-            values = [y for _, y in points]
-            parts.append(f"{line.name}: from {values[0]:.3g} to {values[-1]:.3g}, highest {max(values):.3g}.")
-    return " ".join(parts)
-
-
-def _points(line: Line) -> list[tuple[float, float]]:
-    return [(x, y) for x, y in zip(line.x, line.y, strict=True) if _is_known(y)]
-
-
-def _is_known(value: float | None) -> bool:
-    return value is not None and math.isfinite(value)
-
-
-def _thinned(line: Line) -> Line:
+def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
     """At most `_MAX_POINTS` points, each the mean of those that it stands for: more than pixels would not be seen."""
-    size = -(-len(line.x) // _MAX_POINTS)
-    if size <= 1:
-        return line
-    x, y = [], []
-    for start in range(0, len(line.x), size):
-        known = [value for value in line.y[start : start + size] if _is_known(value)]
-        chunk = line.x[start : start + size]
-        x.append(sum(chunk) / len(chunk))
-        y.append(sum(known) / len(known) if known else None)
-    return Line(line.name, x, y, line.style)
+    size = math.ceil(len(points) / _MAX_POINTS)
+    thinned = []
+    for start in range(0, len(points), size or 1):
+        xs, ys = zip(*points[start : start + size], strict=True)
+        known = [y for y in ys if y is not None and math.isfinite(y)]
+        thinned.append((fmean(xs), fmean(known) if known else None))
+    return thinned
+
+
+def _scale(ends: tuple[float, float], first: float, last: float) -> Callable[[float], float]:
+    """From a value on an axis to its place in the chart."""
+    low, high = ends
+    return lambda value: round(first + (value - low) / (high - low or 1) * (last - first), 1)
+
+
+def _path(points: Sequence[tuple[float, float | None]], x_place: Callable, y_place: Callable) -> str:
+    """A line as SVG draws it, with gaps where y is not known."""
+    path, command = "", "M"
+    for x, y in points:
+        if y is not None:
+            path += f"{command}{x_place(x)} {y_place(y)}"
+        command = "M" if y is None else "L"
+    return path
 
 
 def _ticks(low: float, high: float) -> list[float]:
@@ -159,7 +116,3 @@ def _ticks(low: float, high: float) -> list[float]:
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (factor * step) <= 5)
     first = math.floor(low / step + 1e-9)
     return [round(number * step, 10) for number in range(first, math.ceil(high / step - 1e-9) + 1)]
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -9,17 +9,15 @@ import numpy as np
 
 from oaa_tf.data.records.keys import IGNORE_LABEL
 
-COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
-"""Okabe and Ito's colors without black."""
-
-PATTERNS = ("plain", "striped", "dotted")
-
+# Okabe and Ito's colors without black.
+_COLORS = ("#E69F00", "#56B4E9", "#009E73", "#F0E442", "#0072B2", "#D55E00", "#CC79A7")
+_PATTERNS = ("plain", "striped", "dotted")
 _MASK_OPACITY, _BACKGROUND_OPACITY = 0.72, 0.45
 
 
 def class_color(label: int) -> tuple[str, str]:
     """Color, as "#RRGGBB", and pattern of a class index."""
-    return COLORS[label % len(COLORS)], PATTERNS[label // len(COLORS) % len(PATTERNS)]
+    return _COLORS[label % len(_COLORS)], _PATTERNS[label // len(_COLORS) % len(_PATTERNS)]
 
 
 def label_layer(labels: np.ndarray) -> np.ndarray:
@@ -44,7 +42,12 @@ def label_layer(labels: np.ndarray) -> np.ndarray:
     ignored = labels == IGNORE_LABEL
     layer[ignored] = (255, 255, 255, 90)
     layer[ignored & ((rows - columns) % 7 < 2)] = (255, 255, 255, 230)
-    kernel = np.ones((3, 3), np.uint8)
-    edge = (cv2.dilate(labels, kernel) != labels) | (cv2.erode(labels, kernel) != labels)
-    layer[edge & (labels > 0) & ~ignored] = (255, 255, 255, 255)
+    layer[outline(labels)] = (255, 255, 255, 255)
     return layer
+
+
+def outline(labels: np.ndarray) -> np.ndarray:
+    """Where classes end: bool `[height, width]`, the pixels of a class with a neighbour of another label."""
+    kernel = np.ones((3, 3), np.uint8)
+    is_edge = cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)
+    return is_edge & (labels > 0) & (labels != IGNORE_LABEL)

@@ -2,14 +2,15 @@
 
 from pathlib import Path
 
-import tensorflow as tf
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.util.tensor_util import make_ndarray
 
 
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     """All scalar summaries of a training stage.
 
-    A resumed run has several files; of a step that was taken twice, the later one counts.
+    A resumed run has several files; of a step that was taken twice, the later one counts. A run that was killed, or is
+    running, leaves a record half written: the file counts as far as it can be read.
 
     Args:
         folder: A stage's `tensorboard` folder.
@@ -20,12 +21,8 @@ def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     scalars: dict[str, dict[int, float]] = {}
     # The names begin with the time in seconds.
     for path in sorted(folder.glob("events.out.tfevents.*")):
-        try:
-            for data in tf.data.TFRecordDataset(str(path)):
-                event = Event.FromString(data.numpy())
-                for value in event.summary.value:
-                    if value.metadata.plugin_data.plugin_name == "scalars":
-                        scalars.setdefault(value.tag, {})[event.step] = float(tf.make_ndarray(value.tensor))
-        except tf.errors.DataLossError:
-            continue  # A run that was killed, or is running, leaves a record half written.
+        for event in LegacyEventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.metadata.plugin_data.plugin_name == "scalars":
+                    scalars.setdefault(value.tag, {})[event.step] = float(make_ndarray(value.tensor))
     return {tag: dict(sorted(values.items())) for tag, values in scalars.items()}

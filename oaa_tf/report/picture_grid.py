@@ -35,18 +35,19 @@ def write_picture_grid(
     """
     opened = {title: AttentionMaps.open(folder, records) for title, folder in maps.items()}
     segment = Segmenter(model)
-    rows, titles = [], []
+    rows, names = [], []
     for position in positions:
         record = records.record(position)
-        row = [record.image]
-        for attention_maps in opened.values():
+        labels = {
+            "pseudo label": read_indexed(label_folder / f"{record.image_id}.png"),
+            "prediction": segment(record.image),
+            "ground truth": record.mask,
+        }
+        row = {"image": record.image}
+        for title, attention_maps in opened.items():
             attention = attention_maps.at_image_size(position)[1]
-            row.append(overlay_attention(record.image, np.max(attention, axis=0)))
-        row.append(overlay_mask(record.image, read_indexed(label_folder / f"{record.image_id}.png")))
-        row.append(overlay_mask(record.image, segment(record.image)))
-        if record.mask is not None:
-            row.append(overlay_mask(record.image, record.mask))
+            row[title] = overlay_attention(record.image, np.max(attention, axis=0))
+        row |= {title: overlay_mask(record.image, each) for title, each in labels.items() if each is not None}
         rows.append(row)
-        titles.append(", ".join(records.classes[label] for label in records.labels[position]))
-    columns = ["image", *opened, "pseudo label", "prediction", *(["ground truth"] if records.has_masks else [])]
-    write_png(path, grid(rows, columns, titles))
+        names.append(", ".join(records.classes[label] for label in records.labels[position]))
+    write_png(path, grid([list(row.values()) for row in rows], list(rows[0]), names))

@@ -1,5 +1,6 @@
 """Small pictures for the page: photographs, attention and label maps as layers over them."""
 
+import base64
 from collections.abc import Sequence
 
 import cv2
@@ -7,9 +8,9 @@ import numpy as np
 
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.report.class_colors import label_layer
-from oaa_tf.report.markup import data_uri
+from oaa_tf.report.visualization import attention_colors, encoded
 
-_LOSSLESS = [cv2.IMWRITE_WEBP_QUALITY, 101]
+_LOSSLESS = 101
 
 
 def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
@@ -26,8 +27,7 @@ def photo(image: np.ndarray, side: int) -> str:
         side: Longest side of the picture in pixels.
     """
     size = thumbnail_size(*image.shape[:2], side)
-    small = cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA)
-    return _webp(cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, 78])
+    return _webp(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), 78)
 
 
 def heat(attention: np.ndarray) -> str:
@@ -36,8 +36,7 @@ def heat(attention: np.ndarray) -> str:
     Args:
         attention: float `[height, width]` in [0, 1]; maps are smooth, and a few pixels do.
     """
-    levels = np.rint(np.clip(attention, 0, 1) * 255).astype(np.uint8)
-    return _webp(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), [cv2.IMWRITE_WEBP_QUALITY, 80])
+    return _webp(attention_colors(attention), 80)
 
 
 def mask(labels: np.ndarray, side: int) -> str:
@@ -48,8 +47,7 @@ def mask(labels: np.ndarray, side: int) -> str:
         side: Longest side of the picture in pixels.
     """
     size = thumbnail_size(*labels.shape, side)
-    labels = cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)
-    return _webp(cv2.cvtColor(label_layer(labels), cv2.COLOR_RGBA2BGRA), _LOSSLESS)
+    return _webp(label_layer(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)), _LOSSLESS)
 
 
 def name_places(labels: np.ndarray) -> list[tuple[int, float, float]]:
@@ -85,5 +83,6 @@ def thresholded(attention: np.ndarray, classes: Sequence[int], threshold: float)
     return np.where(attention.max(axis=0) > threshold, winners, 0).astype(np.uint8)
 
 
-def _webp(picture: np.ndarray, options: list[int]) -> str:
-    return data_uri("webp", cv2.imencode(".webp", picture, options)[1].tobytes())
+def _webp(picture: np.ndarray, quality: int) -> str:
+    data = encoded(picture, ".webp", cv2.IMWRITE_WEBP_QUALITY, quality)
+    return f"data:image/webp;base64,{base64.b64encode(data).decode()}"

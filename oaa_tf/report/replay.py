@@ -29,9 +29,8 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
     if stage is None or records is None or not (history := read_history(stage.path)):
         return []
     image_size, batch_size, first_epoch = map(stage.number, ("image_size", "batch_size", "accumulate_from_epoch"))
-    steps = list(history)
-    if len(steps) > _MAX_STEPS:
-        steps = [steps[i] for i in np.linspace(0, len(steps) - 1, _MAX_STEPS).round().astype(int)]
+    every = np.linspace(0, len(history) - 1, min(len(history), _MAX_STEPS)).round().astype(int)
+    steps = [list(history)[index] for index in every]
     entries = []
     # The images of the last step: the number of pictures may have been changed on the way.
     for slot in history[steps[-1]].slots.tolist():
@@ -39,25 +38,22 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
         record = records.record(position)
         frame = Frame(*record.image.shape[:2], image_size)
         size = pictures.thumbnail_size(*record.image.shape[:2], _HEAT_SIDE)
-        entry: dict[str, Any] = {
+        found = [(step, history[step], row) for step in steps for row in np.flatnonzero(history[step].slots == slot)]
+        epochs = [step * batch_size / len(records) for step, _, _ in found]
+        entry = {
             "image": record.image_id,
             "name": records.classes[records.labels[position][slot - records.first_slots[position]]],
             "photo": pictures.photo(record.image, _PHOTO_SIDE),
             "height": record.image.shape[0],
             "width": record.image.shape[1],
+            "steps": [step for step, _, _ in found],
+            "epochs": [round(epoch, 1) for epoch in epochs],
+            "scores": [round(float(snapshot.scores[row]), 3) for _, snapshot, row in found],
+            "updates": [int(snapshot.num_updates[row]) for _, snapshot, row in found],
+            "waiting": [epoch <= first_epoch for epoch in epochs],
         }
-        entry |= {key: [] for key in ("steps", "epochs", "attention", "cumulative", "scores", "updates", "waiting")}
-        for step in steps:
-            snapshot = history[step]
-            for row in np.flatnonzero(snapshot.slots == slot):
-                epoch = step * batch_size / len(records)
-                entry["steps"].append(step)
-                entry["epochs"].append(round(epoch, 1))
-                entry["scores"].append(round(float(snapshot.scores[row]), 3))
-                entry["updates"].append(int(snapshot.num_updates[row]))
-                entry["waiting"].append(epoch <= first_epoch)
-                for key in ("attention", "cumulative"):
-                    grid = getattr(snapshot, key)[row] / np.float32(255)
-                    entry[key].append(pictures.heat(frame.to_image(grid, *size)))
+        for key in ("attention", "cumulative"):
+            grids = [getattr(snapshot, key)[row] / np.float32(255) for _, snapshot, row in found]
+            entry[key] = [pictures.heat(frame.to_image(grid, *size)) for grid in grids]
         entries.append(entry)
     return entries

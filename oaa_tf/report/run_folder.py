@@ -1,7 +1,6 @@
 """What there is in the folder of a run: stages, finished or not, the records they were made from, evaluations."""
 
 import dataclasses
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,18 +12,20 @@ from oaa_tf.runs.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
 STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
 
-_MAPS = {
+# What can be evaluated, in the order of the page.
+_NAMES = {
     "cam": "CAM",
     "oaa_max": "OAA max",
     "oaa_average": "OAA average",
     "oaa_harmonic": "OAA harmonic",
     "oaa_plus_mce": "OAA+ MCE",
     "oaa_plus_hybrid": "OAA+ hybrid",
+    "masks": "pseudo labels",
+    "model": "segmentation",
 }
-_OTHERS = {"masks": "pseudo labels", "model": "segmentation"}
-_KEYS = ("classes", "split", "num_images", "supervision")
-_MAPS_KEYS = ("maps_kind", "best", "sweep")
-_ORDER = (*_MAPS.values(), *_OTHERS.values())
+# What the report takes for granted in an evaluation's metrics.
+_KEYS = {"classes", "split", "num_images", "supervision"}
+_MAPS_KEYS = _KEYS | {"maps_kind", "best", "sweep"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,11 +73,6 @@ class StageFolder:
             path = self.path / FLAGS_FILE
             raise UserError(f"{path}: damaged; write the line --{name}=<number> of that run into it") from None
 
-    @property
-    def records_checksum(self) -> str | None:
-        """Checksum of the records that the stage reads."""
-        return (_json_if_there(self.path / INPUTS_FILE) or {}).get("records")
-
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
@@ -91,6 +87,11 @@ class Evaluation:
     name: str
     path: Path
     metrics: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What was evaluated: a kind of maps, for example "cam", or "masks" or a "model"."""
+        return self.metrics.get("maps_kind") or self.metrics["evaluated"]
 
     @property
     def scores(self) -> dict[str, Any]:
@@ -124,19 +125,22 @@ class RunFolder:
         Raises:
             UserError: There is no stage in it, or a file is damaged.
         """
-        found = [stage for folder in _folders(root) if (stage := StageFolder.open(folder))]
+        folders = [root, *sorted([*root.glob("*/"), *root.glob("*/*/")])]
+        found = [stage for folder in folders if (stage := StageFolder.open(folder))]
         stages: dict[str, StageFolder] = {}
         for stage in found:
             stages.setdefault(stage.name, stage)
         evaluated = [stage for stage in found if stage.name == "evaluate" and stage.metrics]
         stages.pop("evaluate", None)
         if not stages and not evaluated:
-            raise UserError(f"--work_dir={root}: no stage has been run in it; give the work_dir of the pipeline")
+            raise UserError(
+                "no stage has been run in it; give the work_dir of the pipeline", flag="work_dir", value=root
+            )
         of_models = [stage for stage in evaluated if stage.metrics.get("evaluated") == "model"]
         return cls(
             root,
             stages,
-            tuple(_named(evaluated)),
+            _evaluations(evaluated),
             _records(root, [stages[name] for name in STAGES if name in stages]),
             _records(root, of_models),
         )
@@ -150,56 +154,34 @@ class RunFolder:
         return next((tuple(one.metrics["classes"]) for one in folders if one.metrics), ())
 
     def evaluation(self, kind: str) -> Evaluation | None:
-        """The first evaluation of a kind of maps ("cam"), or of "masks" or a "model"."""
-        for one in self.evaluations:
-            if kind in (one.metrics.get("maps_kind"), one.metrics["evaluated"]):
-                return one
-        return None
+        """The first evaluation of a kind."""
+        return next((one for one in self.evaluations if one.kind == kind), None)
 
 
-def _folders(root: Path) -> Iterator[Path]:
-    yield root
-    for child in sorted(root.glob("*/")):
-        yield child
-        yield from sorted(child.glob("*/"))
-
-
-def _named(stages: list[StageFolder]) -> list[Evaluation]:
+def _evaluations(stages: list[StageFolder]) -> tuple[Evaluation, ...]:
     found: dict[str, Evaluation] = {}
     for stage in stages:
-        metrics = stage.metrics
-        if not _is_whole(metrics):
+        metrics, evaluated = stage.metrics, stage.metrics.get("evaluated")
+        keys = _MAPS_KEYS if evaluated == "maps" else _KEYS
+        if evaluated not in ("maps", "masks", "model") or keys - metrics.keys():
             raise _damaged(stage.path / METRICS_FILE)
-        if "iou_per_class" not in metrics.get("best", metrics):
+        one = Evaluation("", stage.path, metrics)
+        if "iou_per_class" not in one.scores:
             continue  # A submission without ground truth.
-        kind = metrics.get("maps_kind", "")
-        name = _MAPS.get(kind, kind) or _OTHERS[metrics["evaluated"]]
-        if metrics.get("crf"):
-            name += " + CRF"
+        name = _NAMES.get(one.kind, one.kind) + (" + CRF" if metrics.get("crf") else "")
         if name in found:
             name = f"{name} ({stage.path.name})"
-        found[name] = Evaluation(name, stage.path, metrics)
-
-    def rank(one: Evaluation) -> tuple[int, str]:
-        return next((i for i, name in enumerate(_ORDER) if one.name.startswith(name)), len(_ORDER)), one.name
-
-    return sorted(found.values(), key=rank)
-
-
-def _is_whole(metrics: dict[str, Any]) -> bool:
-    """Whether the metrics of an evaluation have what the report takes for granted."""
-    evaluated = metrics.get("evaluated")
-    keys = _KEYS + _MAPS_KEYS if evaluated == "maps" else _KEYS
-    return evaluated in ("maps", *_OTHERS) and all(key in metrics for key in keys)
+        found[name] = dataclasses.replace(one, name=name)
+    rank = {kind: number for number, kind in enumerate(_NAMES)}
+    return tuple(sorted(found.values(), key=lambda one: (rank.get(one.kind, len(rank)), one.name)))
 
 
 def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
     """The records that stages were made from, found by their checksum: folders are moved, and named from elsewhere."""
     for stage in stages:
-        candidates = [*sorted(root.glob("records/*.json")), Path(stage.flags.get("records", ""))]
-        for path in candidates:
-            content = _json_if_there(path) if path.is_file() else None
-            if content and content.get("checksum") == stage.records_checksum is not None:
+        checksum = (_json_if_there(stage.path / INPUTS_FILE) or {}).get("records")
+        for path in (*sorted(root.glob("records/*.json")), Path(stage.flags.get("records", ""))):
+            if checksum is not None and (_json_if_there(path) or {}).get("checksum") == checksum:
                 return RecordSet.open(path, verify=False)
     return None
 

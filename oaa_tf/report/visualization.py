@@ -10,12 +10,11 @@ import numpy as np
 
 from oaa_tf.data.images.palette_png import voc_palette
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.report.class_colors import label_layer
+from oaa_tf.report.class_colors import label_layer, outline
 from oaa_tf.runs.atomic import atomic_write
 
-IGNORE_COLOR = (240, 236, 226)
-"""Pixels without a label. VOC's own color for 255 is close to white too, and hard to tell from class 11 at a glance."""
-
+# Pixels without a label. VOC's own color for 255 is close to white too, and hard to tell from class 11 at a glance.
+_IGNORE_COLOR = (240, 236, 226)
 _TITLE_COLOR, _PAGE_COLOR, _EMPTY_COLOR = (40, 40, 40), (255, 255, 255), (245, 245, 245)
 _CAPTION_COLOR, _CAPTION_SHADE = (255, 255, 255), 0.35
 _TEXT_WEIGHT = 550  # Between regular and semibold.
@@ -32,17 +31,32 @@ def colorize(labels: np.ndarray) -> np.ndarray:
     Returns:
         uint8 `[height, width, 3]`.
     """
-    return _palette()[labels]
+    palette = voc_palette().copy()
+    palette[IGNORE_LABEL] = _IGNORE_COLOR
+    return palette[labels]
+
+
+def attention_colors(attention: np.ndarray) -> np.ndarray:
+    """Colors an attention map: dark blue is 0, yellow 1.
+
+    Args:
+        attention: float `[height, width]` in [0, 1]; what lies outside is clipped, and NaN is 0.
+
+    Returns:
+        uint8 `[height, width, 3]`.
+    """
+    levels = np.rint(np.clip(np.nan_to_num(attention), 0, 1) * 255).astype(np.uint8)
+    return cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
 
 
 def overlay_attention(image: np.ndarray, attention: np.ndarray, opacity: float = 0.6) -> np.ndarray:
-    """Lays an attention map over its image: dark blue is 0, yellow 1.
+    """Lays an attention map over its image, in the colors of `attention_colors`.
 
     The image shows through in grey, so that all color is attention.
 
     Args:
         image: uint8 `[height, width, 3]`.
-        attention: float `[height, width]` in [0, 1]; what lies outside is clipped.
+        attention: float `[height, width]` in [0, 1].
         opacity: Weight of the attention map's colors.
 
     Returns:
@@ -52,19 +66,16 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray, opacity: float =
         ValueError: The sizes differ.
     """
     _check_sizes(image, attention, "attention")
-    levels = np.rint(np.clip(np.nan_to_num(attention), 0, 1) * 255).astype(np.uint8)
-    colors = cv2.cvtColor(cv2.applyColorMap(levels, cv2.COLORMAP_VIRIDIS), cv2.COLOR_BGR2RGB)
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(colors, opacity, grey, 1 - opacity, 0)
+    return cv2.addWeighted(attention_colors(attention), opacity, grey, 1 - opacity, 0)
 
 
-def overlay_mask(image: np.ndarray, labels: np.ndarray, opacity: float = 0.6) -> np.ndarray:
+def overlay_mask(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Lays a label map over its image: classes in the VOC colors with an outline, background as it is but darker.
 
     Args:
         image: uint8 `[height, width, 3]`.
         labels: uint8 `[height, width]`, 0 background, `c + 1` class `c`, 255 ignore.
-        opacity: Weight of the labels' colors.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -74,13 +85,11 @@ def overlay_mask(image: np.ndarray, labels: np.ndarray, opacity: float = 0.6) ->
     """
     _check_sizes(image, labels, "labels")
     colors = colorize(labels)
-    mixed = cv2.addWeighted(colors, opacity, image, 1 - opacity, 0)
+    mixed = cv2.addWeighted(colors, 0.6, image, 0.4, 0)
     background = cv2.addWeighted(image, 0.6, np.zeros_like(image), 0.4, 0)
     picture = np.where((labels == 0)[..., np.newaxis], background, mixed)
-    # Pixels whose label differs from that of a neighbour outline the objects.
-    kernel = np.ones((3, 3), np.uint8)
-    outline = (cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)) & (labels != 0) & (labels != IGNORE_LABEL)
-    picture[outline] = colors[outline]
+    is_outline = outline(labels)
+    picture[is_outline] = colors[is_outline]
     return picture
 
 
@@ -103,18 +112,17 @@ def overlay_labels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     return np.rint(opacity * layer[..., :3] + (1 - opacity) * image).astype(np.uint8)
 
 
-def legend(names: Mapping[int, str], width: int, text_size: int = 18) -> np.ndarray:
+def legend(names: Mapping[int, str], width: int) -> np.ndarray:
     """What the colors of `overlay_labels` mean: a swatch and a name for each label, in as many lines as it takes.
 
     Args:
         names: By label, `c + 1` for class `c` or 255; at least one.
         width: Of the picture, in pixels. A name that is longer is cut off.
-        text_size: Height of the text in pixels.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
-    gap, line_height = text_size // 2, 2 * text_size
+    text_size, gap, line_height = 18, 9, 36
     lines, left = [[]], gap
     for label, name in names.items():
         needed = line_height + _text_width(name, text_size) + 2 * gap
@@ -219,16 +227,20 @@ def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
     """Writes a picture, uint8 RGB `[height, width, 3]`, atomically; its folder is made if missing."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
     with atomic_write(path) as file:
-        file.write(encoded.tobytes())
+        file.write(encoded(picture, ".png"))
 
 
-@functools.cache
-def _palette() -> np.ndarray:
-    palette = voc_palette().copy()
-    palette[IGNORE_LABEL] = IGNORE_COLOR
-    return palette
+def encoded(picture: np.ndarray, suffix: str, *options: int) -> bytes:
+    """A picture as the content of a file.
+
+    Args:
+        picture: uint8 RGB `[height, width, 3]` or RGBA `[height, width, 4]`.
+        suffix: Of its name, for example ".png".
+        *options: As in `cv2.imencode`, for example `cv2.IMWRITE_JPEG_QUALITY, 90`.
+    """
+    order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
+    return cv2.imencode(suffix, cv2.cvtColor(picture, order), options)[1].tobytes()
 
 
 def _check_sizes(image: np.ndarray, other: np.ndarray, name: str) -> None:
@@ -236,12 +248,8 @@ def _check_sizes(image: np.ndarray, other: np.ndarray, name: str) -> None:
         raise ValueError(f"{name} is {list(other.shape)}, expected {list(image.shape[:2])} as the image")
 
 
-def _fit(picture: np.ndarray, width: int, height: int) -> float:
-    return min(width / picture.shape[1], height / picture.shape[0])
-
-
 def _letterboxed(picture: np.ndarray, width: int, height: int) -> np.ndarray:
-    scale = _fit(picture, width, height)
+    scale = min(width / picture.shape[1], height / picture.shape[0])
     size = tuple(max(1, round(scale * side)) for side in picture.shape[1::-1])
     cell = np.empty((height, width, 3), np.uint8)
     cell[:] = _EMPTY_COLOR

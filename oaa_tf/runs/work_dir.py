@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
 
+from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.plan_text import DONE, TO_DO
 from oaa_tf.command_line.settings import Settings, name_and_value
 from oaa_tf.runs.atomic import atomic_write, remove_temporary_files
 from oaa_tf.runs.json_file import read_json, write_json
@@ -123,7 +123,7 @@ class WorkDir:
 
     @property
     def state(self) -> str:
-        """For a plan: `DONE` if the stage is finished here, else `TO_DO`."""
+        """`DONE` if the stage is finished here, else `TO_DO`."""
         return TO_DO if self.finished_metrics() is None else DONE
 
     def _begin_again(self) -> None:

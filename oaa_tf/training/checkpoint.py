@@ -7,9 +7,9 @@ from pathlib import Path
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
-from oaa_tf.models.networks import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.atomic import atomic_write, sync
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 
 PARTIAL_FOLDER = ".partial"
 """Where a checkpoint is while it is written, inside the folder of checkpoints."""

@@ -12,7 +12,8 @@ from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import frame_batches, reading_errors
-from oaa_tf.data.views.view import attention_to_frame, whole_views
+from oaa_tf.data.views.view import attention_to_frame
+from oaa_tf.data.views.view_options import whole_views
 
 
 def extract_attention(
@@ -47,7 +48,7 @@ def extract_attention(
     views = whole_views(scales, flip)
     grid = image_size // STRIDE
     total = np.zeros((records.first_slots[-1], grid, grid), np.float32)
-    with Progress(len(records) * len(views), label) as progress, reading_errors():
+    with Progress(len(records) * len(views), label) as progress, reading_errors(records):
         for scale, mirrored in views:
             batches = frame_batches(records, image_size, batch_size=batch_size, scale=scale, mirrored=mirrored)
             attention_of_labels = _attention_function(network, readout, batches.element_spec)

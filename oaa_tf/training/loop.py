@@ -1,10 +1,10 @@
 """The project's training loop: any stage, exact resume, progress, logs, and a clean stop at any moment."""
 
-import dataclasses
+import contextlib
 import math
 import signal
 import types
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,11 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.records import keys
-from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import reading_errors
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.log import training_log, write_settings
-from oaa_tf.training.memory import memory_errors
-from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.stage import TrainingStage
 
 
 class StopRequest:
@@ -50,48 +48,13 @@ class StopRequest:
         self.received = signum
 
 
-@dataclasses.dataclass(frozen=True)
-class Hooks:
-    """What a stage adds to the loop.
-
-    Attributes:
-        extra_state: Further variables to save and restore, by name.
-        scalars: Called at each log entry; gives further numbers to log.
-        summaries: Each is called with the number of steps done, at the start, every `summaries_every` steps and at the
-            end, inside the summary writer's context.
-        summaries_every: Steps between them.
-    """
-
-    extra_state: Mapping[str, Sequence[tf.Variable]] = dataclasses.field(default_factory=dict)
-    scalars: Callable[[], dict[str, float]] = dict
-    summaries: Sequence[Callable[[int], None]] = ()
-    summaries_every: int = 500
-
-    def write_summaries(self, step: int) -> None:
-        """Calls all summaries."""
-        for summary in self.summaries:
-            summary(step)
-
-
-def train(
-    model: TrainedNetwork,
-    batches: Callable[[int], tf.data.Dataset],
-    records: RecordSet,
-    settings: TrainingSettings,
-    work_dir: Path,
-    hooks: Hooks,
-    label: str,
-) -> dict[str, float]:
+def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[str, float]:
     """Trains until `settings.num_steps`, from the newest checkpoint if there is one.
 
     Args:
-        model: A compiled model.
-        batches: Makes the dataset that begins at a given step; see `oaa_tf.data.views.input_pipeline.training_batches`.
-        records: Names the images of a batch in errors.
-        settings: The stage's settings.
-        work_dir: The stage's folder.
-        hooks: What the stage adds.
-        label: The stage's name.
+        stage: What to train on, for how long, and what to write on the way.
+        model: Its compiled model.
+        work_dir: Its folder.
 
     Returns:
         The metrics of the last log entry.
@@ -101,53 +64,64 @@ def train(
             can't be written.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
-    checkpoint = TrainingCheckpoint(model, work_dir, hooks.extra_state)
+    settings, records = stage.settings, stage.records
+    checkpoint = TrainingCheckpoint(model, work_dir, stage.state())
     if checkpoint.restore():
-        print(f"{label}: going on from step {checkpoint.step} of {settings.num_steps}")
-    strategy = model.distribute_strategy
-
+        print(f"{stage.name}: going on from step {checkpoint.step} of {settings.num_steps}")
     first_step = checkpoint.step
-    dataset = strategy.experimental_distribute_dataset(batches(first_step))
+    dataset = model.distribute_strategy.experimental_distribute_dataset(stage.batches(first_step))
     take_step = step_function(model, dataset.element_spec)
+    summaries = stage.summaries(model)
     total = settings.num_steps * settings.batch_size
     with (
         # Outside of the log, whose full disk is an error of the same type.
         memory_errors(model),
         StopRequest() as stop,
         training_log(work_dir / "tensorboard") as roll_log,
-        Progress(total, label, done=first_step * settings.batch_size) as progress,
-        reading_errors(),
+        Progress(total, stage.name, done=first_step * settings.batch_size) as progress,
+        reading_errors(records),
     ):
         # At every start: some settings may change, and a long log loses its oldest files.
-        write_settings(label, settings, first_step)
+        write_settings(stage.name, settings, first_step)
         if first_step == 0:
-            hooks.write_summaries(0)
+            write_summaries(summaries, 0)
         for step, batch in enumerate(dataset, first_step + 1):
+            is_last = step == settings.num_steps
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
             results = take_step(batch)
             if not math.isfinite(results["loss"]):
-                raise UserError(_diverged("loss is", step, strategy, batch, records, checkpoint))
+                raise diverged("loss is", step, batch, stage, model, checkpoint)
             progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
-            if step % settings.log_every == 0 or step == settings.num_steps:
-                scalars = results | hooks.scalars() | {"images_per_second": progress.rate}
-                scalars["learning_rate"] = float(model.optimizer.learning_rate.numpy())
-                for name, value in scalars.items():
-                    tf.summary.scalar(name, value, step=step)
-            if step % hooks.summaries_every == 0 or step == settings.num_steps:
-                hooks.write_summaries(step)
-            if stop.received is not None or step % settings.checkpoint_every == 0 or step == settings.num_steps:
+            if step % settings.log_every == 0 or is_last:
+                write_scalars(results | stage.scalars(), model, progress, step)
+            if step % settings.pictures_every == 0 or is_last:
+                write_summaries(summaries, step)
+            if stop.received is not None or step % settings.checkpoint_every == 0 or is_last:
                 if not checkpoint.is_finite():
-                    raise UserError(_diverged("weights are", step, strategy, batch, records, checkpoint))
+                    raise diverged("weights are", step, batch, stage, model, checkpoint)
                 checkpoint.save()
                 roll_log()
-            if stop.received is not None and step < settings.num_steps:
-                print(f"\n{label}: checkpoint of step {step} written")
+            if stop.received is not None and not is_last:
+                print(f"\n{stage.name}: checkpoint of step {step} written")
                 break
     if stop.received is not None:
         # Now with the usual handler in place.
         signal.raise_signal(stop.received)
     return _as_floats(model.metric_results())
+
+
+def write_scalars(values: Mapping[str, float], model: TrainedNetwork, progress: Progress, step: int) -> None:
+    """Writes a log entry: these values, the speed and the learning rate."""
+    speed = {"images_per_second": progress.rate, "learning_rate": float(model.optimizer.learning_rate.numpy())}
+    for name, value in {**values, **speed}.items():
+        tf.summary.scalar(name, value, step=step)
+
+
+def write_summaries(summaries: Sequence[Callable[[int], None]], step: int) -> None:
+    """Calls all summaries with the number of steps done."""
+    for summary in summaries:
+        summary(step)
 
 
 def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dict[str, float]]:
@@ -174,18 +148,36 @@ def _as_floats(values: Mapping[str, tf.Tensor]) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
-def _diverged(
+def diverged(
     what: str,
     step: int,
-    strategy: tf.distribute.Strategy,
-    batch: dict,
-    records: RecordSet,
+    batch: dict[str, Any],
+    stage: TrainingStage,
+    model: TrainedNetwork,
     checkpoint: TrainingCheckpoint,
-) -> str:
-    positions = [p for local in strategy.experimental_local_results(batch[keys.POSITION]) for p in local.numpy()]
-    images = ", ".join(records.image_ids[position] for position in positions)
+) -> UserError:
+    """The error of a training whose loss or weights are not finite; it names the batch's images."""
+    # With several replicas, each has its own part of the batch.
+    parts = model.distribute_strategy.experimental_local_results(batch[keys.POSITION])
+    images = ", ".join(stage.records.image_ids[position] for part in parts for position in part.numpy())
     kept = f"the checkpoint of step {checkpoint.saved_step} is kept" if checkpoint.saved_step else "no checkpoint yet"
-    return (
+    return UserError(
         f"the {what} not finite at step {step} (images {images}): lower --learning_rate or --new_layer_multiplier, or"
         f" set --clip_norm=10, with another --work_dir; {kept}"
     )
+
+
+@contextlib.contextmanager
+def memory_errors(model: TrainedNetwork) -> Iterator[None]:
+    """Where a compiled model is trained inside this block, `UserError` says that it needs more memory than there is.
+
+    Where the system itself ends the process for that, nobody can say anything.
+    """
+    try:
+        yield
+    except tf.errors.ResourceExhaustedError:
+        raise UserError(
+            f"out of memory after {model.optimizer.iterations.numpy()} steps: set --recompute or raise"
+            " --accumulate_steps, for the same updates, or lower --batch_size or --image_size; with another --work_dir"
+            " if there is a checkpoint in this one, which is kept"
+        ) from None

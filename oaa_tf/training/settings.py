@@ -1,14 +1,16 @@
 """The settings that the three training stages share."""
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.data.views.view import ViewOptions
-from oaa_tf.models.initializers import INITIALIZERS
-from oaa_tf.models.networks import precision_setting
+from oaa_tf.data.views.view_options import ViewOptions
+from oaa_tf.models.inference_settings import precision_setting
+from oaa_tf.runs.metrics_file import read_training_metrics
+from oaa_tf.runs.supervision import strongest_supervision
 
 LARGEST_SEED = 2**32 - 1
 """That TensorFlow takes."""
@@ -32,7 +34,9 @@ class NetworkSettings(Settings, group="network"):
     width: int = setting(64, help="Channels of the backbone's first convolution; 64 is the real one.", minimum=1)
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
-    initializer: str = setting("gaussian", help="Kernels of the new layers but the last.", choices=tuple(INITIALIZERS))
+    initializer: str = setting(
+        "gaussian", help="Kernels of the new layers but the last.", choices=("gaussian", "he", "centered_he")
+    )
     freeze_blocks: int = setting(
         0,
         help="Number of lower blocks that are not trained: VGG16's, or ResNet-101's conv1 and stages conv2 to conv5.",
@@ -95,13 +99,15 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         """Checks the combination."""
         super().__post_init__()
         if self.image_size % STRIDE:
-            raise UserError(f"--image_size={self.image_size}: expected a multiple of {STRIDE}")
+            raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
         if self.batch_size % self.accumulate_steps:
             raise UserError(
-                f"--accumulate_steps={self.accumulate_steps}: expected a divisor of --batch_size={self.batch_size}"
+                f"expected a divisor of --batch_size={self.batch_size}",
+                flag="accumulate_steps",
+                value=self.accumulate_steps,
             )
         if self.min_scale > self.max_scale:
-            raise UserError(f"--min_scale={self.min_scale}: expected at most --max_scale={self.max_scale}")
+            raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
 
     @property
     def backbone(self) -> str:
@@ -117,6 +123,27 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
     def attention_drop(self) -> float:
         """Rate of the attention drop layer, which only the classifier can have."""
         return 0.0
+
+    def supervision_with_initial_weights(self, supervision: str) -> str:
+        """What the network learns from in all: the stronger of `supervision` and that of its initial weights.
+
+        Args:
+            supervision: That of the stage's own labels, maps or masks, one of `SUPERVISIONS`.
+
+        Raises:
+            UserError: The initial weights are of no training, or of one that has not come to its end.
+        """
+        if not self.initial_weights:
+            return supervision
+        stage_dir = Path(self.initial_weights)
+        metrics = read_training_metrics(stage_dir)
+        if metrics is None:
+            from oaa_tf.models.networks import NetworkDescription
+
+            # A folder of something else is the greater mistake.
+            NetworkDescription.read(stage_dir)
+            raise UserError(f"{stage_dir}: its training has not come to its end; run that stage again to finish it")
+        return strongest_supervision(supervision, metrics["supervision"])
 
     @property
     def inference_size(self) -> int:

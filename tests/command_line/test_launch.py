@@ -42,11 +42,11 @@ class TrainSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.seed == 13:
-            raise UserError(f"--seed={self.seed}: unlucky")
+            raise UserError("unlucky", flag="seed", value=self.seed)
         if self.num_steps == 13:
-            raise UserError(f"--num_steps={self.num_steps}: unlucky")
+            raise UserError("unlucky", flag="num_steps", value=self.num_steps)
         if self.gate == "none" and self.num_steps == 14:
-            raise UserError("--gate: none is unlucky with 14 steps")
+            raise UserError("none is unlucky with 14 steps", flag="gate")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -555,10 +555,10 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
                 print("ran", settings.num_steps)
                 return {"loss": np.float32(0.5), "scores": np.array([1.0, np.nan])}
 
-            def plan(settings):
+            def dry_run(settings):
                 return {"steps": settings.num_steps, "checkpoint_bytes": 2_000_000}
 
-            launch(ProgramSettings, run, "train_cls", "does something.", plan)
+            launch(ProgramSettings, run, "train_cls", "does something.", dry_run)
         """)
     )
 

@@ -12,7 +12,8 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions, attention_to_frame
+from oaa_tf.data.views.view import attention_to_frame
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.vgg import vgg16_backbone

@@ -6,7 +6,7 @@ import tensorflow as tf
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.vgg import vgg16_backbone

@@ -9,13 +9,8 @@ import pytest
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.models.networks import (
-    CHECKPOINT_FOLDER,
-    NetworkDescription,
-    checkpoints_in,
-    load_network,
-    take_common_layers,
-)
+from oaa_tf.models.networks import NetworkDescription, load_network, take_common_layers
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 
 CLASSES = ("cat", "dog")
 ATTENTION = NetworkDescription("attention", CLASSES, image_size=48, width=2)

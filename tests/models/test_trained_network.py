@@ -11,7 +11,8 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.targets import segmentation_targets
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.models.classifier import AttentionClassifier
@@ -19,7 +20,6 @@ from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.pretrained import load_backbone_weights
-from oaa_tf.train_seg import segmentation_targets
 
 CANVAS = 32
 

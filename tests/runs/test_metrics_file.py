@@ -3,7 +3,6 @@
 import dataclasses
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,11 +17,6 @@ from oaa_tf.runs.metrics_file import origin, versions, write_metrics
 class SeededSettings(Settings):
     work_dir: str = setting(help="Folder.")
     seed: int = setting(7, help="Seed.")
-
-
-class FakeRecords(SimpleNamespace):
-    def __len__(self):
-        return 3
 
 
 def test_numpy_values_and_nan(tmp_path):
@@ -60,7 +54,7 @@ def test_versions_name_what_runs_here():
 
 
 def test_origin():
-    records = FakeRecords(split="train", classes=("cat",), checksum="ab")
+    records = {"split": "train", "num_images": 3, "classes": ("cat",), "records_checksum": "ab"}
     described = json_ready(origin("train_cls", SeededSettings(work_dir="w"), records, supervision="image labels"))
     assert described == {
         "stage": "train_cls",

@@ -25,7 +25,8 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import guarded
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.models.networks import checkpoints_in, load_network
+from oaa_tf.models.networks import load_network
+from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.training import checkpoint as checkpoint_module
 from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
@@ -254,7 +255,7 @@ def test_every_kind_of_damage_is_recognised_and_named(
     expected = state(finished, 4)
     (path,) = (finished / "checkpoints").glob(f"step-6.{part}*")
     damage(path)
-    checkpoint = TrainingCheckpoint(stage.model, finished, stage.hooks.extra_state)
+    checkpoint = TrainingCheckpoint(stage.model, finished, stage.state())
     assert checkpoint.restore() and checkpoint.step == checkpoint.saved_step == 4
     # Nothing of the damaged one is left in memory.
     weights = [expected[f"network/{number}/.ATTRIBUTES/VARIABLE_VALUE"] for number in range(34)]
@@ -267,7 +268,7 @@ def test_every_kind_of_damage_is_recognised_and_named(
 
 def save(stage: TinyStage, work_dir: Path, steps: Sequence[int]) -> None:
     """Checkpoints as a training run writes them."""
-    checkpoint = TrainingCheckpoint(stage.model, work_dir, stage.hooks.extra_state)
+    checkpoint = TrainingCheckpoint(stage.model, work_dir, stage.state())
     for step in steps:
         stage.model.optimizer.iterations.assign(step)
         checkpoint.save()
@@ -299,7 +300,7 @@ def test_a_damaged_checkpoint_never_outlives_a_good_one(records: RecordSet, fini
     data.write_bytes(data.read_bytes()[:5000])
     # Now step 5 is saved before step 6 is reached again.
     stage = TinyStage.make("cls", records, finished)
-    checkpoint = TrainingCheckpoint(stage.model, finished, stage.hooks.extra_state)
+    checkpoint = TrainingCheckpoint(stage.model, finished, stage.state())
     assert checkpoint.restore() and checkpoint.saved_step == checkpoint.step == 4
     stage.model.train_step(next(iter(stage.batches(4))))
     checkpoint.save()
@@ -401,7 +402,7 @@ def test_a_disk_that_gets_full_is_one_line_and_costs_the_steps_since_the_last_ch
     # No half of a checkpoint keeps the disk full.
     assert not (tmp_path / "checkpoints/.partial").exists()
     stage = TinyStage.make("cls", records, tmp_path, log_every=1)
-    assert TrainingCheckpoint(stage.model, tmp_path, stage.hooks.extra_state).restore()
+    assert TrainingCheckpoint(stage.model, tmp_path, stage.state()).restore()
 
 
 def events(work_dir: Path) -> dict[str, dict[int, tf.Tensor]]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.views.view import ViewOptions
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.train_integral import TrainIntegralSettings
 from oaa_tf.train_seg import TrainSegSettings

@@ -1,32 +1,31 @@
 """A tiny training stage, which the tests of the training share."""
 
 import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.models.classifier import AttentionClassifier
-from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.trained_network import TrainedNetwork
-from oaa_tf.train_cls import TrainClsSettings
-from oaa_tf.train_seg import TrainSegSettings, segmentation_targets
-from oaa_tf.training.loop import Hooks, train
-from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.start import prepare_network
+from oaa_tf.train_cls import ClassifierStage, TrainClsSettings
+from oaa_tf.train_seg import SegmentationStage, TrainSegSettings
+from oaa_tf.training.initial_network import prepare_network
+from oaa_tf.training.loop import train
+from oaa_tf.training.stage import TrainingStage
 
 
-@dataclasses.dataclass
 class TinyStage:
-    """A stage with a network of width 2 on four tiny images."""
+    """A stage called "tiny", with a network of width 2 on four tiny images, that writes no summaries of its own."""
 
-    records: RecordSet
-    settings: TrainingSettings
-    model: TrainedNetwork
-    hooks: Hooks
-    work_dir: Path
+    def __init__(self, stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> None:
+        self.stage = stage
+        self.records = stage.records
+        self.batches = stage.batches
+        self.settings = stage.settings
+        self.model = model
+        self.work_dir = work_dir
 
     @classmethod
     def make(
@@ -50,37 +49,34 @@ class TinyStage:
             "max_scale": 1.3,
             "checkpoint_every": 2,
             "log_every": 4,
+            "accumulate_steps": 1,
         }
+        stage: TrainingStage
         if kind == "cls":
-            settings = TrainClsSettings(**common | {"gate": "none", "fusions": ("max", "average")} | options)
-            table = CumulativeAttention(records.first_slots, settings.views.grid, fusions=settings.fusions)
-            with (strategy or tf.distribute.get_strategy()).scope():
-                network, optimizer = prepare_network("attention", records, settings, settings.schedule, work_dir)
-                model = AttentionClassifier(network, table, gate=settings.gate)
-                model.compile(optimizer=optimizer, jit_compile=False)
-            hooks = Hooks(extra_state={"attention": table.variables})
+            own = {"gate": "none", "fusions": ("max", "average")}
+            stage = ClassifierStage(TrainClsSettings(**common | own | options))
         else:
-            settings = TrainSegSettings(**common | {"labels": "masks", "frame_size": 40} | options)
-            network, optimizer = prepare_network("segmentation", records, settings, settings.schedule, work_dir)
-            model = DeepLabLargeFOV(network)
+            stage = SegmentationStage(TrainSegSettings(**common | {"labels": "masks", "frame_size": 40} | options))
+        stage.name = "tiny"
+        with (strategy or tf.distribute.get_strategy()).scope():
+            network, optimizer = prepare_network(stage.task, stage.records.classes, stage.settings, work_dir)
+            model = stage.model(network)
             model.compile(optimizer=optimizer, jit_compile=False)
-            hooks = Hooks()
-        return cls(records, settings, model, hooks, work_dir)
+        return cls(stage, model, work_dir)
 
-    def batches(self, first_step: int):
-        """As the stages make them."""
-        is_segmentation = isinstance(self.settings, TrainSegSettings)
-        return training_batches(
-            self.records,
-            self.settings.views,
-            batch_size=self.settings.batch_size,
-            seed=self.settings.seed,
-            first_step=first_step,
-            num_steps=self.settings.num_steps,
-            targets=segmentation_targets(None) if is_segmentation else None,
-        )
+    def state(self) -> dict[str, Any]:
+        """What checkpoints hold beside the model."""
+        return self.stage.state()
 
-    def train(self, **hooks) -> dict[str, float]:
-        """Trains with further hooks."""
-        hooks = dataclasses.replace(self.hooks, **hooks)
-        return train(self.model, self.batches, self.records, self.settings, self.work_dir, hooks, "tiny")
+    def train(
+        self,
+        summaries: Sequence[Callable[[int], None]] = (),
+        summaries_every: int = 500,
+        scalars: Callable[[], dict[str, float]] = dict,
+    ) -> dict[str, float]:
+        """Trains with these summaries and scalars."""
+        self.stage.summaries = lambda model: list(summaries)
+        self.stage.scalars = scalars
+        self.stage.batches = self.batches
+        self.stage.settings = dataclasses.replace(self.settings, pictures_every=summaries_every)
+        return train(self.stage, self.model, self.work_dir)

@@ -37,7 +37,9 @@ def read_class_folders(listing: Listing, kept: Sequence[str]) -> tuple[list[Tagg
         by_folder.setdefault(folder, []).append(path)
     if by_folder.keys() <= _SPLITS:
         raise UserError(
-            f"--image_dir={root}: its folders are splits, not classes: {', '.join(sorted(by_folder))}; name one of them"
+            f"its folders are splits, not classes: {', '.join(sorted(by_folder))}; name one of them",
+            flag="image_dir",
+            value=root,
         )
     if empty := [folder for folder, paths in by_folder.items() if not paths]:
         raise UserError(f"{root / empty[0]}: no images in this class' folder; add some, or remove it")

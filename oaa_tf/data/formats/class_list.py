@@ -34,9 +34,9 @@ class ClassList:
         self._check_known()
         unknown = [name for name in kept if name not in self.known]
         if unknown:
-            raise UserError(f"--classes: unknown {', '.join(unknown)}; expected some of {', '.join(self.known)}")
+            raise UserError(f"unknown {', '.join(unknown)}; expected some of {', '.join(self.known)}", flag="classes")
         if len(set(kept)) != len(kept):
-            raise UserError(f"--classes={','.join(kept)}: a class is named twice")
+            raise UserError("a class is named twice", flag="classes", value=",".join(kept))
         self.kept = tuple(kept) or self.known
         self._index = {name: index for index, name in enumerate(self.known)}
         self._new_index = {self._index[name]: index for index, name in enumerate(self.kept)}

@@ -80,7 +80,7 @@ def inside(folder: Path, name: str) -> Path:
         UserError: The name leads out of it.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise UserError(f"--mask_dir={name}: expected the name of a folder inside {folder}")
+        raise UserError(f"expected the name of a folder inside {folder}", flag="mask_dir", value=name)
     return folder / name
 
 

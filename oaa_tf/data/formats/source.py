@@ -94,7 +94,7 @@ def check_masks(masks: Mapping[str, Path | None], name: Path, folder: Path | Non
     if any(masks.values()):
         check_complete(masks, name, f"mask in {folder}", "set --mask_dir, or --mask_dir= for none")
     elif mask_dir not in ("", MASK_DIR):
-        raise UserError(f"--mask_dir={mask_dir}: no mask of {name} in {folder}")
+        raise UserError(f"no mask of {name} in {folder}", flag="mask_dir", value=mask_dir)
     elif mask_dir:
         # Labels without masks are what weak supervision is for, but a user who has masks should hear of it.
         print(f"{name}: no masks in {folder}, the records are made without")

@@ -100,8 +100,9 @@ class TaggedImages(Source):
         }
         if not self._tagged:
             raise UserError(
-                f"--val_share={val_share}: none of the {len(by_id)} images of {name} is in the split {split}; choose"
-                " another share"
+                f"none of the {len(by_id)} images of {name} is in the split {split}; choose another share",
+                flag="val_share",
+                value=val_share,
             )
         images = {image_id: _find_image(listing, one) for image_id, one in self._tagged.items()}
         missing = [image_id for image_id, path in images.items() if path is None]
@@ -198,8 +199,8 @@ def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike])
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"--image_dir={folder}: no such folder")
+        raise UserError("no such folder", flag="image_dir", value=folder)
     listing = Listing(folder, SUFFIXES, folder, recursive=True, skip=tuple(map(Path, skip)), may_be_empty=True)
     if not list(listing):
-        raise UserError(f"--image_dir={folder}: no images in it; expected {', '.join(SUFFIXES)} files")
+        raise UserError(f"no images in it; expected {', '.join(SUFFIXES)} files", flag="image_dir", value=folder)
     return listing

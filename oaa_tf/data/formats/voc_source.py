@@ -54,7 +54,9 @@ class VocSource(Source):
         self.has_masks = any(masks.values())
         if labels_from == "masks" and not self.has_masks:
             raise UserError(
-                f"--labels_from=masks: {self._folder.mask_folder} has no mask of {self.name}; check --mask_dir"
+                f"{self._folder.mask_folder} has no mask of {self.name}; check --mask_dir",
+                flag="labels_from",
+                value="masks",
             )
         check_masks(masks, self.name, self._folder.mask_folder, mask_dir)
         saliency = {image_id: self._folder.saliency(image_id) for image_id in ids}

@@ -59,6 +59,7 @@ class RecordSet:
         has_masks: Whether the records have masks.
         has_saliency: Whether the records have saliency maps.
         checksum: SHA-256 (hex) over the shards' checksums and the classes; the name of the data set.
+        read_error: What a reader in a tf.data pipeline has met, see `oaa_tf.data.views.input_pipeline.reading_errors`.
     """
 
     def __init__(self, manifest_path: Path, manifest: Manifest, shards: list[int], places: np.ndarray) -> None:
@@ -81,6 +82,7 @@ class RecordSet:
         self.has_masks = manifest.has_masks
         self.has_saliency = manifest.has_saliency
         self.checksum = manifest.checksum
+        self.read_error: UserError | None = None
         self._shard_names = tuple(shard.file for shard in manifest.shards)
         self._shards = shards
         self._places = places

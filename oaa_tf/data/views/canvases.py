@@ -2,7 +2,7 @@
 
 A batch has one shape. On square canvases a quarter of what the network computes for photographs of 4:3 or 3:2 is
 padding; here every image goes on the smallest canvas of a common aspect that holds it, upright or lying, and batches
-are made of images with the same canvas (`oaa_tf.data.views.batch_plan`).
+are made of images with the same canvas (`oaa_tf.data.views.batch_order`).
 """
 
 import itertools

@@ -1,12 +1,11 @@
 """tf.data pipelines over a record set.
 
-Sample number `n` of a run is a pure function of (records, seed, n): `oaa_tf.data.views.batch_plan` chooses its image,
+Sample number `n` of a run is a pure function of (records, seed, n): `oaa_tf.data.views.batch_order` chooses its image,
 and the view's random numbers are drawn from (seed, n). A resumed run therefore continues with the same batches,
 whatever the parallelism.
 """
 
 import contextlib
-import re
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -16,12 +15,12 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.data.views.batch_plan import BatchPlan
+from oaa_tf.data.views.batch_order import BatchOrder
 from oaa_tf.data.views.canvases import choose_canvases, whole_cells
 from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.targets import Targets
 from oaa_tf.data.views.view import (
     MEAN_RGB,
-    ViewOptions,
     frame_content,
     frame_valid_cells,
     random_view,
@@ -29,25 +28,22 @@ from oaa_tf.data.views.view import (
     view_valid_cells,
     whole_view,
 )
-
-Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-"""Makes further features of a stage from an example, the int32 `[2]` size to which its image was resized, and the
-int32 `[2]` size of the canvas."""
+from oaa_tf.data.views.view_options import ViewOptions
 
 
 @contextlib.contextmanager
-def reading_errors() -> Iterator[None]:
-    """Where batches are drawn inside this block, a `UserError` of `RecordSet.read` stays one.
+def reading_errors(records: RecordSet) -> Iterator[None]:
+    """Where batches are drawn inside this block, a `UserError` of `records.read` stays one.
 
-    TensorFlow makes an error of its own of it, whose message is a traceback.
+    TensorFlow turns whatever a reader raises into an error of its own.
     """
+    records.read_error = None
     try:
         yield
-    except tf.errors.OpError as error:
-        match = re.search(rf"{UserError.__name__}: (.*)", error.message)
-        if match is None:
+    except tf.errors.OpError:
+        if records.read_error is None:
             raise
-        raise UserError(match[1]) from None
+        raise records.read_error from None
 
 
 def training_batches(
@@ -81,9 +77,9 @@ def training_batches(
     """
     canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
     chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
-    plan = BatchPlan.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
+    order = BatchOrder.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
     # Captured as they are: constants made inside would be copied into the dataset's graph.
-    samples, positions = tf.constant(plan.samples.ravel()), tf.constant(chosen[plan.positions.ravel()])
+    samples, positions = tf.constant(order.samples.ravel()), tf.constant(chosen[order.positions.ravel()])
 
     def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
         sample = samples[index]
@@ -92,7 +88,7 @@ def training_batches(
         def choose_view(content: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return random_view(view_seed, content, canvas, options)
 
-        return _example(records, positions[index], sample // plan.num_images, options, canvases, choose_view, targets)
+        return _example(records, positions[index], sample // order.num_images, options, canvases, choose_view, targets)
 
     indices = tf.data.Dataset.range(first_step * batch_size, num_steps * batch_size)
     return _batched(indices, view_example, batch_size, options.grid)
@@ -138,6 +134,19 @@ def frame_batches(
     return dataset
 
 
+def _read(records: RecordSet, position: tf.Tensor) -> tf.Tensor:
+    """The serialized record of an image, a scalar string; keeps the error for `reading_errors`."""
+
+    def read(number: np.ndarray) -> bytes:
+        try:
+            return records.read(int(number))
+        except UserError as error:
+            records.read_error = error
+            raise
+
+    return tf.ensure_shape(tf.numpy_function(read, [position], tf.string), [])
+
+
 def _example(
     records: RecordSet,
     position: tf.Tensor,
@@ -147,9 +156,8 @@ def _example(
     choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     targets: Targets | None,
 ) -> dict[str, tf.Tensor]:
-    serialized = tf.ensure_shape(tf.numpy_function(records.read, [position], tf.string), [])
     features = tf.io.parse_single_example(
-        serialized,
+        _read(records, position),
         {
             keys.IMAGE: tf.io.FixedLenFeature([], tf.string),
             keys.MASK: tf.io.FixedLenFeature([], tf.string, ""),

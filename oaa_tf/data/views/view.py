@@ -11,43 +11,13 @@ attention found on a view can be brought back to the frame, cell by cell, before
 the whole canvas: it permutes grid cells and is inverted without any rounding.
 """
 
-import dataclasses
-import itertools
-from collections.abc import Sequence
-
 import tensorflow as tf
 
 from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.view_options import ViewOptions
 
 MEAN_RGB = (123.68, 116.779, 103.939)
 """ImageNet channel means; padding has this color, so that it is zero after the networks' preprocessing."""
-
-
-@dataclasses.dataclass(frozen=True)
-class ViewOptions:
-    """What views look like.
-
-    Attributes:
-        canvas: Long side of the canvases in pixels, a multiple of `STRIDE`.
-        flip: Whether half of the views are mirrored.
-        min_scale: Least scale relative to the frame.
-        max_scale: Greatest scale relative to the frame. What exceeds the canvas is cropped at a random place.
-        frame_size: Long side in pixels of the image in the frame, the canvas' long side if None. Segmentation takes
-            crops of larger frames; attention is brought back to frames of the canvas' size only.
-        square: Whether all canvases are squares; if not, they have about the aspect of their images.
-    """
-
-    canvas: int
-    flip: bool = True
-    min_scale: float = 1.0
-    max_scale: float = 1.0
-    frame_size: int | None = None
-    square: bool = False
-
-    @property
-    def grid(self) -> int:
-        """Cells per side of the frame's square grid."""
-        return self.canvas // STRIDE
 
 
 def frame_content(height: tf.Tensor, width: tf.Tensor, frame_size: int) -> tf.Tensor:
@@ -90,11 +60,6 @@ def random_view(
     mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
     ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
     return tf.concat([ratio, offset, [mirrored]], axis=0), size
-
-
-def whole_views(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:
-    """The scales and mirrorings of `whole_view` in which a trained network sees an image: each scale, upright first."""
-    return list(itertools.product(scales, (False, True) if flip else (False,)))
 
 
 def whole_view(content: tf.Tensor, scale: float, mirrored: bool) -> tuple[tf.Tensor, tf.Tensor]:

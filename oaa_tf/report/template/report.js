@@ -12,7 +12,7 @@ function setUpChart(svg) {
   function show(index) {
     current = Math.max(0, Math.min(places.length - 1, index));
     const at = places[current];
-    const across = box[0] + (at - range[0]) / (range[1] - range[0] || 1) * (box[1] - box[0]);
+    const across = box.left + (at - range[0]) / (range[1] - range[0] || 1) * (box.right - box.left);
     cursor.setAttribute("x1", across);
     cursor.setAttribute("x2", across);
     cursor.setAttribute("visibility", "visible");
@@ -30,8 +30,8 @@ function setUpChart(svg) {
 
   svg.addEventListener("pointermove", (event) => {
     const bounds = svg.getBoundingClientRect();
-    const across = (event.clientX - bounds.left) / bounds.width * box[2];
-    const at = range[0] + (across - box[0]) / (box[1] - box[0]) * (range[1] - range[0]);
+    const across = (event.clientX - bounds.left) / bounds.width * box.width;
+    const at = range[0] + (across - box.left) / (box.right - box.left) * (range[1] - range[0]);
     show(places.reduce((best, place, i) => (Math.abs(place - at) < Math.abs(places[best] - at) ? i : best), 0));
   });
   svg.addEventListener("pointerleave", hide);

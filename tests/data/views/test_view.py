@@ -10,7 +10,6 @@ from oaa_tf.data.views.canvases import choose_canvases
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.data.views.view import (
     MEAN_RGB,
-    ViewOptions,
     attention_to_frame,
     attention_to_view,
     frame_content,
@@ -20,6 +19,7 @@ from oaa_tf.data.views.view import (
     view_valid_cells,
     whole_view,
 )
+from oaa_tf.data.views.view_options import ViewOptions
 
 CANVAS = 48
 GRID = CANVAS // STRIDE

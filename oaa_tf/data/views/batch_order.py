@@ -6,7 +6,7 @@ import numpy as np
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchPlan:
+class BatchOrder:
     """The batches of a run.
 
     Sample number `n` is the `n % num_images`-th image of epoch `n // num_images`; each epoch visits the images in a
@@ -24,8 +24,8 @@ class BatchPlan:
     num_images: int
 
     @classmethod
-    def make(cls, canvases: np.ndarray, *, batch_size: int, seed: int, num_steps: int) -> "BatchPlan":
-        """Plans a run.
+    def make(cls, canvases: np.ndarray, *, batch_size: int, seed: int, num_steps: int) -> "BatchOrder":
+        """Orders a run.
 
         Args:
             canvases: int32 `[num_images, 2]`, height and width of each image's canvas.
@@ -34,14 +34,14 @@ class BatchPlan:
             num_steps: Batches.
 
         Returns:
-            The plan; that of a shorter run is its beginning.
+            The order; that of a shorter run is its beginning.
         """
         num_images = len(canvases)
         shapes, shape_of_image = np.unique(canvases, axis=0, return_inverse=True)
         waiting = [np.empty((0, 2), np.int64) for _ in shapes]
-        planned: list[np.ndarray] = []
-        num_planned = epoch = 0
-        while num_planned < num_steps:
+        ordered: list[np.ndarray] = []
+        num_ordered = epoch = 0
+        while num_ordered < num_steps:
             positions = permutation(num_images, seed, epoch)
             samples = np.arange(num_images) + epoch * num_images
             visits = np.stack([samples, positions], axis=1)
@@ -54,10 +54,10 @@ class BatchPlan:
                 waiting[shape] = queue[num_batches * batch_size :]
             # A batch is due when its last sample comes.
             batches = np.concatenate(ready)
-            planned.append(batches[np.argsort(batches[:, -1, 0])])
-            num_planned += len(batches)
+            ordered.append(batches[np.argsort(batches[:, -1, 0])])
+            num_ordered += len(batches)
             epoch += 1
-        batches = np.concatenate(planned)[:num_steps] if planned else np.empty((0, batch_size, 2), np.int64)
+        batches = np.concatenate(ordered)[:num_steps] if ordered else np.empty((0, batch_size, 2), np.int64)
         return cls(batches[..., 0], batches[..., 1], num_images)
 
 

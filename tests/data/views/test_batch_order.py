@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from oaa_tf.data.views.batch_plan import BatchPlan, permutation
+from oaa_tf.data.views.batch_order import BatchOrder, permutation
 
 SHAPES = np.array([(6, 8), (8, 6), (8, 8)], np.int32) * 8
 
@@ -34,29 +34,29 @@ def reference(canvases: np.ndarray, batch_size: int, seed: int, num_steps: int) 
 
 @given(run=runs)
 def test_equals_queues(run: dict) -> None:
-    plan = BatchPlan.make(run["canvases"], **{name: run[name] for name in ("batch_size", "seed", "num_steps")})
+    order = BatchOrder.make(run["canvases"], **{name: run[name] for name in ("batch_size", "seed", "num_steps")})
     expected = np.array(reference(**run), np.int64).reshape(run["num_steps"], run["batch_size"], 2)
-    np.testing.assert_array_equal(plan.samples, expected[..., 0])
-    np.testing.assert_array_equal(plan.positions, expected[..., 1])
-    for batch in plan.positions:
+    np.testing.assert_array_equal(order.samples, expected[..., 0])
+    np.testing.assert_array_equal(order.positions, expected[..., 1])
+    for batch in order.positions:
         assert np.all(run["canvases"][batch] == run["canvases"][batch[0]])
 
 
 @given(run=runs, more=st.integers(0, 20))
 def test_a_longer_run_begins_alike(run: dict, more: int) -> None:
     options = {name: run[name] for name in ("batch_size", "seed")}
-    plan = BatchPlan.make(run["canvases"], num_steps=run["num_steps"], **options)
-    longer = BatchPlan.make(run["canvases"], num_steps=run["num_steps"] + more, **options)
-    np.testing.assert_array_equal(longer.samples[: run["num_steps"]], plan.samples)
+    order = BatchOrder.make(run["canvases"], num_steps=run["num_steps"], **options)
+    longer = BatchOrder.make(run["canvases"], num_steps=run["num_steps"] + more, **options)
+    np.testing.assert_array_equal(longer.samples[: run["num_steps"]], order.samples)
 
 
 def test_every_image_is_seen_about_once_an_epoch() -> None:
     canvases = SHAPES[np.arange(50) % 3]
-    plan = BatchPlan.make(canvases, batch_size=4, seed=1, num_steps=125)
-    counts = np.bincount(plan.positions.ravel(), minlength=50)
+    order = BatchOrder.make(canvases, batch_size=4, seed=1, num_steps=125)
+    counts = np.bincount(order.positions.ravel(), minlength=50)
     # 500 samples of 50 images; at most three of a shape wait.
     assert counts.min() >= 9 and counts.max() <= 11
-    assert len(np.unique(plan.samples)) == plan.samples.size
+    assert len(np.unique(order.samples)) == order.samples.size
 
 
 def test_permutations() -> None:

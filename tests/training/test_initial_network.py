@@ -11,9 +11,9 @@ from tiny_stage import TinyStage
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import NetworkDescription
-from oaa_tf.training import start
+from oaa_tf.training import initial_network
+from oaa_tf.training.initial_network import bfloat16_speedup, check_precision, choose_strategy, prepare_network
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.start import bfloat16_speedup, check_precision, choose_strategy, prepare_network
 
 
 def settings_for(records: RecordSet, work_dir: Path, **options) -> AttentionTrainingSettings:
@@ -24,7 +24,7 @@ def settings_for(records: RecordSet, work_dir: Path, **options) -> AttentionTrai
 def prepare(task: str, records: RecordSet, work_dir: Path, **options):
     work_dir.mkdir(exist_ok=True)
     settings = settings_for(records, work_dir, **options)
-    return prepare_network(task, records, settings, settings.schedule, work_dir)
+    return prepare_network(task, records.classes, settings, work_dir)
 
 
 def test_the_seed_decides_the_weights(records: RecordSet, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_work_dir_of_other_classes_is_refused(records: RecordSet, tmp_path: Pa
     other = dataclasses.make_dataclass("Other", ["classes"])(classes=("bird", *records.classes[1:]))
     settings = settings_for(records, tmp_path)
     with pytest.raises(UserError, match="has classes cat, dog, cow, not bird, dog, cow; use another --work_dir"):
-        prepare_network("attention", other, settings, settings.schedule, tmp_path)
+        prepare_network("attention", other.classes, settings, tmp_path)
     assert (tmp_path / "network.json").read_text() == before
 
 
@@ -97,15 +97,15 @@ def test_one_device_needs_no_strategy() -> None:
 def test_all_stages_of_a_process_share_one_strategy_for_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", object)
-    start._all_gpus.cache_clear()
+    initial_network._all_gpus.cache_clear()
     try:
         assert choose_strategy() is choose_strategy() is not tf.distribute.get_strategy()
     finally:
-        start._all_gpus.cache_clear()
+        initial_network._all_gpus.cache_clear()
 
 
 def test_bfloat16_is_refused_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(start, "cpu_flags", lambda: {"avx2", "avx512f"})
+    monkeypatch.setattr(initial_network, "cpu_flags", lambda: {"avx2", "avx512f"})
     with pytest.raises(UserError, match="this CPU has no bfloat16 instructions; use --precision=float32"):
         check_precision("bfloat16")
     check_precision("float32")
@@ -115,8 +115,8 @@ def test_bfloat16_is_refused_without_the_instructions(monkeypatch: pytest.Monkey
 def test_bfloat16_that_is_slower_is_said(
     speedup: float, is_warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    monkeypatch.setattr(start, "cpu_flags", lambda: {"avx512_bf16"})
-    monkeypatch.setattr(start, "bfloat16_speedup", lambda: speedup)
+    monkeypatch.setattr(initial_network, "cpu_flags", lambda: {"avx512_bf16"})
+    monkeypatch.setattr(initial_network, "bfloat16_speedup", lambda: speedup)
     check_precision("bfloat16")
     assert ("at 0.56 times the speed of float32" in capsys.readouterr().out) == is_warned
 

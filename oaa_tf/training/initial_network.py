@@ -1,4 +1,4 @@
-"""What every training stage does before its first step: seed, strategy, network, optimizer."""
+"""The network that a training stage begins with, and its optimizer; on which devices, and in which precision."""
 
 import functools
 import time
@@ -8,7 +8,6 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
@@ -39,15 +38,14 @@ def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSett
 
 
 def prepare_network(
-    task: str, records: RecordSet, settings: TrainingSettings, schedule, work_dir: Path
+    task: str, classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path
 ) -> tuple[keras.Model, CaffeSGD]:
     """Builds a stage's network with its initial weights, and the optimizer; call it inside the strategy's scope.
 
     Args:
         task: See `NetworkDescription`.
-        records: Gives the classes.
+        classes: Names of the classes.
         settings: The stage's settings.
-        schedule: Learning rate or Keras schedule.
         work_dir: Where the network's description is written.
 
     Returns:
@@ -59,7 +57,7 @@ def prepare_network(
     check_precision(settings.precision)
     check_head_weights(task, settings)
     keras.utils.set_random_seed(settings.seed)
-    description = describe_network(task, records.classes, settings)
+    description = describe_network(task, classes, settings)
     network, backbone = description.build(
         initializer=settings.initializer,
         seed=settings.seed,
@@ -78,7 +76,7 @@ def prepare_network(
     optimizer = paper_optimizer(
         network,
         backbone,
-        schedule,
+        settings.schedule,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         new_layer_multiplier=settings.new_layer_multiplier,
@@ -98,8 +96,9 @@ def check_head_weights(task: str, settings: TrainingSettings) -> None:
         return
     if NetworkDescription.read(Path(settings.initial_weights)).task == task:
         raise UserError(
-            f"--head_weights={settings.head_weights}: --initial_weights={settings.initial_weights} has fc6 and fc7"
-            " already; use one of the two"
+            f"--initial_weights={settings.initial_weights} has fc6 and fc7 already; use one of the two",
+            flag="head_weights",
+            value=settings.head_weights,
         )
 
 
@@ -118,10 +117,14 @@ def check_precision(precision: str) -> None:
         ]
         if min(capabilities) < _GPU_WITH_BFLOAT16:
             raise UserError(
-                f"--precision=bfloat16: needs GPUs of compute capability 8.0, here is {min(capabilities)}; use float32"
+                f"needs GPUs of compute capability 8.0, here is {min(capabilities)}; use float32",
+                flag="precision",
+                value=precision,
             )
     elif not _CPU_FLAGS_OF_BFLOAT16 & cpu_flags():
-        raise UserError("--precision=bfloat16: this CPU has no bfloat16 instructions; use --precision=float32")
+        raise UserError(
+            "this CPU has no bfloat16 instructions; use --precision=float32", flag="precision", value=precision
+        )
     # Having the instructions does not mean having fast ones.
     speedup = bfloat16_speedup()
     if speedup < 1.0:

@@ -1,0 +1,42 @@
+"""What `--dry_run` finds out, as text."""
+
+from collections.abc import Mapping
+from typing import Any
+
+DONE, TO_DO = "done", "to do"
+"""How far a stage has come."""
+
+
+def dry_run_text(found: Mapping[str, Any]) -> str:
+    """A line for every entry, in columns.
+
+    Args:
+        found: Values by name: numbers, text, lists (a line for each item) and dictionaries (likewise). Names of sizes
+            end in `_bytes`.
+    """
+    shown = {name: _lines(name, value) for name, value in found.items()}
+    titles = {name: f"{name.removesuffix('_bytes').replace('_', ' ')}:" for name in found}
+    width = max(map(len, titles.values()))
+    lines = []
+    for name, values in shown.items():
+        for index, value in enumerate(values):
+            lines.append(f"{titles[name] if index == 0 else '':{width}} {value}".rstrip())
+    return "\n".join(lines)
+
+
+def _lines(name: str, value: Any) -> list[str]:
+    if isinstance(value, Mapping):
+        return [f"{key}: {_text(name, item)}" for key, item in value.items()] or ["-"]
+    if isinstance(value, list | tuple):
+        return [_text(name, item) for item in value] or ["-"]
+    return [_text(name, value)]
+
+
+def _text(name: str, value: Any) -> str:
+    if value is None:
+        return "not known"
+    if name.endswith("_bytes"):
+        return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.2f} MB"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,95 @@
+"""A training stage from its settings to its `metrics.json`, and its dry run."""
+
+import dataclasses
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from oaa_tf.command_line.dry_run import DONE
+from oaa_tf.data.views.canvases import choose_canvases
+from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.runs.checkpoints import newest_step, stage_state
+from oaa_tf.runs.metrics_file import origin, run_once
+from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
+from oaa_tf.training.checkpoint import TrainingCheckpoint
+from oaa_tf.training.initial_network import check_head_weights, choose_strategy, prepare_network
+from oaa_tf.training.loop import train
+from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.stage import TrainingStage
+
+
+def run_training(stage: TrainingStage) -> dict[str, Any]:
+    """Trains in the settings' `work_dir`, from where an earlier run stopped, unless it is done there already.
+
+    Returns:
+        The content of `metrics.json`.
+
+    Raises:
+        UserError: Anything that the user can put right.
+    """
+    settings, records = stage.settings, stage.records
+
+    def work(work_dir: Path) -> dict[str, Any]:
+        model = compiled_model(stage, settings, work_dir)
+        metrics = train(stage, model, work_dir)
+        metrics |= stage.results(model.network, work_dir)
+        return origin(stage.name, settings, records.provenance, supervision=stage.supervision) | metrics
+
+    return run_once(stage.name, settings, stage.inputs, work)
+
+
+def compiled_model(stage: TrainingStage, settings: TrainingSettings, work_dir: Path) -> TrainedNetwork:
+    """The model that a stage trains, with its initial weights; describes its network in `work_dir`.
+
+    Raises:
+        UserError: See `prepare_network`.
+    """
+    with choose_strategy().scope():
+        network, optimizer = prepare_network(stage.task, stage.records.classes, settings, work_dir)
+        model = stage.model(network)
+        model.compile(optimizer=optimizer, jit_compile=False)
+    return model
+
+
+def dry_run_training(stage: TrainingStage) -> dict[str, Any]:
+    """What `run_training` would do, for `dry_run_text`; leaves nothing behind, and downloads no weights.
+
+    Raises:
+        UserError: As `run_training` would before its first step.
+    """
+    settings, records, views = stage.settings, stage.records, stage.settings.views
+    work_dir = WorkDir.peek(settings, stage.inputs).path
+    state = stage_state(work_dir)
+    canvases = choose_canvases(records.sizes, views.canvas, min_images=settings.batch_size, square=views.square)
+    shapes = [f"{width}x{height}" for height, width in (canvases if stage.chosen is None else canvases[stage.chosen])]
+    found = {
+        "stage": stage.name,
+        "state": state,
+        "supervision": stage.supervision,
+        "split": records.split,
+        "images": len(shapes),
+        "classes": len(records.classes),
+        "images_by_canvas": {shape: shapes.count(shape) for shape in sorted(set(shapes))},
+        "batch_size": settings.batch_size,
+        "steps": settings.num_steps,
+        "epochs": settings.num_steps * settings.batch_size / len(shapes),
+    }
+    if state == DONE:
+        return found
+    check_head_weights(stage.task, settings)
+    # Another stage's weights take the place of the backbone's.
+    weights = ("head_weights",) if settings.initial_weights else ("backbone_weights", "head_weights")
+    downloads = [name for name in weights if getattr(settings, name) == "imagenet"]
+    with tempfile.TemporaryDirectory() as scratch:
+        offline = dataclasses.replace(settings, **dict.fromkeys(downloads, "none"))
+        network = (model := compiled_model(stage, offline, Path(scratch))).network
+        num_bytes = TrainingCheckpoint(model, Path(scratch), stage.state()).num_bytes
+    return found | {
+        "steps_left": settings.num_steps - newest_step(work_dir),
+        "parameters": network.count_params(),
+        "trained_parameters": sum(math.prod(weight.shape) for weight in network.trainable_weights),
+        "checkpoint_bytes": num_bytes | {"in all": sum(num_bytes.values())},
+        "downloads": downloads,
+        "writes": [str(work_dir / name) for name in ("checkpoints", "tensorboard", METRICS_FILE)],
+    }
