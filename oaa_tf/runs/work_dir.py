@@ -1,12 +1,14 @@
 """A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
+
+from filelock import lock_descriptor
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.plan_text import DONE, TO_DO
@@ -23,6 +25,7 @@ PREDICTIONS_FOLDER = "predictions"
 """Where `oaa_tf.evaluate` leaves a model's masks."""
 NETWORK_FILE = "network.json"
 _LOCK_FILE = ".lock"
+_LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
 _BEFORE_RESULTS = (NETWORK_FILE, HISTORY_FOLDER, "tensorboard")
 """What a training writes before its first checkpoint."""
 
@@ -61,10 +64,10 @@ class WorkDir:
         path = Path(settings.work_dir)
         with folder_errors("--work_dir", path):
             path.mkdir(parents=True, exist_ok=True)
-            lock = open(path / _LOCK_FILE, "w")  # noqa: SIM115 - held until the stage ends
+            lock = open(path / _LOCK_FILE, "a")  # noqa: SIM115 - held until the stage ends
         work_dir = cls(path, lock)
         try:
-            _lock(lock, path, fcntl.LOCK_EX)
+            _lock(lock, path)
             if inputs is not None and work_dir._has_results():
                 work_dir._check_flags(settings, inputs)
                 work_dir._check_inputs(inputs)
@@ -95,9 +98,9 @@ class WorkDir:
         path = work_dir.path
         check_folder("--work_dir", path)
         if (path / _LOCK_FILE).exists():
-            with open(path / _LOCK_FILE) as lock:
-                # Shared, as it is open for reading: that is all that network file systems grant.
-                _lock(lock, path, fcntl.LOCK_SH)
+            # Network file systems lock only what is open for writing.
+            with folder_errors("--work_dir", path), open(path / _LOCK_FILE, "r+") as lock:
+                _lock(lock, path)
         if inputs is not None and work_dir._has_results():
             work_dir._check_flags(settings, inputs)
             work_dir._check_inputs(inputs)
@@ -180,14 +183,19 @@ class WorkDir:
             ) from None
 
 
-def _lock(lock: IO[str], path: Path, kind: int) -> None:
+def _lock(lock: IO[str], path: Path) -> None:
+    """Locks an open file until it is closed, at the latest by the end of the process."""
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
+        # A dry run elsewhere holds the lock for a moment; a process at work holds it for longer than all tries.
+        for _ in range(_LOCK_TRIES):
+            if lock_descriptor(lock.fileno(), blocking=False):
+                return
+            time.sleep(_SECONDS_BETWEEN_TRIES)
     except OSError as error:
         # Some network file systems have no locks, and there may be no other place for results.
         print(f"warning: --work_dir={path}: cannot be locked ({error.strerror}); run one process in it at a time")
+        return
+    raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another")
 
 
 def _by_name(text: str) -> dict[str, str]:
