@@ -114,11 +114,11 @@ def train(
         # Outside of the log, whose full disk is an error of the same type.
         memory_errors(model),
         StopRequest() as stop,
-        training_log(work_dir / "tensorboard") as roll_log,
+        training_log(work_dir / "tensorboard"),
         Progress(total, label, done=first_step * settings.batch_size) as progress,
         reading_errors(),
     ):
-        # At every start: some settings may change, and a long log loses its oldest files.
+        # At every start: some settings may change.
         write_settings(label, settings, first_step)
         if first_step == 0:
             hooks.write_summaries(0)
@@ -140,7 +140,8 @@ def train(
                 if not checkpoint.is_finite():
                     raise UserError(_diverged("weights are", step, strategy, batch, records, checkpoint))
                 checkpoint.save()
-                roll_log()
+                # A process that is killed later leaves no gap in its curves.
+                tf.summary.flush()
             if stop.received is not None and step < settings.num_steps:
                 print(f"\n{label}: checkpoint of step {step} written")
                 break
