@@ -69,8 +69,7 @@ class WorkDir:
         try:
             _lock(lock, path)
             if inputs is not None and work_dir._has_results():
-                work_dir._check_flags(settings, inputs)
-                work_dir._check_inputs(inputs)
+                work_dir._check_same_run(settings, inputs)
                 remove_temporary_files(path)
             elif inputs is not None:
                 work_dir._begin_again()
@@ -102,8 +101,7 @@ class WorkDir:
             with folder_errors("--work_dir", path), open(path / _LOCK_FILE, "r+") as lock:
                 _lock(lock, path)
         if inputs is not None and work_dir._has_results():
-            work_dir._check_flags(settings, inputs)
-            work_dir._check_inputs(inputs)
+            work_dir._check_same_run(settings, inputs)
         return work_dir
 
     def __enter__(self) -> Self:
@@ -144,11 +142,12 @@ class WorkDir:
         children = self.path.iterdir() if self.path.exists() else ()
         return any(child.name not in own and child.name[0] != "." for child in children)
 
-    def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
+    def _check_same_run(self, settings: Settings, inputs: Mapping[str, str]) -> None:
         # A setting that has come since the run began had its default then.
         before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
-        known = inputs.keys() | self._inputs_before().keys()
+        inputs_before = self._inputs_before()
+        known = inputs.keys() | inputs_before.keys()
         # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
         for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - known - {"work_dir"}):
             if before.get(name) != now.get(name):
@@ -157,11 +156,8 @@ class WorkDir:
                     f"--work_dir={self.path} was begun with {old[:120]}, not {new[:120]}: use the same settings to"
                     " resume, or another --work_dir"
                 )
-
-    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
-        before = self._inputs_before()
         for name, checksum in inputs.items():
-            if before.get(name) != checksum:
+            if inputs_before.get(name) != checksum:
                 raise UserError(
                     f"--work_dir={self.path} was begun with other {name}, which have been replaced since: choose"
                     " another --work_dir, or delete this one to begin again"
