@@ -48,10 +48,10 @@ def work(tmp_path_factory) -> Path:
     """Every stage's output, made by the commands."""
     root = tmp_path_factory.mktemp("commands")
     voc, records = str(root / "voc"), str(root / "records/train.json")
-    command("tools.make_demo_data", f"--output_dir={voc}", "--num_train=12", "--num_val=4", "--image_size=64")
-    for split, module in (("train", "tools.make_records"), ("val", "oaa_tf.make_records")):
+    command("oaa_tf.make_demo_data", f"--output_dir={voc}", "--num_train=12", "--num_val=4", "--image_size=64")
+    for split in ("train", "val"):
         command(
-            module,
+            "oaa_tf.make_records",
             *(f"--voc_dir={voc}", f"--split={split}", f"--output_dir={root / 'records'}"),
             f"--saliency_dir={voc}/saliency",
         )
@@ -117,7 +117,7 @@ def test_a_mask_is_predicted_for_every_image(work):
 
 
 def test_a_report_of_stages_that_were_run_one_by_one(work):
-    command("tools.make_report", f"--work_dir={work}", "--num_images=2")
+    command("oaa_tf.make_report", f"--work_dir={work}", "--num_images=2")
     report = ReportPage.read(work / "report.html")
     # Only the segmentation has been evaluated; the second labels are one picture more than the pipeline has by itself.
     assert "Summary" in report.text and "Not in this report" not in report.text

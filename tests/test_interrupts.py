@@ -86,7 +86,7 @@ def commands(root: Path, out: Path) -> dict[str, tuple[str, list[str], str]]:
             flags(work_dir=out, **records, **TINY, num_steps=2, map_scales=",".join(["1.5"] * 40)),
             index,
         ),
-        "make_records": ("tools.make_records", flags(voc_dir=root / "many", output_dir=out), ".train.partial/*"),
+        "make_records": ("oaa_tf.make_records", flags(voc_dir=root / "many", output_dir=out), ".train.partial/*"),
         "make_pseudo_labels": (
             "oaa_tf.make_pseudo_labels",
             flags(work_dir=out, **records, maps=root / "cls/attention/oaa", refine="crf", num_workers=1),

@@ -1,21 +1,60 @@
-"""The installed commands: `oaa-train-cls` is `python -m oaa_tf.train_cls`, and so on for every stage and tool.
+"""The installed program `oaa-tf`: `oaa-tf train_cls ...` is `python -m oaa_tf.train_cls ...`, and so on."""
 
-A top-level package called `tools` would get in the way of others, so the wheel has the folder `tools` inside this
-package, as `oaa_tf.tools`. There, the tools know each other by the name that they have in the repository all the same.
-"""
-
-import importlib
-import importlib.util
+import ast
+import difflib
 import runpy
 import sys
 from pathlib import Path
 
+from oaa_tf.command_line.boundary import guarded
+from oaa_tf.command_line.errors import UserError, quoted
+
+COMMANDS = (
+    "pipeline",
+    "make_demo_data",
+    "make_records",
+    "train_cls",
+    "train_integral",
+    "make_maps",
+    "make_pseudo_labels",
+    "train_seg",
+    "relabel",
+    "evaluate",
+    "export",
+    "predict",
+    "convert",
+    "make_report",
+)
+"""The commands, each the file `oaa_tf/<command>.py`: the whole pipeline, then its steps in their order."""
+
+_PACKAGE = Path(__file__).parents[1]
+
 
 def main() -> None:
-    """Runs the command that the program is called by."""
-    stage = Path(sys.argv[0]).stem.removeprefix("oaa-").replace("-", "_")
-    module = f"oaa_tf.{stage}"
-    if importlib.util.find_spec("oaa_tf.tools") and importlib.util.find_spec(f"oaa_tf.tools.{stage}"):
-        sys.modules["tools"] = importlib.import_module("oaa_tf.tools")
-        module = f"tools.{stage}"
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    """Runs the command that the first argument names; lists all of them for `--help`, or if there is no argument."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in ("--help", "-help", "-h"):
+        sys.exit(guarded(lambda: print(overview())))
+    if name not in COMMANDS:
+        sys.exit(guarded(lambda: _refuse(name)))
+    del sys.argv[1]
+    runpy.run_module(f"oaa_tf.{name}", run_name="__main__", alter_sys=True)
+
+
+def overview() -> str:
+    """The text of `oaa-tf --help`."""
+    lines = [f"  {name:<18}  {description_of(name)}" for name in COMMANDS]
+    usage = "usage: oaa-tf COMMAND --<setting>=<value> ..."
+    return "\n".join([usage, "", *lines, "", "oaa-tf COMMAND --help shows the settings of a command."])
+
+
+def description_of(command: str) -> str:
+    """What a command does: the first line of its file, which is read and not imported, to be quick."""
+    docstring = ast.get_docstring(ast.parse((_PACKAGE / f"{command}.py").read_text(encoding="utf-8")))
+    return (docstring or "").partition("\n")[0]
+
+
+def _refuse(name: str) -> None:
+    near = difflib.get_close_matches(name[:80], COMMANDS, n=1)
+    advice = f"did you mean {near[0]}?" if near else "oaa-tf --help lists the commands"
+    raise UserError(f"{quoted(name)} is not a command; {advice}")

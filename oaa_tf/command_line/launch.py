@@ -23,33 +23,15 @@ from typing import Any, get_origin, get_type_hints
 from absl import flags
 
 from oaa_tf.command_line.boundary import guarded, output_to
+from oaa_tf.command_line.console import COMMANDS
 from oaa_tf.command_line.dry_run import dry_run_text
 from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.command_line.help import REQUIRED, full_help, short_help
 from oaa_tf.command_line.json_values import json_ready
 from oaa_tf.command_line.settings import Settings, is_stage
 
-STAGES = (
-    "train_cls",
-    "train_integral",
-    "make_maps",
-    "make_pseudo_labels",
-    "train_seg",
-    "relabel",
-    "evaluate",
-    "export",
-    "predict",
-    "convert",
-    "pipeline",
-    "make_records",
-    "make_demo_data",
-    "make_report",
-    "benchmark",
-    "ablation",
-    "accumulation_study",
-    "kill_test",
-    "soak_test",
-)
+# Presets have lines for the package's commands, and for the repository's tools.
+STAGES = (*COMMANDS, "benchmark", "ablation", "accumulation_study", "kill_test", "soak_test")
 
 HELP_FLAGS = ("--help", "-help", "-h", "--helpshort", "--helpfull", "-helpfull")
 

@@ -204,7 +204,7 @@ def test_of_two_values_the_later_one_counts() -> None:
         ((*PATHS, "--scales="), "--scales=: expected one number at least"),
         ((*PATHS, "--seed"), "Missing value for flag --seed"),
         ((*PATHS, "--training.seed=1"), "--training.seed=1: 'training' is not a stage; did you mean train_integral?"),
-        ((*PATHS, "--xyzzy.seed=1"), "--xyzzy.seed=1: 'xyzzy' is not a stage; expected one of train_cls, "),
+        ((*PATHS, "--xyzzy.seed=1"), "--xyzzy.seed=1: 'xyzzy' is not a stage; expected one of pipeline, "),
     ],
 )
 def test_bad_command_lines_are_one_line(arguments: tuple[str, ...], message: str) -> None:

@@ -6,12 +6,12 @@ import cv2
 import numpy as np
 import pytest
 
+from oaa_tf import make_demo_data
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.demo import demo
 from oaa_tf.demo.demo_objects import CLASSES, draw_object
-from tools import make_demo_data
 
 PARAMETERS = {"num_train": 8, "num_val": 4, "image_size": 96, "seed": 3}
 LIGHT = np.array([-0.4, -0.7, 0.6])

@@ -1,6 +1,6 @@
-"""Writes the synthetic demo data set, a small folder in the layout of PASCAL VOC.
+"""Writes the demo data, a small synthetic data set in VOC layout.
 
-python -m tools.make_demo_data --output_dir=/tmp/demo
+python -m oaa_tf.make_demo_data --output_dir=demo_data
 """
 
 import dataclasses
@@ -33,4 +33,4 @@ def run(settings: MakeDemoDataSettings) -> dict:
 
 
 if __name__ == "__main__":
-    launch(MakeDemoDataSettings, run, "make_demo_data", "writes the synthetic demo data set.")
+    launch(MakeDemoDataSettings, run, "make_demo_data", "writes the demo data, a small folder in VOC layout")
