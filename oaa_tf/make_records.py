@@ -31,7 +31,6 @@ from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
 from oaa_tf.data.records.manifest import ImageEntry, Manifest
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.data.records.record_writer import RecordWriter, serialize
 from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.runs.threads import num_cores, results_in_order
 
@@ -105,6 +104,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     Raises:
         UserError: Anything wrong with the folder or its files, or no image has a kept class.
     """
+    from oaa_tf.data.records.record_writer import RecordWriter
+
     source = _open_source(settings)
     recorded = _recorded(settings)
     inputs = _fingerprint(source)
@@ -225,6 +226,8 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
 
 def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | str:
     """The record of one image, or its id when it is to be skipped."""
+    from oaa_tf.data.records.record_writer import serialize
+
     labels, mask = source.labels_and_mask(image)
     if not labels:
         return image.image_id

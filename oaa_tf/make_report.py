@@ -13,9 +13,6 @@ from typing import Any
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.report.gallery import Gallery
-from oaa_tf.report.page import report_page
-from oaa_tf.report.replay import replay_data
 from oaa_tf.report.run_folder import RunFolder
 from oaa_tf.runs.atomic import atomic_write
 
@@ -49,6 +46,10 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
         UserError: There is no run in the folder, an image is not there, a file is damaged, or the page can't be
             written.
     """
+    from oaa_tf.report.gallery import Gallery
+    from oaa_tf.report.page import report_page
+    from oaa_tf.report.replay import replay_data
+
     root = Path(settings.work_dir)
     found = RunFolder.open(root)
     gallery = Gallery(found, settings.picture_size)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
+_ON_WINDOWS = os.name == "nt"
 
 
 @contextlib.contextmanager
@@ -47,8 +48,14 @@ def remove_temporary_files(folder: str | os.PathLike) -> None:
 
 
 def sync(path: str | os.PathLike) -> None:
-    """Makes the data of a file, or the renames inside a folder, outlast a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
+    """Makes the data of a file, or the renames inside a folder, outlast a power cut.
+
+    Windows has no way to flush a folder; its file system keeps a journal of renames.
+    """
+    if _ON_WINDOWS and os.path.isdir(path):
+        return
+    # Windows flushes only what is open for writing; elsewhere a folder can't be opened for that.
+    descriptor = os.open(path, os.O_RDWR if _ON_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

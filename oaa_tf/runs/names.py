@@ -13,8 +13,10 @@ def is_plain_name(name: object) -> bool:
     return (
         isinstance(name, str)
         and name.isprintable()
-        and name not in ("", ".", "..")
-        and not any(separator in name for separator in "/\\")
+        and name not in ("", "..")
+        # On Windows, `C:name` leads out as well.
+        and Path(name).name == name
+        and "\\" not in name
         and len(name.encode()) <= _MAX_BYTES
     )
 

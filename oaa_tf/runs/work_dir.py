@@ -1,12 +1,14 @@
 """A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
 
 import contextlib
-import fcntl
 import hashlib
 import shutil
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any, Self
+
+from filelock import lock_descriptor
 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
@@ -23,6 +25,7 @@ PREDICTIONS_FOLDER = "predictions"
 """Where `oaa_tf.evaluate` leaves a model's masks."""
 NETWORK_FILE = "network.json"
 _LOCK_FILE = ".lock"
+_LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
 _BEFORE_RESULTS = (NETWORK_FILE, HISTORY_FOLDER, "tensorboard")
 """What a training writes before its first checkpoint."""
 
@@ -61,13 +64,12 @@ class WorkDir:
         path = Path(settings.work_dir)
         with folder_errors("--work_dir", path):
             path.mkdir(parents=True, exist_ok=True)
-            lock = open(path / _LOCK_FILE, "w")  # noqa: SIM115 - held until the stage ends
+            lock = open(path / _LOCK_FILE, "a")  # noqa: SIM115 - held until the stage ends
         work_dir = cls(path, lock)
         try:
-            _lock(lock, path, fcntl.LOCK_EX)
+            _lock(lock, path)
             if inputs is not None and work_dir._has_results():
-                work_dir._check_flags(settings, inputs)
-                work_dir._check_inputs(inputs)
+                work_dir._check_same_run(settings, inputs)
                 remove_temporary_files(path)
             elif inputs is not None:
                 work_dir._begin_again()
@@ -95,12 +97,11 @@ class WorkDir:
         path = work_dir.path
         check_folder("--work_dir", path)
         if (path / _LOCK_FILE).exists():
-            with open(path / _LOCK_FILE) as lock:
-                # Shared, as it is open for reading: that is all that network file systems grant.
-                _lock(lock, path, fcntl.LOCK_SH)
+            # Network file systems lock only what is open for writing.
+            with folder_errors("--work_dir", path), open(path / _LOCK_FILE, "r+") as lock:
+                _lock(lock, path)
         if inputs is not None and work_dir._has_results():
-            work_dir._check_flags(settings, inputs)
-            work_dir._check_inputs(inputs)
+            work_dir._check_same_run(settings, inputs)
         return work_dir
 
     def __enter__(self) -> Self:
@@ -141,11 +142,12 @@ class WorkDir:
         children = self.path.iterdir() if self.path.exists() else ()
         return any(child.name not in own and child.name[0] != "." for child in children)
 
-    def _check_flags(self, settings: Settings, inputs: Mapping[str, str]) -> None:
+    def _check_same_run(self, settings: Settings, inputs: Mapping[str, str]) -> None:
         # A setting that has come since the run began had its default then.
         before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
-        known = inputs.keys() | self._inputs_before().keys()
+        inputs_before = self._inputs_before()
+        known = inputs.keys() | inputs_before.keys()
         # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
         for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - known - {"work_dir"}):
             if before.get(name) != now.get(name):
@@ -154,11 +156,8 @@ class WorkDir:
                     f"--work_dir={self.path} was begun with {old[:120]}, not {new[:120]}: use the same settings to"
                     " resume, or another --work_dir"
                 )
-
-    def _check_inputs(self, inputs: Mapping[str, str]) -> None:
-        before = self._inputs_before()
         for name, checksum in inputs.items():
-            if before.get(name) != checksum:
+            if inputs_before.get(name) != checksum:
                 raise UserError(
                     f"--work_dir={self.path} was begun with other {name}, which have been replaced since: choose"
                     " another --work_dir, or delete this one to begin again"
@@ -180,14 +179,19 @@ class WorkDir:
             ) from None
 
 
-def _lock(lock: IO[str], path: Path, kind: int) -> None:
+def _lock(lock: IO[str], path: Path) -> None:
+    """Locks an open file until it is closed, at the latest by the end of the process."""
     try:
-        fcntl.flock(lock, kind | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another") from None
+        # A dry run elsewhere holds the lock for a moment; a process at work holds it for longer than all tries.
+        for _ in range(_LOCK_TRIES):
+            if lock_descriptor(lock.fileno(), blocking=False):
+                return
+            time.sleep(_SECONDS_BETWEEN_TRIES)
     except OSError as error:
         # Some network file systems have no locks, and there may be no other place for results.
         print(f"warning: --work_dir={path}: cannot be locked ({error.strerror}); run one process in it at a time")
+        return
+    raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another")
 
 
 def _by_name(text: str) -> dict[str, str]:

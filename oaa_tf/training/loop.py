@@ -77,11 +77,11 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
         # Outside of the log, whose full disk is an error of the same type.
         memory_errors(model),
         StopRequest() as stop,
-        training_log(work_dir / "tensorboard") as roll_log,
+        training_log(work_dir / "tensorboard"),
         Progress(total, stage.name, done=first_step * settings.batch_size) as progress,
         reading_errors(records),
     ):
-        # At every start: some settings may change, and a long log loses its oldest files.
+        # At every start: some settings may change.
         write_settings(stage.name, settings, first_step)
         if first_step == 0:
             write_summaries(summaries, 0)
@@ -101,7 +101,8 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
                 if not checkpoint.is_finite():
                     raise diverged("weights are", step, batch, stage, model, checkpoint)
                 checkpoint.save()
-                roll_log()
+                # A process that is killed later leaves no gap in its curves.
+                tf.summary.flush()
             if stop.received is not None and not is_last:
                 print(f"\n{stage.name}: checkpoint of step {step} written")
                 break

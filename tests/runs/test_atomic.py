@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from oaa_tf.runs import atomic
-from oaa_tf.runs.atomic import atomic_write, remove_temporary_files
+from oaa_tf.runs.atomic import atomic_write, remove_temporary_files, sync
 
 ROOT = Path(__file__).parents[2]
 
@@ -54,6 +54,24 @@ def test_data_are_on_the_disk_before_the_name_and_the_name_before_the_end(
     assert (before, after) == (b"old", b"newer")
     if folder:
         assert folder == file.parent.name and temporary.endswith(".tmp")
+
+
+def test_windows_flushes_files_that_are_open_for_writing_and_no_folders(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = []
+
+    def note(path: Path, flags: int) -> int:
+        opened.append((path, flags))
+        return system_open(path, flags)
+
+    system_open = os.open
+    monkeypatch.setattr(atomic, "_ON_WINDOWS", True)
+    monkeypatch.setattr(atomic.os, "open", note)
+    sync(file.parent)
+    assert opened == []
+    sync(file)
+    assert opened == [(file, os.O_RDWR)] and file.read_bytes() == b"old"
 
 
 def test_two_threads_do_not_meet(file: Path) -> None:

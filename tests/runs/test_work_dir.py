@@ -2,18 +2,20 @@
 
 import dataclasses
 import errno
-import fcntl
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from filelock import lock_descriptor
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.runs import work_dir as work_dir_module
 from oaa_tf.runs.work_dir import WorkDir
 
 
@@ -249,10 +251,10 @@ def test_two_claims_at_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_without_locks_there_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
-    def flock(*arguments) -> None:
+    def no_lock(*arguments, **keywords) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(fcntl, "flock", flock)
+    monkeypatch.setattr(work_dir_module, "lock_descriptor", no_lock)
     warning = (
         f"warning: --work_dir={tmp_path}: cannot be locked (No locks available); run one process in it at a time\n"
     )
@@ -262,11 +264,15 @@ def test_without_locks_there_is_a_warning(tmp_path: Path, monkeypatch: pytest.Mo
     assert capsys.readouterr().out == warning
 
 
-def test_two_peeks_at_once_do_not_get_in_each_others_way(tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", [WorkDir.peek, WorkDir.claim])
+def test_a_peek_gets_in_nobodys_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: Callable) -> None:
     claim(tmp_path)
-    with open(tmp_path / ".lock") as lock:
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        WorkDir.peek(StageSettings(work_dir=str(tmp_path)), INPUTS)
+    with open(tmp_path / ".lock", "r+") as lock:
+        assert lock_descriptor(lock.fileno(), blocking=False)
+        # Another process' peek ends while this one waits.
+        monkeypatch.setattr(work_dir_module.time, "sleep", lambda seconds: lock.close())
+        with method(StageSettings(work_dir=str(tmp_path)), INPUTS):
+            assert lock.closed
 
 
 def test_another_process_is_refused_until_the_first_has_ended(tmp_path: Path) -> None:

@@ -8,7 +8,6 @@ from tensorboard.compat.proto.event_pb2 import Event
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.train_cls import TrainClsSettings
-from oaa_tf.training import log
 from oaa_tf.training.log import command, settings_table, training_log
 
 
@@ -21,32 +20,12 @@ def steps(folder: Path) -> list[int]:
     return sorted(found)
 
 
-def size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def test_a_log_that_fits_is_one_file_with_everything(tmp_path: Path) -> None:
-    with training_log(tmp_path) as roll:
-        for step in range(30):
-            tf.summary.scalar("loss", 1.0, step=step)
-            roll()
-    assert len(list(tmp_path.iterdir())) == 1 and steps(tmp_path) == list(range(30))
-
-
-def test_the_newest_entries_stay_and_the_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log, "FILE_BYTES", 500)
-    monkeypatch.setattr(log, "TOTAL_BYTES", 3000)
-    largest = 0
-    for first in (0, 40):
-        # Each start of a stage has a file of its own.
-        with training_log(tmp_path) as roll:
-            for step in range(first, first + 40):
+def test_each_start_has_one_file_with_everything(tmp_path: Path) -> None:
+    for num_files, first in ((1, 0), (2, 30)):
+        with training_log(tmp_path):
+            for step in range(first, first + 30):
                 tf.summary.scalar("loss", 1.0, step=step)
-                roll()
-                largest = max(largest, size(tmp_path))
-    assert 2000 < largest <= 3000
-    kept = steps(tmp_path)
-    assert 10 < len(kept) < 80 and kept == list(range(80 - len(kept), 80))
+        assert len(list(tmp_path.iterdir())) == num_files and steps(tmp_path) == list(range(first + 30))
 
 
 def test_what_is_no_log_keeps_its_error(tmp_path: Path) -> None:

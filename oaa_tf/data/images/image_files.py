@@ -6,15 +6,20 @@ cannot be told from a picture, here or there. EXIF orientation is ignored everyw
 the pixels as they are stored.
 """
 
+from __future__ import annotations
+
 import os
 import struct
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import PNG_SIGNATURE, check_size, png_chunks, read_bytes
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 SUFFIXES = (".jpg", ".jpeg", ".png")
 """File name endings of images, in lower case."""
@@ -46,6 +51,8 @@ def read_for_record(path: str | os.PathLike) -> tuple[bytes, int, int]:
     Raises:
         UserError: As `read_image`.
     """
+    import tensorflow as tf
+
     data = read_bytes(path)
     image = _decode(data, os.fspath(path))
     height, width, _ = image.shape
@@ -63,11 +70,15 @@ def decode_image(data: bytes | tf.Tensor) -> tf.Tensor:
     Returns:
         uint8 `[height, width, 3]`, RGB.
     """
+    import tensorflow as tf
+
     # This op reads PNG too; `decode_image` does not let one choose the exact DCT.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def _decode(data: bytes, name: str) -> tf.Tensor:
+    import tensorflow as tf
+
     if data.startswith(_JPEG_START):
         if _JPEG_END not in data:
             raise UserError(f"{name}: truncated JPEG: it ends after {len(data)} bytes; replace the file")
@@ -85,6 +96,8 @@ def _decode(data: bytes, name: str) -> tf.Tensor:
 
 
 def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
+    import tensorflow as tf
+
     height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
     return width, height
 

@@ -1,17 +1,18 @@
 """Reading record sets: random access to the records of sharded TFRecord files through their manifest."""
 
+import contextlib
 import dataclasses
 import hashlib
 import os
 import struct
+import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import decode_image
@@ -62,13 +63,13 @@ class RecordSet:
         read_error: What a reader in a tf.data pipeline has met, see `oaa_tf.data.views.input_pipeline.reading_errors`.
     """
 
-    def __init__(self, manifest_path: Path, manifest: Manifest, shards: list[int], places: np.ndarray) -> None:
+    def __init__(self, manifest_path: Path, manifest: Manifest, shards: Sequence[BinaryIO], places: np.ndarray) -> None:
         """Use `open`.
 
         Args:
             manifest_path: Path of the manifest.
             manifest: Its content.
-            shards: Open file descriptors of the shards, closed with this object.
+            shards: The open files of the shards.
             places: int64 `[num_images, 3]`: shard, offset and length of each record's data.
         """
         self.manifest_path = manifest_path
@@ -84,9 +85,9 @@ class RecordSet:
         self.checksum = manifest.checksum
         self.read_error: UserError | None = None
         self._shard_names = tuple(shard.file for shard in manifest.shards)
-        self._shards = shards
+        # Threads share the position in an open file.
+        self._shards = tuple((file, threading.Lock()) for file in shards)
         self._places = places
-        weakref.finalize(self, _close_all, shards)
 
     @classmethod
     def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> "RecordSet":
@@ -102,15 +103,15 @@ class RecordSet:
         """
         path = Path(manifest)
         content = Manifest.read(path)
-        shards: list[int] = []
+        shards: list[BinaryIO] = []
         places = []
-        try:
+        with contextlib.ExitStack() as opened:
             for index, shard in enumerate(content.shards):
                 shard_path = path.parent / shard.file
                 if links_outside(shard_path, path.parent):
                     raise UserError(f"{shard_path}: links to a file outside of the records' folder; copy the file")
                 try:
-                    shards.append(os.open(shard_path, os.O_RDONLY | os.O_CLOEXEC))
+                    shards.append(opened.enter_context(open(shard_path, "rb", buffering=0)))
                     places += [(index, *place) for place in _scan(shards[-1], shard, shard_path, verify)]
                 except OSError as error:
                     raise UserError(f"{shard_path}: cannot read: {error.strerror}; run make_records again") from None
@@ -118,10 +119,9 @@ class RecordSet:
                 raise UserError(
                     f"{path}: lists {len(content.images)} images, the shards hold {len(places)}; run make_records again"
                 )
-        except BaseException:
-            _close_all(shards)
-            raise
-        return cls(path, content, shards, np.array(places, np.int64).reshape(-1, 3))
+            records = cls(path, content, shards, np.array(places, np.int64).reshape(-1, 3))
+            weakref.finalize(records, opened.pop_all().close)
+        return records
 
     def __len__(self) -> int:
         return len(self.image_ids)
@@ -174,7 +174,7 @@ class RecordSet:
         return matrix
 
     def read(self, position: int) -> bytes:
-        """The serialized `tf.train.Example` of one image. Thread-safe.
+        """The serialized `tf.train.Example` of one image. Thread-safe; a forked process needs a `RecordSet` of its own.
 
         Raises:
             IndexError: `position` is not in 0..len - 1.
@@ -184,9 +184,11 @@ class RecordSet:
             raise IndexError(f"position {position}: expected 0 to {len(self) - 1}")
         shard, offset, length = self._places[position].tolist()
         shard_path = self.manifest_path.parent / self._shard_names[shard]
+        file, lock = self._shards[shard]
         try:
-            # Other than seek and read, `pread` shares no file position between threads.
-            data = os.pread(self._shards[shard], length, offset)
+            with lock:
+                file.seek(offset)
+                data = file.read(length)
         except OSError as error:
             raise UserError(f"{shard_path}: cannot read: {error.strerror}; check the disk") from None
         if len(data) != length:
@@ -195,6 +197,8 @@ class RecordSet:
 
     def record(self, position: int) -> Record:
         """Reads and decodes one image with what belongs to it. Raises as `read` does."""
+        import tensorflow as tf
+
         feature = tf.train.Example.FromString(self.read(position)).features.feature
         image_id, image, mask, saliency = (
             feature[key].bytes_list.value[0] for key in (keys.IMAGE_ID, keys.IMAGE, keys.MASK, keys.SALIENCY)
@@ -206,23 +210,21 @@ def _decode_grey(data: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
 
 
-def _scan(descriptor: int, shard: Shard, path: Path, verify: bool) -> list[tuple[int, int]]:
+def _scan(file: BinaryIO, shard: Shard, path: Path, verify: bool) -> list[tuple[int, int]]:
     """Offset and length of the data of each record in a shard.
 
     A shard cut between two records still reads without an error elsewhere; here its size gives it away.
     """
-    num_bytes = os.fstat(descriptor).st_size
+    num_bytes = os.fstat(file.fileno()).st_size
     if num_bytes != shard.num_bytes:
         raise UserError(f"{path}: damaged shard: {num_bytes} bytes, expected {shard.num_bytes}; run make_records again")
-    if verify:
-        with open(descriptor, "rb", closefd=False) as file:
-            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        if sha256 != shard.sha256:
-            raise UserError(f"{path}: damaged shard: wrong checksum; run make_records again")
+    if verify and hashlib.file_digest(file, "sha256").hexdigest() != shard.sha256:
+        raise UserError(f"{path}: damaged shard: wrong checksum; run make_records again")
     places = []
     offset = 0
     while offset + _HEADER_BYTES <= num_bytes:
-        (length,) = _LENGTH.unpack(os.pread(descriptor, _LENGTH.size, offset))
+        file.seek(offset)
+        (length,) = _LENGTH.unpack(file.read(_LENGTH.size))
         places.append((offset + _HEADER_BYTES, length))
         offset += _HEADER_BYTES + length + _FOOTER_BYTES
     if offset != num_bytes or len(places) != shard.num_records:
@@ -230,8 +232,3 @@ def _scan(descriptor: int, shard: Shard, path: Path, verify: bool) -> list[tuple
             f"{path}: damaged shard: {len(places)} records, expected {shard.num_records}; run make_records again"
         )
     return places
-
-
-def _close_all(descriptors: list[int]) -> None:
-    while descriptors:
-        os.close(descriptors.pop())

@@ -115,10 +115,9 @@ class RecordWriter:
             for index, num_records in enumerate(self._shard_sizes):
                 with self._part(index).open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                    os.fsync(file.fileno())
-                    num_bytes = os.fstat(file.fileno()).st_size
+                sync(self._part(index))
                 name = f"{self._split}-{index:05d}-of-{num_shards:05d}.tfrecord"
-                shards.append(Shard(name, num_records, num_bytes, sha256))
+                shards.append(Shard(name, num_records, self._part(index).stat().st_size, sha256))
             for index, shard in enumerate(shards):
                 self._part(index).replace(self._folder / shard.file)
             sync(self._folder)
