@@ -38,7 +38,9 @@ class SoakTestSettings(Settings):
         super().__post_init__()
         if self.num_steps % (20 * self.checkpoint_every):
             raise UserError(
-                f"--num_steps={self.num_steps}: expected a multiple of 20 * --checkpoint_every={self.checkpoint_every}"
+                f"expected a multiple of 20 * --checkpoint_every={self.checkpoint_every}",
+                flag="num_steps",
+                value=self.num_steps,
             )
 
 
