@@ -9,7 +9,7 @@ from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
-from oaa_tf.demo.demo import write_demo_data
+from oaa_tf.demo.data_set import write_demo_data
 from oaa_tf.models.networks import check_common_layers, checkpoints_in
 from oaa_tf.training.stage import training_before
 from oaa_tf.training.start import describe_network

@@ -16,7 +16,7 @@ from oaa_tf.command_line.plan_text import DONE, TO_DO
 from oaa_tf.data.records.manifest import ImageEntry
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.records.record_writer import RecordWriter, serialize
-from oaa_tf.demo.demo import has_demo_data
+from oaa_tf.demo.data_set import has_demo_data
 from oaa_tf.experiment import Experiment, ExperimentSettings, make_all_records
 from oaa_tf.models.networks import newest_step
 from oaa_tf.runs.work_dir import WorkDir
