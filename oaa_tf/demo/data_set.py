@@ -91,14 +91,8 @@ def has_demo_data(output_dir: str | os.PathLike, *, seed: int = 0) -> bool:
 
 def _parameters(num_train: int, num_val: int, image_size: int, seed: int) -> dict:
     """What `demo.json` holds of the demo data."""
-    return {
-        "version": _VERSION,
-        "num_train": num_train,
-        "num_val": num_val,
-        "image_size": image_size,
-        "seed": seed,
-        "classes": list(CLASSES),
-    }
+    sizes = {"num_train": num_train, "num_val": num_val, "image_size": image_size}
+    return {"version": _VERSION, **sizes, "seed": seed, "classes": list(CLASSES)}
 
 
 def _is_complete(output_dir: Path, parameters: dict) -> bool:

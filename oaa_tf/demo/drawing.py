@@ -8,23 +8,22 @@ import colorsys
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 REACH = 1.4
 """Half the side of a sprite in its own coordinates; leaves room for parts that stand out of the body."""
 
 _SHIFT = 4  # Sub-pixel bits of OpenCV's fixed-point polygon coordinates.
 
-Range = tuple[float, float]
+Pair = tuple[float, float]
 
 
-def draws(rng: np.random.Generator, *ranges: Range) -> list[float]:
+def draws(rng: Generator, *ranges: Pair) -> list[float]:
     """One uniform random number from each range."""
     return [rng.uniform(low, high) for low, high in ranges]
 
 
-def hsv(
-    hue: float | Range, saturation: float | Range, value: float | Range, rng: np.random.Generator | None = None
-) -> np.ndarray:
+def hsv(hue: float | Pair, saturation: float | Pair, value: float | Pair, rng: Generator = None) -> np.ndarray:
     """One color as float32 `[3]` RGB.
 
     Hue (which wraps around), saturation and value are numbers in [0, 1], or ranges from which `rng` draws them.
@@ -45,9 +44,7 @@ def smoothstep(low: float, high: float, values: np.ndarray) -> np.ndarray:
     return t * t * (3 - 2 * t)
 
 
-def noise(
-    rng: np.random.Generator, shape: tuple[int, int], cells: float, octaves: int = 2, aspect: float = 1.0
-) -> np.ndarray:
+def noise(rng: Generator, shape: tuple[int, int], cells: float, octaves: int = 2, aspect: float = 1.0) -> np.ndarray:
     """Fractal noise: octaves of random grids, each twice as fine and half as strong as the one before.
 
     Args:
@@ -78,6 +75,11 @@ def polar(angles: float | np.ndarray, radii: float | np.ndarray = 1.0) -> np.nda
     return np.stack((np.cos(angles), np.sin(angles)), -1) * np.asarray(radii)[..., None]
 
 
+def outline(text: str) -> np.ndarray:
+    """Points `[num_points, 2]` from text such as "-72,4 -60,-17", in hundredths."""
+    return np.array([pair.split(",") for pair in text.split()], np.float64) / 100
+
+
 def smooth_curve(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.ndarray:
     """A Catmull-Rom curve through the given points, as a polygon with `steps` vertices per segment."""
     points = np.asarray(points, np.float32)
@@ -89,7 +91,7 @@ def smooth_curve(points: np.ndarray, closed: bool = True, steps: int = 8) -> np.
     return curve if closed else np.concatenate((curve, points[-1:]))
 
 
-def ellipse(center: np.ndarray, radii: float | Range, angle: float = 0.0, steps: int = 40) -> np.ndarray:
+def ellipse(center: np.ndarray, radii: float | Pair, angle: float = 0.0, steps: int = 40) -> np.ndarray:
     """An ellipse or, with one radius, a circle, as a polygon with `steps` vertices, turned by an angle in radians."""
     return center + polar(np.linspace(0, 2 * np.pi, steps, endpoint=False)) * radii @ rotation(angle).T
 
@@ -127,11 +129,11 @@ class Sprite:
         """Points `[..., 2]` at the anchor, in the sprite's coordinates."""
         return self.anchor[:2] + np.asarray(points, np.float64) @ rotation(self.anchor[2]).T
 
-    def noise(self, rng: np.random.Generator, cells: float, octaves: int = 2, aspect: float = 1.0) -> np.ndarray:
+    def noise(self, rng: Generator, cells: float, octaves: int = 2, aspect: float = 1.0) -> np.ndarray:
         """As the function `noise`, for the whole canvas."""
         return noise(rng, (self.size, self.size), cells, octaves, aspect)
 
-    def cast_shadow(self, center: Range, radii: Range, darkness: float, falloff: float) -> None:
+    def cast_shadow(self, center: Pair, radii: Pair, darkness: float, falloff: float) -> None:
         """Draws the shadow as a soft ellipse, the softer the smaller `falloff` is."""
         x, y = (self.x - center[0]) / radii[0], (self.y - center[1]) / radii[1]
         self.shadow = (darkness * np.exp(-1.3 * (x * x + y * y) ** falloff)).astype(np.float32)
@@ -141,7 +143,7 @@ class Sprite:
         self.paint([smooth_curve(self.at(points), steps=steps)], color, **look)
 
     def ellipse(
-        self, center: Range, radii: float | Range, color: np.ndarray, angle: float = 0.0, steps: int = 40, **look: float
+        self, center: Pair, radii: float | Pair, color: np.ndarray, angle: float = 0.0, steps: int = 40, **look: float
     ) -> None:
         """Paints an ellipse."""
         self.paint([ellipse(self.at(center), radii, angle, steps)], color, **look)

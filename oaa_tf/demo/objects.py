@@ -5,8 +5,9 @@ its attention, whereas the mask covers the whole object: the situation that atte
 """
 
 import numpy as np
+from numpy.random import Generator
 
-from oaa_tf.demo.drawing import Sprite, draws, ellipse, hsv, mix, polar, rotation, smooth_curve, smoothstep
+from oaa_tf.demo.drawing import Sprite, draws, ellipse, hsv, mix, outline, polar, rotation, smooth_curve, smoothstep
 
 CLASSES = ("emberhorn", "frostmane", "beakback", "frillback", "sailcart", "spincart")
 """Names by class index; classes 2k and 2k + 1 share body k."""
@@ -36,7 +37,7 @@ def draw_object(class_index: int, pose: tuple[int, ...], size: int, light: np.nd
 # Bodies: each returns the anchor (x, y, angle) at which the distinctive part is mounted.
 
 
-def _draw_quadruped(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
+def _draw_quadruped(sprite: Sprite, rng: Generator) -> np.ndarray:
     """A hoofed animal with a dappled, earth-colored coat."""
     hue = rng.uniform(0.04, 0.12)
     light_coat = hsv(hue, (0.2, 0.55), (0.72, 0.97), rng)
@@ -59,10 +60,8 @@ def _draw_quadruped(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
     sprite.limb(tail, (0.055, 0.04, 0.035, 0.065), plain)
     head = (0.3, -0.02) + polar(turn, reach)
     sprite.limb([(0.24, 0.02), head], np.array([0.2, 0.12]) * thick, coat)
-    trunk = np.array([
-        (-0.72, 0.04), (-0.6, -0.17), (-0.2, -0.18 + arch), (0.16, -0.2 - lift), (0.4, -0.12),
-        (0.44, 0.14), (0.22, 0.33), (-0.16, 0.36 + 0.5 * arch), (-0.5, 0.34), (-0.7, 0.22),
-    ])  # fmt: skip
+    trunk = outline("-72,4 -60,-17 -20,-18 16,-20 40,-12 44,14 22,33 -16,36 -50,34 -70,22")
+    trunk[[2, 3, 7], 1] += (arch, -lift, 0.5 * arch)
     sprite.blob(trunk * (1, thick), coat, relief=0.7)
     leg(-0.55, 0.2, stride[2], plain, 0.86)
     leg(0.28, 0.18, stride[3], plain, 0.86)
@@ -70,7 +69,7 @@ def _draw_quadruped(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
     return np.array([*head, turn * 0.35 + rng.uniform(-0.15, 0.4)])
 
 
-def _draw_tortoise(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
+def _draw_tortoise(sprite: Sprite, rng: Generator) -> np.ndarray:
     """A tortoise with a tall shell of hexagonal, ringed plates."""
     hue = rng.uniform(0.16, 0.34)
     plate = hsv(hue, (0.35, 0.65), (0.4, 0.62), rng)
@@ -110,7 +109,7 @@ def _hexagons(x: np.ndarray, y: np.ndarray, pitch: float, offset: np.ndarray) ->
     return (1 - 2 * np.minimum(*inside)).astype(np.float32)
 
 
-def _draw_cart(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
+def _draw_cart(sprite: Sprite, rng: Generator) -> np.ndarray:
     """A riveted steel cart with a windowed cabin and three spoked wheels."""
     hue = rng.uniform(0.52, 0.64)
     steel = hsv(hue, (0.15, 0.4), (0.48, 0.75), rng)
@@ -127,15 +126,11 @@ def _draw_cart(sprite: Sprite, rng: np.random.Generator) -> np.ndarray:
     sprite.cast_shadow((0, 0.84), (0.74 * long * 1.12, 0.13), 0.62, 1.3)
     tip = (foot, 0.1) + 0.62 * np.array([np.sin(lean), -np.cos(lean)])
     sprite.limb([(foot, 0.1), tip], (0.045, 0.035), brass * 0.8, gloss=0.3)
-    roof = [(-0.25, 0.1), (-0.22, -0.26), (-0.12, -0.32), (0.14, -0.32), (0.24, -0.24), (0.33, 0.1)]
-    sprite.paint([np.array(roof) + (cabin, 0)], hull, relief=0.5)
-    for left, right in ((-0.17, 0.01), (0.05, 0.19)):
-        pane = np.array([(left, -0.23), (right - 0.01, -0.23), (right + 0.03, -0.04), (left, -0.04)])
-        sprite.paint([pane + (cabin, 0)], hsv(hue - 0.05, 0.25, 0.92) * 0.8, relief=0.1, gloss=0.3)
-    side = np.array([
-        (-0.78, 0.02 + slope), (-0.2, 0.03), (0.3, 0.03), (0.74, 0.0 - slope), (0.8, 0.16),
-        (0.66, 0.46), (0.3, 0.5), (-0.3, 0.5), (-0.66, 0.48), (-0.78, 0.3),
-    ])  # fmt: skip
+    sprite.paint([outline("-25,10 -22,-26 -12,-32 14,-32 24,-24 33,10") + (cabin, 0)], hull, relief=0.5)
+    for pane in ("-17,-23 0,-23 4,-4 -17,-4", "5,-23 18,-23 22,-4 5,-4"):
+        sprite.paint([outline(pane) + (cabin, 0)], hsv(hue - 0.05, 0.25, 0.92) * 0.8, relief=0.1, gloss=0.3)
+    side = outline("-78,2 -20,3 30,3 74,0 80,16 66,46 30,50 -30,50 -66,48 -78,30")
+    side[[0, 3], 1] += (slope, -slope)
     sprite.blob(side * (long, 1), hull, steps=5, relief=0.5, gloss=0.12)
     stripe = [(-0.77 * long, 0.11 + slope), (0, 0.12), (0.77 * long, 0.1 - slope)]
     sprite.limb(stripe, 0.03, brass, relief=0.5)
@@ -159,7 +154,7 @@ def _eye(sprite: Sprite, center: tuple[float, float], radius: float) -> None:
     sprite.paint([pupil], _INK, relief=0.2)
 
 
-def _draw_ember_head(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_ember_head(sprite: Sprite, rng: Generator) -> None:
     """A flame-red head with two banded horns that sweep backwards."""
     hue = rng.uniform(-0.01, 0.035)
     fur = hsv(hue, 0.88, 0.92) * (0.82 + 0.3 * sprite.noise(rng, 40))[..., None]
@@ -170,16 +165,13 @@ def _draw_ember_head(sprite: Sprite, rng: np.random.Generator) -> None:
         for band in range(7):
             radii = np.array([0.068, 0.064, 0.06]) * (1 - band / 9)
             sprite.limb(horn[2 * band : 2 * band + 3], radii, bands[band % 2] * shade)
-    sprite.blob([(-0.1, -0.06), (-0.25, -0.02), (-0.22, 0.06), (-0.08, 0.04)], fur * 0.75)
-    sprite.blob([
-        (-0.15, -0.03), (-0.05, -0.16), (0.1, -0.15), (0.22, -0.03), (0.36, 0.04),
-        (0.37, 0.14), (0.24, 0.19), (0.05, 0.16), (-0.11, 0.13),
-    ], fur, relief=0.9)  # fmt: skip
+    sprite.blob(outline("-10,-6 -25,-2 -22,6 -8,4"), fur * 0.75)
+    sprite.blob(outline("-15,-3 -5,-16 10,-15 22,-3 36,4 37,14 24,19 5,16 -11,13"), fur, relief=0.9)
     sprite.ellipse((0.33, 0.08), (0.05, 0.06), _INK * 1.5, steps=16)
     _eye(sprite, (0.1, -0.04), 0.045)
 
 
-def _draw_frost_head(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_frost_head(sprite: Sprite, rng: Generator) -> None:
     """A pale muzzle inside a jagged, electric-blue mane."""
     hue = rng.uniform(0.55, 0.61)
     num_tufts = int(rng.integers(11, 15))
@@ -190,17 +182,15 @@ def _draw_frost_head(sprite: Sprite, rng: np.random.Generator) -> None:
     strands = 0.5 + 0.5 * np.cos(around * 2 * num_tufts + 5 * sprite.noise(rng, 8))
     fur = mix(hsv(hue, 0.95, 0.8), hsv(hue - 0.06, 0.45, 1.0), strands)
     sprite.paint([sprite.at(mane + (0.02, 0))], fur, relief=0.5)
-    for x in (-0.06, 0.12):
-        sprite.paint([sprite.at([(x - 0.05, -0.11), (x, -0.3), (x + 0.07, -0.12)])], hsv(hue, 0.6, 0.5))
-    sprite.blob([
-        (-0.1, -0.02), (-0.02, -0.14), (0.13, -0.13), (0.23, 0.0),
-        (0.33, 0.06), (0.32, 0.15), (0.18, 0.18), (0.0, 0.13),
-    ], hsv(hue, 0.1, 0.97), relief=0.9)  # fmt: skip
+    for ear in ("-11,-11 -6,-30 1,-12", "7,-11 12,-30 19,-12"):
+        sprite.paint([sprite.at(outline(ear))], hsv(hue, 0.6, 0.5))
+    face = outline("-10,-2 -2,-14 13,-13 23,0 33,6 32,15 18,18 0,13")
+    sprite.blob(face, hsv(hue, 0.1, 0.97), relief=0.9)
     sprite.ellipse((0.3, 0.09), (0.045, 0.05), hsv(hue, 0.8, 0.3), steps=16)
     _eye(sprite, (0.1, -0.03), 0.042)
 
 
-def _draw_beak_head(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_beak_head(sprite: Sprite, rng: Generator) -> None:
     """A yellow head with a huge beak, striped orange and black."""
     hue, gape = draws(rng, (0.125, 0.155), (0.0, 0.05))
     x, y, angle = sprite.anchor
@@ -208,14 +198,12 @@ def _draw_beak_head(sprite: Sprite, rng: np.random.Generator) -> None:
     along = (sprite.x - x) * np.cos(angle) + (sprite.y - y) * np.sin(angle)
     stripes = smoothstep(0.46, 0.54, np.abs((along * rng.uniform(7.5, 8.5) + 0.2) % 1 - 0.5) * 2)
     horn = mix(hsv(hue - 0.075, 0.95, 1.0), _INK * 1.3, stripes)
-    lower = np.array([(0.1, 0.04), (0.3, 0.06), (0.42, 0.1), (0.26, 0.15), (0.09, 0.13)])
-    sprite.blob(lower + (0, gape), horn * 0.75, relief=0.6)
-    upper = [(0.09, -0.12), (0.26, -0.15), (0.42, -0.07), (0.5, 0.1), (0.36, 0.06), (0.1, 0.07)]
-    sprite.blob(upper, horn, relief=0.7, gloss=0.25)
+    sprite.blob(outline("10,4 30,6 42,10 26,15 9,13") + (0, gape), horn * 0.75, relief=0.6)
+    sprite.blob(outline("9,-12 26,-15 42,-7 50,10 36,6 10,7"), horn, relief=0.7, gloss=0.25)
     _eye(sprite, (0.03, -0.06), 0.05)
 
 
-def _draw_frill_head(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_frill_head(sprite: Sprite, rng: Generator) -> None:
     """A violet head in front of an upright fan with pink and white rays."""
     hue, spread = draws(rng, (0.8, 0.87), (0.95, 1.15))
     num_rays = int(rng.integers(7, 9))
@@ -225,16 +213,13 @@ def _draw_frill_head(sprite: Sprite, rng: np.random.Generator) -> None:
     around = np.arctan2(sprite.y - y, sprite.x - x) - angle
     rays = smoothstep(-0.25, 0.25, np.cos((around - angles[0]) * 2 * np.pi / (angles[2] - angles[0])))
     sprite.paint([sprite.at(fan)], mix(hsv(hue + 0.06, 0.85, 0.98), hsv(hue, 0.12, 1.0), rays), relief=0.25)
-    scales = 0.8 + 0.35 * sprite.noise(rng, 36)
-    sprite.blob([
-        (-0.13, 0.0), (-0.05, -0.13), (0.1, -0.13), (0.22, -0.02), (0.33, 0.03),
-        (0.32, 0.1), (0.16, 0.14), (-0.06, 0.13),
-    ], hsv(hue - 0.06, 0.75, 0.72) * scales[..., None], relief=0.9)  # fmt: skip
-    sprite.paint([sprite.at([(0.2, -0.02), (0.27, -0.16), (0.29, 0.01)])], hsv(hue, 0.15, 0.98))
+    skin = hsv(hue - 0.06, 0.75, 0.72) * (0.8 + 0.35 * sprite.noise(rng, 36))[..., None]
+    sprite.blob(outline("-13,0 -5,-13 10,-13 22,-2 33,3 32,10 16,14 -6,13"), skin, relief=0.9)
+    sprite.paint([sprite.at(outline("20,-2 27,-16 29,1"))], hsv(hue, 0.15, 0.98))
     _eye(sprite, (0.07, -0.04), 0.045)
 
 
-def _draw_sail(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_sail(sprite: Sprite, rng: Generator) -> None:
     """A billowing sail with broad red and white stripes."""
     belly, sheet, num_stripes = draws(rng, (0.06, 0.12), (-0.05, 0.05), (6.5, 8.0))
     x, y, angle = sprite.anchor
@@ -244,21 +229,19 @@ def _draw_sail(sprite: Sprite, rng: np.random.Generator) -> None:
     stripes = smoothstep(0.44, 0.56, np.abs(phase % 1 - 0.5) * 2)
     cloth = mix(hsv((-0.02, 0.01), 0.92, 0.9, rng), np.array([0.98, 0.97, 0.94], np.float32), stripes)
     cloth = cloth * (0.85 + 0.25 * sprite.noise(rng, 10))[..., None]
-    sprite.blob([
-        (0.0, -0.16), (0.16, -0.02 - belly / 2), (0.34 + belly / 2, 0.18), (0.46, 0.44 + sheet),
-        (0.22, 0.4), (0.0, 0.42), (-0.02, 0.15),
-    ], cloth, steps=6, relief=0.6)  # fmt: skip
+    sail = outline("0,-16 16,-2 34,18 46,44 22,40 0,42 -2,15")
+    sail[[1, 2, 3], [1, 0, 1]] += (-belly / 2, belly / 2, sheet)
+    sprite.blob(sail, cloth, steps=6, relief=0.6)
     sprite.blob([(-0.05, -0.1), (-0.12, 0.12), (-0.26, 0.36 - sheet), (-0.05, 0.36)], cloth, steps=6, relief=0.6)
 
 
-def _draw_pinwheel(sprite: Sprite, rng: np.random.Generator) -> None:
+def _draw_pinwheel(sprite: Sprite, rng: Generator) -> None:
     """A pinwheel of curved blades, lime and white in turn."""
     turn, hue, span = draws(rng, (0, np.pi), (0.24, 0.29), (0.3, 0.34))
-    blade = np.array([(0.0, 0.0), (0.35, -0.1), (0.8, -0.12), (1.0, 0.12), (0.92, 0.42), (0.6, 0.42), (0.3, 0.26)])
-    outline = smooth_curve(blade * span)
+    blade = smooth_curve(outline("0,0 35,-10 80,-12 100,12 92,42 60,42 30,26") * span)
     for number in range(8):
         color = hsv(hue, 0.9, 0.92) if number % 2 else hsv(hue, 0.06, 0.98)
-        sprite.paint([sprite.anchor[:2] + outline @ rotation(turn + number * np.pi / 4).T], color, relief=0.7)
+        sprite.paint([sprite.anchor[:2] + blade @ rotation(turn + number * np.pi / 4).T], color, relief=0.7)
     sprite.ellipse((0, 0), 0.065, hsv(hue + 0.06, 0.9, 0.35), steps=20, gloss=0.4)
 
 

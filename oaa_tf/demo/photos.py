@@ -5,6 +5,7 @@ import itertools
 
 import cv2
 import numpy as np
+from numpy.random import Generator
 
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.demo.drawing import REACH, Sprite, noise, rotation, smoothstep
@@ -75,9 +76,8 @@ def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoI
         picture = picture * ((1 - shadow) * (1 - alpha))[..., None] + color
         coverages *= 1 - alpha
         coverages[number] = alpha
-    picture, *shares = (
-        cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA) for layer in (picture, *coverages)
-    )
+    layers = (picture, *coverages)
+    picture, *shares = (cv2.resize(layer, (width, height), interpolation=cv2.INTER_AREA) for layer in layers)
 
     instances = np.argmax([1 - sum(shares), *shares], axis=0)
     mask = np.array([0, *(class_index + 1 for class_index in class_indices)], np.uint8)[instances]
@@ -91,7 +91,7 @@ def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoI
     return DemoImage(_photographed(rng, picture), mask, _saliency(rng, shares), labels, tuple(objects))
 
 
-def _classes_of(rng: np.random.Generator, index: int) -> list[int]:
+def _classes_of(rng: Generator, index: int) -> list[int]:
     """One object for each class of the image, and sometimes a second one of its only class.
 
     The main class takes turns; over 24 images each is the main class four times, once of them with a second class.
@@ -105,7 +105,7 @@ def _classes_of(rng: np.random.Generator, index: int) -> list[int]:
 
 
 def _place(
-    rng: np.random.Generator, sprites: list[Sprite], flips: list[int], height: int, width: int, horizon: float
+    rng: Generator, sprites: list[Sprite], flips: list[int], height: int, width: int, horizon: float
 ) -> tuple[list[np.ndarray], list[float]]:
     """Finds places on the ground where each object is mostly in the picture and hardly hidden by another one.
 
@@ -125,31 +125,29 @@ def _place(
             shift = np.array([left, foot]) - (points[:, 0].min(), points[:, 1].max())
             affines.append(np.column_stack((turn, shift - turn @ np.full(2, sprite.size / 2))))
             boxes.append([(each.min(0), each.max(0)) for each in (points + shift, distinctive_points + shift)])
-        if _is_clear(boxes, ((0, 0), (width, height))):
+        if _is_clear(np.array(boxes), width, height):
             return affines, [box[1][1] for box, _ in boxes]
 
 
-_Box = tuple[np.ndarray, np.ndarray]  # Its upper left and lower right corners, (x, y) each.
+def _is_clear(boxes: np.ndarray, width: int, height: int) -> bool:
+    """Whether every object can be seen, and its distinctive part above all.
+
+    Args:
+        boxes: Of objects and parts, float `[num_objects, 2, 2, 2]`: object or part, first or last corner, x or y.
+        width: Columns of the picture.
+        height: Rows of the picture.
+    """
+    seen = _overlap(boxes, np.array([(0, 0), (width, height)])) >= (0.88, 0.92)
+    hidden = _overlap(boxes[:, None], boxes[None, :, :1]) > (0.25, 0.2)
+    feet = boxes[:, 0, 1, 1]
+    in_front = (feet >= feet[:, None]) & ~np.eye(len(feet), dtype=bool)
+    return seen.all() and not hidden[in_front].any()
 
 
-def _is_clear(boxes: list[tuple[_Box, _Box]], frame: _Box) -> bool:
-    """Whether every object can be seen, and its distinctive part above all; boxes are of object and part."""
-    return all(
-        _overlap(box, frame) >= 0.88
-        and _overlap(part, frame) >= 0.92
-        and all(
-            _overlap(box, other) <= 0.25 and _overlap(part, other) <= 0.2
-            for other, _ in boxes
-            if other is not box and other[1][1] >= box[1][1]
-        )
-        for box, part in boxes
-    )
-
-
-def _overlap(box: _Box, other: _Box) -> float:
-    """Share of a box that lies in another one."""
-    common = np.maximum(np.minimum(box[1], other[1]) - np.maximum(box[0], other[0]), 0)
-    return np.prod(common) / np.prod(box[1] - box[0])
+def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Shares of boxes `[..., 2, 2]` (first or last corner, x or y) that lie in other ones."""
+    last, first = np.minimum(boxes[..., 1, :], others[..., 1, :]), np.maximum(boxes[..., 0, :], others[..., 0, :])
+    return np.prod(np.maximum(last - first, 0), -1) / np.prod(boxes[..., 1, :] - boxes[..., 0, :], -1)
 
 
 def _outline(coverage: np.ndarray) -> np.ndarray:
@@ -164,7 +162,7 @@ def _borders(instances: np.ndarray) -> np.ndarray:
     return cv2.morphologyEx(instances.astype(np.uint8), cv2.MORPH_GRADIENT, neighbors) > 0
 
 
-def _photographed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
+def _photographed(rng: Generator, picture: np.ndarray) -> np.ndarray:
     """Varies exposure, contrast and white balance, darkens the corners, and adds grain."""
     height, width = picture.shape[:2]
     x, y = np.linspace(-1, 1, width, dtype=np.float32), np.linspace(-1, 1, height, dtype=np.float32)[:, None]
@@ -175,7 +173,7 @@ def _photographed(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
     return np.round(np.clip(picture, 0, 1) * 255).astype(np.uint8)
 
 
-def _saliency(rng: np.random.Generator, shares: list[np.ndarray]) -> np.ndarray:
+def _saliency(rng: Generator, shares: list[np.ndarray]) -> np.ndarray:
     """Imitates the output of a salient-object network: blurred, with holes, missed objects and false alarms."""
     height, width = shares[0].shape
     seen = [share * (rng.uniform(0.2, 0.5) if rng.random() < 0.08 else rng.uniform(0.88, 1.0)) for share in shares]
