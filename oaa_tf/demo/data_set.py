@@ -15,7 +15,7 @@ import cv2
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import encode_grey, write_indexed
 from oaa_tf.demo.objects import CLASSES
-from oaa_tf.demo.photos import SPLITS, DemoImage, draw_demo_image
+from oaa_tf.demo.photos import DemoImage, draw_demo_image
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.threads import in_threads
@@ -23,16 +23,10 @@ from oaa_tf.runs.threads import in_threads
 MARKER = "demo.json"
 
 _VERSION = 1  # To be raised when the drawing changes, so that an old folder is not taken for a current one.
-_NUM_TRAIN, _NUM_VAL, _IMAGE_SIZE = 200, 50, 128
 
 
 def write_demo_data(
-    output_dir: str | os.PathLike,
-    *,
-    num_train: int = _NUM_TRAIN,
-    num_val: int = _NUM_VAL,
-    image_size: int = _IMAGE_SIZE,
-    seed: int = 0,
+    output_dir: str | os.PathLike, *, num_train: int = 200, num_val: int = 50, image_size: int = 128, seed: int = 0
 ) -> dict:
     """Writes the demo data, or does nothing if the folder already holds them with the same parameters.
 
@@ -68,10 +62,10 @@ def write_demo_data(
         _write_image(output_dir, image_id, demo_image)
         return image_id, demo_image.labels
 
-    jobs = [(split, index) for split, count in zip(SPLITS, (num_train, num_val), strict=True) for index in range(count)]
+    jobs = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
     written = list(in_threads(write, jobs, "demo data"))
-    for split, part in zip(SPLITS, (written[:num_train], written[num_train:]), strict=True):
-        lists = output_dir / "ImageSets/Segmentation"
+    lists = output_dir / "ImageSets/Segmentation"
+    for split, part in (("train", written[:num_train]), ("val", written[num_train:])):
         _write_lines(lists / f"{split}.txt", [image_id for image_id, _ in part])
         _write_lines(lists / f"{split}_cls.txt", [" ".join(map(str, (image_id, *labels))) for image_id, labels in part])
     _write_lines(output_dir / "classes.txt", CLASSES)
@@ -86,7 +80,8 @@ def has_demo_data(output_dir: str | os.PathLike, *, seed: int = 0) -> bool:
     Raises:
         UserError: As it would.
     """
-    return _is_complete(Path(output_dir), _parameters(_NUM_TRAIN, _NUM_VAL, _IMAGE_SIZE, seed))
+    arguments = {**write_demo_data.__kwdefaults__, "seed": seed}
+    return _is_complete(Path(output_dir), _parameters(**arguments))
 
 
 def _parameters(num_train: int, num_val: int, image_size: int, seed: int) -> dict:

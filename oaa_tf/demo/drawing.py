@@ -15,7 +15,7 @@ REACH = 1.4
 
 _SHIFT = 4  # Sub-pixel bits of OpenCV's fixed-point polygon coordinates.
 
-Pair = tuple[float, float]
+Pair = tuple[float, float]  # A range, a point, or two radii.
 
 
 def draws(rng: Generator, *ranges: Pair) -> list[float]:
@@ -23,7 +23,7 @@ def draws(rng: Generator, *ranges: Pair) -> list[float]:
     return [rng.uniform(low, high) for low, high in ranges]
 
 
-def hsv(hue: float | Pair, saturation: float | Pair, value: float | Pair, rng: Generator = None) -> np.ndarray:
+def hsv(hue: float | Pair, saturation: float | Pair, value: float | Pair, rng: Generator | None = None) -> np.ndarray:
     """One color as float32 `[3]` RGB.
 
     Hue (which wraps around), saturation and value are numbers in [0, 1], or ranges from which `rng` draws them.
@@ -103,7 +103,7 @@ class Sprite:
         size: Side in pixels.
         color: float32 `[size, size, 3]`, multiplied by `alpha`.
         alpha: float32 `[size, size]`, coverage by the object.
-        distinctive: float32 `[size, size]`, coverage by what was painted since somebody has last set it to 0.
+        distinctive: float32 `[size, size]`, coverage by what has been painted since this was last set to 0.
         shadow: float32 `[size, size]`, darkness of the shadow on the ground.
         x: float32 `[size, size]`, horizontal coordinates of the pixels.
         y: float32 `[size, size]`, vertical coordinates of the pixels.
@@ -189,6 +189,11 @@ class Sprite:
         self.color[window] = self.color[window] * (1 - coverage)[..., None] + painted * coverage[..., None]
         for layer in (self.alpha, self.distinctive):
             layer[window] = layer[window] * (1 - coverage) + coverage
+
+    def placed(self, affine: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Color, alpha and shadow in a picture of that size; `affine` `[2, 3]` maps pixels of the canvas to its."""
+        layers = (self.color, self.alpha, self.shadow)
+        return tuple(cv2.warpAffine(layer, affine, (width, height), flags=cv2.INTER_LINEAR) for layer in layers)
 
     def _shaded(self, mask: np.ndarray, texture: np.ndarray, relief: float, gloss: float) -> np.ndarray:
         """Lights a part as if it bulged towards the viewer, its height a quarter circle of the depth inside."""

@@ -68,11 +68,7 @@ def draw_demo_image(seed: int, split: str, index: int, image_size: int) -> DemoI
 
     coverages = np.zeros((len(sprites), fine_height, fine_width), np.float32)
     for number in sorted(range(len(sprites)), key=feet.__getitem__):
-        sprite = sprites[number]
-        color, alpha, shadow = (
-            cv2.warpAffine(layer, affines[number], (fine_width, fine_height), flags=cv2.INTER_LINEAR)
-            for layer in (sprite.color, sprite.alpha, sprite.shadow)
-        )
+        color, alpha, shadow = sprites[number].placed(affines[number], fine_width, fine_height)
         picture = picture * ((1 - shadow) * (1 - alpha))[..., None] + color
         coverages *= 1 - alpha
         coverages[number] = alpha
@@ -99,9 +95,7 @@ def _classes_of(rng: Generator, index: int) -> list[int]:
     main = index % len(CLASSES)
     other = (main + int(rng.integers(1, len(CLASSES)))) % len(CLASSES)
     twice = rng.random() < 0.12
-    if (index + index // len(CLASSES)) % 4 == 3:
-        return [main, other]
-    return [main, main] if twice else [main]
+    return [main, other] if (index + index // len(CLASSES)) % 4 == 3 else [main] * (1 + twice)
 
 
 def _place(

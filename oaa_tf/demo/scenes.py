@@ -28,7 +28,7 @@ def draw_scene(rng: Generator, height: int, width: int, light: np.ndarray) -> tu
         edge = horizon + 0.03 * (noise(rng, (1, width), rng.uniform(1.5, 4)) - 0.5)
         ground = mix(picture, haze, 0.55 * np.exp(-7 * nearness))
         picture = mix(sky, ground, smoothstep(-0.004, 0.004, rows - edge))
-    _add_clutter(rng, picture, horizon, light)
+    picture = _with_clutter(rng, picture, horizon, light)
     return np.clip(picture, 0, 1).astype(np.float32), horizon
 
 
@@ -139,26 +139,22 @@ _GROUNDS = (_meadow, _meadow, _sand, _snow, _water, _earth, _paving)
 # Clutter: trees, bushes and stones, drawn with the objects' own tools and light.
 
 
-def _add_clutter(rng: Generator, picture: np.ndarray, horizon: float, light: np.ndarray) -> None:
+def _with_clutter(rng: Generator, picture: np.ndarray, horizon: float, light: np.ndarray) -> np.ndarray:
     """Stands things on the ground of a picture, far ones first."""
     height, width = picture.shape[:2]
     kinds = rng.choice(len(_CLUTTER), size=2)
-    for foot in np.sort(rng.uniform(horizon + 0.03, 1.05, int(rng.integers(1, 7)))):
+    for foot in np.sort(rng.uniform(horizon + 0.03, 1.05, rng.integers(1, 7))):
         depth = (foot - horizon) / (1.0 - horizon)
-        size = max(int(max(height, width) * (0.14 + 0.3 * depth) * rng.uniform(0.7, 1.2)), 12)
+        size = int(max(height, width) * (0.14 + 0.3 * depth) * rng.uniform(0.7, 1.2))
         sprite = Sprite(size, light)
         draw, half_width = _CLUTTER[rng.choice(kinds)]
         sprite.cast_shadow((0, 0.88), (half_width, 0.12), 0.5, 1)
         draw(sprite, rng)
         top = round(foot * height - (0.9 / REACH + 1) / 2 * size)
         left = round(rng.uniform(-0.1, 1.1) * width - size / 2)
-        y, x = max(top, 0), max(left, 0)
-        # Slices clip what reaches beyond the other two sides.
-        under = picture[y : max(top + size, 0), x : max(left + size, 0)]
-        window = slice(y - top, y - top + under.shape[0]), slice(x - left, x - left + under.shape[1])
-        under *= (1 - sprite.shadow[window])[..., None]
-        under *= (1 - sprite.alpha[window])[..., None]
-        under += sprite.color[window]
+        color, alpha, shadow = sprite.placed(np.array([(1.0, 0, left), (0, 1, top)]), width, height)
+        picture = picture * (1 - shadow)[..., None] * (1 - alpha)[..., None] + color
+    return picture
 
 
 def _lumpy(rng: Generator, center: tuple[float, float], radius: float, roughness: float) -> np.ndarray:
