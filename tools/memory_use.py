@@ -14,7 +14,7 @@ from oaa_tf.data.records import keys
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.demo.demo import CLASSES
+from oaa_tf.demo.objects import CLASSES
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.training.loop import step_function
