@@ -10,7 +10,7 @@ from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
-from oaa_tf.demo.demo import has_demo_data, write_demo_data
+from oaa_tf.demo.data_set import has_demo_data, write_demo_data
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
 from oaa_tf.runs.work_dir import WorkDir
 

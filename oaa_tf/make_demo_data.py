@@ -7,7 +7,7 @@ import dataclasses
 
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.demo.demo import write_demo_data
+from oaa_tf.demo.data_set import write_demo_data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

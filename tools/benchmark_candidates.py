@@ -21,7 +21,8 @@ from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.demo.demo import CLASSES, draw_demo_image
+from oaa_tf.demo.objects import CLASSES
+from oaa_tf.demo.photos import draw_demo_image
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.networks import NetworkDescription

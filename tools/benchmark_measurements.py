@@ -25,7 +25,7 @@ from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.targets import segmentation_targets
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.demo.demo import CLASSES
+from oaa_tf.demo.objects import CLASSES
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.convolution import Convolution

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.demo.demo import CLASSES
+from oaa_tf.demo.objects import CLASSES
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from tools.benchmark_candidates import build_network, compiled, training_step
 

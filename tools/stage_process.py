@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.demo.demo import write_demo_data
+from oaa_tf.demo.data_set import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, newest_step

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.palette_png import read_bytes
+from oaa_tf.data.images.input_files import read_bytes
 from oaa_tf.runs.names import links_outside
 
 

@@ -16,7 +16,7 @@ from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList, read_class_file
 from oaa_tf.data.formats.folder_files import as_text
 from oaa_tf.data.formats.tagged_images import TaggedFile
-from oaa_tf.data.images.palette_png import read_bytes
+from oaa_tf.data.images.input_files import read_bytes
 
 _HEADER = ["file", "tags"]
 
