@@ -1,4 +1,6 @@
-"""The paper's Tables 2 and 3, for several seeds: which attention maps, and how many images, make the better masks.
+"""Runs the paper's Tables 2 and 3 for several seeds.
+
+Which attention maps make the better masks, and how many images does it take?
 
     python -m tools.ablation --flagfile=flags/voc12_animals_ablation.flags --voc_dir=VOC12_ANIMALS \
         --backbone_weights=VGG16.weights.h5 --seeds=0,1 --work_dir=runs/ablation

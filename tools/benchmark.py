@@ -1,4 +1,4 @@
-"""Measures what training costs, beside the bare network, as ratios within one run.
+"""Measures what training costs compared with the bare network.
 
     python -m tools.benchmark --quick --output=benchmark.json
 
