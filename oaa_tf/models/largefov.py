@@ -28,8 +28,8 @@ def largefov_network(
         num_classes: Number of foreground classes C.
         initializer: One of `INITIALIZERS`, for fc6 and fc7. The score kernel is small, biases are 0.
         channels: Channels of fc6 and fc7.
-        dropout: Rate of the dropout behind fc6 and fc7.
-        seed: Seed of the dropout; its state counts the steps and belongs into checkpoints.
+        dropout: Rate of the dropout after fc6 and fc7.
+        seed: Seed of the dropout; its state changes with every step and belongs in checkpoints.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to logits, float32
@@ -58,7 +58,7 @@ def largefov_network(
 class DeepLabLargeFOV(TrainedNetwork):
     """Trains a segmentation network on label maps with ignored pixels.
 
-    `fit` takes batches with `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]` with 255 to ignore.
+    Batches hold `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]`, 255 for ignored pixels.
 
         model = DeepLabLargeFOV(largefov_network(vgg16_backbone(), num_classes=20))
         model.compile(optimizer)
@@ -71,7 +71,7 @@ class DeepLabLargeFOV(TrainedNetwork):
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
     def compute_loss_of(self, batch, training=True):
-        """The segmentation loss, the mean over labelled pixels."""
+        """The segmentation loss, as the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         logits = self.network(batch[keys.IMAGE], training=training)
         logits = tf.image.resize(logits, tf.shape(labels)[1:3])
