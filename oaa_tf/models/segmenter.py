@@ -84,8 +84,8 @@ class Segmenter:
     def checksum(self) -> str:
         """SHA-256 (hex) of the model, for `WorkDir.claim`.
 
-        It covers the classes and the content of `origin.json` without the checksums of files, if this names the
-        checkpoint: the files of an export differ each time, even if nothing has changed. Otherwise it covers the files.
+        If `origin.json` names the checkpoint, the checksum covers the classes and what else `origin.json` says, but no
+        files: these differ in every export, even if nothing has changed. Otherwise it covers the files.
         """
         if self._origin.get("checkpoint_checksum") is None:
             return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
