@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,29 +13,22 @@ from oaa_tf.data.records.keys import IGNORE_LABEL
 _TINY = np.finfo(np.float32).tiny
 
 
+def _share(default: float, help: str) -> Any:
+    return setting(default, help=help, minimum=0, maximum=1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions(Settings):
     """Thresholds and powers of `pseudo_label`. The defaults are those of the paper's authors."""
 
-    drop_below: float = setting(0.3, help="Scores below this count as 0.", minimum=0, maximum=1)
-    conflict_above: float = setting(
-        0.9, help="Pixels with several scores above this are ignored; 1 disables the rule.", minimum=0, maximum=1
+    drop_below: float = _share(0.3, "Scores below this count as 0.")
+    conflict_above: float = _share(0.9, "Pixels with several scores above this are ignored; 1 disables the rule.")
+    attended_above: float = _share(0.8, "Background pixels with more attention are ignored; 1 disables the rule.")
+    salient_above: float = _share(
+        0.125, "With saliency: background pixels with more saliency are ignored; 1 disables the rule."
     )
-    attended_above: float = setting(
-        0.8, help="Background pixels with more attention are ignored; 1 disables the rule.", minimum=0, maximum=1
-    )
-    salient_above: float = setting(
-        0.125,
-        help="With saliency: background pixels with more saliency are ignored; 1 disables the rule.",
-        minimum=0,
-        maximum=1,
-    )
-    min_foreground: float = setting(
-        0.01, help="Images with a smaller share of foreground pixels are ignored whole.", minimum=0, maximum=1
-    )
-    background_score: float = setting(
-        0.0, help="Without saliency: the background score everywhere; 0 uses background_power.", minimum=0, maximum=1
-    )
+    min_foreground: float = _share(0.01, "Images with a smaller share of foreground pixels are ignored whole.")
+    background_score: float = _share(0.0, "Without saliency: the background score everywhere; 0 uses background_power.")
     background_power: float = setting(
         3.0, help="Without saliency: the background score is (1 - highest attention) to this power.", minimum=0
     )

@@ -3,8 +3,6 @@
 import keras
 import tensorflow as tf
 
-_LEAST_TAPWISE_DILATION = 4
-
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class Convolution(keras.layers.Conv2D):
@@ -27,10 +25,9 @@ class Convolution(keras.layers.Conv2D):
 
     def convolution_op(self, inputs, kernel):
         """The convolution without bias and activation."""
-        is_tapwise = min(self.dilation_rate) >= _LEAST_TAPWISE_DILATION and self.padding == "same" and self.groups == 1
-        if not is_tapwise:
-            return super().convolution_op(inputs, kernel)
-        return tapwise_convolution(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
+        if min(self.dilation_rate) >= 4 and self.padding == "same" and self.groups == 1:
+            return tapwise_convolution(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
+        return super().convolution_op(inputs, kernel)
 
 
 def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Tensor:

@@ -4,7 +4,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,9 @@ import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.views.view_options import whole_views
-from oaa_tf.models.inference import (
-    IMAGES_SIGNATURE,
-    Functions,
-    attention_functions,
-    segmentation_functions,
-    serving_function,
-)
+from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.runs.atomic import sync
-
-_OPSET = 18  # The newest that tf2onnx writes.
 
 
 def export_network(
@@ -66,16 +58,14 @@ def export_network(
         The name of the signature, "attention" or "segment".
 
     Raises:
-        ValueError: The network has another number of channels; `format` is "keras", the bare network, with several
+        ValueError: An unknown format; the network has another number of channels; `format` is "keras", the bare network, with several
             views or a class prior; or a class-aware network has a class prior.
         UserError: A package is missing, or the output can't be written or is something else.
     """
-    num_channels, num_classes = network.output_shape[-1], len(classes)
-    if num_channels not in (num_classes, num_classes + 1):
-        raise ValueError(
-            f"a network of {num_channels} channels, for {num_classes} classes: expected {num_classes} or"
-            f" {num_classes + 1}"
-        )
+    num_channels, possible = network.output_shape[-1], (len(classes), len(classes) + 1)
+    if num_channels not in possible:
+        expected = " or ".join(map(str, possible))
+        raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
     if format == "keras" and (class_prior or whole_views(scales, flip) != [(1.0, False)]):
         raise ValueError(
             f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}, class_prior"
@@ -83,20 +73,19 @@ def export_network(
         )
     inference: dict[str, Any] = {"image_size": image_size, "scales": list(scales), "flip": flip}
     portable = format in ("onnx", "litert")
-    if num_channels > num_classes:
+    if num_channels > len(classes):
         inference["class_prior"] = class_prior
         functions = segmentation_functions(network, portable=portable, **inference)
     elif class_prior:
         raise ValueError("class_prior is for segmentation networks, which have a channel for the background")
     else:
         functions = attention_functions(network, portable=portable, **inference)
-    write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
     output = checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        write[format](temporary, network, functions)
+        _write(format, temporary, network, functions)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
         in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in network.layers)
@@ -134,40 +123,39 @@ def checked_output(output_dir: str | os.PathLike) -> Path:
     return output
 
 
-def _write_saved_model(folder: Path, network: keras.Model, functions: Functions) -> None:
-    signatures = functions | {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
-    tf.saved_model.save(_module(network, functions), str(folder), signatures)
-
-
-def _write_keras(folder: Path, network: keras.Model, functions: Functions) -> None:
-    network.save(folder / "model.keras")
-
-
-def _write_onnx(folder: Path, network: keras.Model, functions: Functions) -> None:
-    function = next(iter(functions.values()))
-    # It logs a line for every step.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    import_tf2onnx().convert.from_function(
-        function, [IMAGES_SIGNATURE], opset=_OPSET, output_path=str(folder / "model.onnx")
-    )
-
-
-def _write_litert(folder: Path, network: keras.Model, functions: Functions) -> None:
+def _write(format: str, folder: Path, network: keras.Model, functions: dict[str, Callable]) -> None:
     name, function = next(iter(functions.items()))
-    # Without the weights in a module, the converter loses them.
-    saved_model = folder / "saved_model"
-    tf.saved_model.save(_module(network, {name: function}), str(saved_model), {name: function})
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
-    (folder / "model.tflite").write_bytes(converter.convert())
-    shutil.rmtree(saved_model)
+    if format == "saved_model":
+        default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
+        _save_with_weights(folder, network, functions, functions | default)
+    elif format == "keras":
+        network.save(folder / "model.keras")
+    elif format == "onnx":
+        # It logs a line for every step.
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        # 18 is the newest that tf2onnx writes.
+        import_tf2onnx().convert.from_function(
+            function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / "model.onnx")
+        )
+    elif format == "litert":
+        # From functions alone, the converter loses the weights.
+        saved_model = folder / "saved_model"
+        _save_with_weights(saved_model, network, {name: function}, {name: function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
+        (folder / "model.tflite").write_bytes(converter.convert())
+        shutil.rmtree(saved_model)
+    else:
+        raise ValueError(f"format={format!r}: expected saved_model, keras, onnx or litert")
 
 
-def _module(network: keras.Model, functions: Functions) -> tf.Module:
+def _save_with_weights(
+    folder: Path, network: keras.Model, functions: dict[str, Callable], signatures: dict[str, Callable]
+) -> None:
     module = tf.Module()
     # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
     module.network_weights = [weight.value for weight in network.weights]
     module.functions = functions
-    return module
+    tf.saved_model.save(module, str(folder), signatures)
 
 
 def import_tf2onnx():

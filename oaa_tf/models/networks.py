@@ -19,9 +19,6 @@ from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.work_dir import NETWORK_FILE
 
-_TASKS = ("attention", "segmentation")
-_LARGEST = 1 << 16
-
 
 @dataclasses.dataclass(frozen=True)
 class NetworkDescription:
@@ -118,14 +115,13 @@ class NetworkDescription:
         return None
 
     def _is_possible(self) -> bool:
-        """Whether a network of this description can be built."""
-        sizes = (self.width, self.image_size)
+        """Whether the values have the right types and are in range; `network.json` may be damaged."""
         return (
-            self.task in _TASKS
+            self.task in ("attention", "segmentation")
             and self.backbone in BACKBONES
             and all(isinstance(name, str) for name in self.classes)
             and 0 < len(self.classes) < IGNORE_LABEL
-            and all(type(size) is int and 0 < size <= _LARGEST for size in sizes)
+            and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))
         )
 
 

@@ -5,10 +5,8 @@ import keras
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import CenteredHeNormal, initializer_for_pixels
 
-BLOCKS_PER_STAGE = (3, 4, 23, 3)
-_STRIDES = (1, 2, 1, 1)
-_DILATIONS = (1, 1, 2, 4)
-_EPSILON = 1.001e-5
+_STAGES = ((3, 1, 1), (4, 2, 1), (23, 1, 2), (3, 1, 4))
+"""Number of blocks, stride and dilation of the stages conv2 to conv5."""
 
 
 def resnet101_backbone(width: int = 64) -> keras.Model:
@@ -39,7 +37,7 @@ def resnet101_backbone(width: int = 64) -> keras.Model:
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
-    for stage, (num_blocks, stride, dilation) in enumerate(zip(BLOCKS_PER_STAGE, _STRIDES, _DILATIONS, strict=True)):
+    for stage, (num_blocks, stride, dilation) in enumerate(_STAGES):
         for block in range(1, num_blocks + 1):
             x = _residual_block(
                 x,
@@ -61,8 +59,9 @@ def _residual_block(x, channels: int, *, name: str, is_first: bool, stride: int,
     x = keras.layers.Activation("relu", name=f"{name}_1_relu")(x)
     x = _normalized(x, channels, 3, name, index=2, padding="same", dilation_rate=dilation)
     x = keras.layers.Activation("relu", name=f"{name}_2_relu")(x)
+    num_blocks = sum(blocks for blocks, _, _ in _STAGES)
     # Without loaded weights nothing is normalised, and the sums grow exponentially unless each block adds little.
-    x = _normalized(x, 4 * channels, 1, name, index=3, scale=sum(BLOCKS_PER_STAGE) ** -0.5)
+    x = _normalized(x, 4 * channels, 1, name, index=3, scale=num_blocks**-0.5)
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.Activation("relu", name=f"{name}_out")(x)
 
@@ -75,7 +74,7 @@ def _normalized(x, channels: int, size: int, name: str, *, index: int | None = N
     x = convolution(x)
     convolution.bias.trainable = False
     return keras.layers.BatchNormalization(
-        epsilon=_EPSILON,
+        epsilon=1.001e-5,
         gamma_initializer=keras.initializers.Constant(scale),
         trainable=False,
         name=f"{prefix}_bn",
