@@ -58,8 +58,8 @@ def export_network(
         The name of the signature, "attention" or "segment".
 
     Raises:
-        ValueError: An unknown format; the network has another number of channels; `format` is "keras", the bare network, with several
-            views or a class prior; or a class-aware network has a class prior.
+        ValueError: An unknown format; the network has another number of channels; `format` is "keras", the bare
+            network, with several views or a class prior; or a class-aware network has a class prior.
         UserError: A package is missing, or the output can't be written or is something else.
     """
     num_channels, possible = network.output_shape[-1], (len(classes), len(classes) + 1)
