@@ -120,14 +120,15 @@ class CumulativeAttention(tf.Module):
         """
         with tf.device("CPU:0"):
             pairs, slots = self._pairs_and_slots(positions, labels, gate)
+            maps = tf.gather_nd(tf.transpose(attention, [0, 3, 1, 2]), pairs)
             shown = tf.gather(seen, pairs[:, 0])
-            maps = tf.where(shown, tf.gather_nd(tf.transpose(attention, [0, 3, 1, 2]), pairs), 0.0)
-            rows, counted = (tf.reshape(cells, [-1, self.grid**2]) for cells in (maps, tf.cast(shown, tf.float32)))
+            rows = tf.reshape(tf.where(shown, maps, 0.0), [-1, self.grid**2])
             stored = tf.cast(tf.round(rows * 255.0), tf.uint8) if self.maximum.dtype == tf.uint8 else rows
             self.num_updates.scatter_add(tf.IndexedSlices(tf.ones_like(slots, tf.int32), slots))
             # A cell that the view does not show is 0 here, which changes no maximum.
             self.maximum.scatter_max(tf.IndexedSlices(stored, slots))
             if self.total is not None and self.count is not None:
+                counted = tf.reshape(tf.cast(shown, tf.float32), [-1, self.grid**2])
                 self.total.scatter_add(tf.IndexedSlices(rows, slots))
                 self.count.scatter_add(tf.IndexedSlices(counted, slots))
 
@@ -139,10 +140,7 @@ class CumulativeAttention(tf.Module):
         """
         present = tf.cast(labels > 0, tf.int64)
         num_images = tf.constant(len(self._first_slots) - 1, tf.int64)
-        in_range = [
-            tf.debugging.assert_less(positions, num_images),
-            tf.debugging.assert_non_negative(positions),
-        ]
+        in_range = [tf.debugging.assert_less(positions, num_images), tf.debugging.assert_non_negative(positions)]
         with tf.control_dependencies(in_range):
             first = tf.gather(self._first_slots, positions)
             num_slots = tf.gather(self._first_slots, positions + 1) - first
