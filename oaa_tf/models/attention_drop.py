@@ -1,5 +1,7 @@
 """The attention drop layer, which sometimes hides the most attended cells from the classifier."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -28,7 +30,7 @@ class AttentionDrop(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, features, training=False):
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the features, `[batch, height, width, channels]`."""
         if not training or self.rate == 0:
             return features
@@ -38,6 +40,6 @@ class AttentionDrop(keras.layers.Layer):
         dropped = (attention > self.threshold * highest) & (draws < self.rate)
         return tf.where(dropped, tf.zeros([], features.dtype), features)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return super().get_config() | {"rate": self.rate, "threshold": self.threshold, "seed": self.seed}

@@ -1,5 +1,7 @@
 """The classifier, which accumulates its attention while it trains (paper, Sec. 3.1-3.2)."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -10,7 +12,7 @@ from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.models.gated_share import GatedShareByClass
 from oaa_tf.models.losses import classification_loss
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
@@ -79,7 +81,7 @@ class AttentionClassifier(TrainedNetwork):
         """The shares of the gate in training steps since they were last taken."""
         return self._untracked[1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments; the table is described without what it has accumulated."""
         return super().get_config() | {
             "cumulative_attention": keras.saving.serialize_keras_object(self.cumulative_attention),
@@ -114,14 +116,14 @@ class AttentionClassifier(TrainedNetwork):
         counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._epoch_of_fit[0].assign(epoch))
         return super().fit(*args, callbacks=[counter, *(callbacks or ())], **kwargs)
 
-    def compute_loss_of(self, batch, training=True):
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """The classification loss (Sec. 3.1), as the mean over images."""
         score_maps = self.network(batch[keys.IMAGE], training=training)
         scores = class_scores(score_maps, _valid(batch, score_maps))
         loss = classification_loss(scores, batch[keys.LABELS])
         return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
 
-    def observe(self, batch, outputs):
+    def observe(self, batch: Batch, outputs: Any) -> None:
         """Accumulates the attention of the step's own forward pass."""
         score_maps, scores, loss = outputs
         labels = batch[keys.LABELS]
@@ -141,7 +143,7 @@ class AttentionClassifier(TrainedNetwork):
         self.gated_share_by_class.update(gate, labels)
         self.measure(batch, outputs)
 
-    def attention_on_frame(self, batch, score_maps):
+    def attention_on_frame(self, batch: Batch, score_maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Brings the class activation maps of a forward pass to the frame's grid.
 
         Returns:
@@ -154,7 +156,7 @@ class AttentionClassifier(TrainedNetwork):
             return attention, valid
         return attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
 
-    def measure(self, batch, outputs):
+    def measure(self, batch: Batch, outputs: Any) -> None:
         """Measures the share of pairs that pass the gate, and the share of images with all labels right."""
         _, scores, _ = outputs
         labels = batch[keys.LABELS]
@@ -163,6 +165,6 @@ class AttentionClassifier(TrainedNetwork):
         self.exact_match.update_state(tf.reduce_all((scores > 0) == (labels > 0), axis=1))
 
 
-def _valid(batch, score_maps: tf.Tensor) -> tf.Tensor:
+def _valid(batch: Batch, score_maps: tf.Tensor) -> tf.Tensor:
     """The cells that show the image, bool `[batch, rows, columns]`; all of them if the batch does not say."""
     return batch[keys.VALID] if keys.VALID in batch else tf.ones(tf.shape(score_maps)[:3], tf.bool)

@@ -16,14 +16,14 @@ class Convolution(keras.layers.Conv2D):
     the border. Below dilation 4, TensorFlow is as fast.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the convolution of `[batch, height, width, channels]`."""
         if not self.use_bias or self.compute_dtype != "bfloat16":
             return super().call(inputs)
         outputs = _add_bias(self.convolution_op(inputs, self.kernel), keras.ops.cast(self.bias, "bfloat16"))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The convolution without bias and activation."""
         if min(self.dilation_rate) >= 4 and self.padding == "same" and self.groups == 1:
             return tapwise_convolution(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
@@ -55,14 +55,14 @@ def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[in
         # The number of output cells at the near and the far border for which this tap reads beyond the border. One cell
         # is always left, since ONNX cannot reshape an empty tensor: if all cells read beyond the border, it reads 0.
         before = tf.minimum([max(-distance, 0) for distance in offset], size - 1)
-        behind = tf.minimum([max(distance, 0) for distance in offset], size - 1)
+        after = tf.minimum([max(distance, 0) for distance in offset], size - 1)
         is_seen = tf.reduce_all(tf.abs(offset) < size)
-        seen = values[:, behind[0] : size[0] - before[0], behind[1] : size[1] - before[1]]
+        seen = values[:, after[0] : size[0] - before[0], after[1] : size[1] - before[1]]
         seen = tf.where(is_seen, seen, tf.zeros([], values.dtype))
         # `tensordot` multiplies two matrices. `matmul` would broadcast one, and in TensorFlow 2.21 oneDNN then writes
         # beyond its result if an axis has length 1 (github.com/tensorflow/tensorflow/issues/117700).
         product = tf.tensordot(seen, matrix, 1)
-        outputs.append(tf.pad(product, [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]]))
+        outputs.append(tf.pad(product, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]]))
     total = tf.add_n(outputs)
     total.set_shape([*values.shape[:3], num_outputs])
     return total

@@ -47,12 +47,12 @@ def attention_functions(
         `[batch, height, width, C]` in [0, 1] (Eq. 2, each class by itself), and `scores`, float32 `[batch, C]`, the
         probabilities p_c of Eq. 1 (meaningful for classifiers only).
     """
-    views = functools.partial(_views, network, image_size, whole_views(scales, flip), portable)
+    run_views = functools.partial(_run_views, network, image_size, whole_views(scales, flip), portable)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
         maps, scores = [], []
-        for view in views(images):
+        for view in run_views(images):
             maps.append(view.to_images(class_activation_maps(view.scores, view.valid)))
             scores.append(tf.sigmoid(class_scores(view.scores, view.valid)))
         if len(maps) == 1:
@@ -87,19 +87,19 @@ def segmentation_functions(
         `[batch, height, width]` (0 background, c + 1 class c), and "probabilities" to `probabilities`, float32
         `[batch, height, width, C + 1]`, which takes longer.
     """
-    looks = whole_views(scales, flip)
-    views = functools.partial(_views, network, image_size, looks, portable)
+    views = whole_views(scales, flip)
+    run_views = functools.partial(_run_views, network, image_size, views, portable)
 
     def probabilities_of(images: tf.Tensor) -> tf.Tensor:
-        of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in views(images)]
+        of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in run_views(images)]
         mean = tf.add_n(of_views) / len(of_views)
         return under_class_prior(mean) if class_prior else mean
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        if len(looks) > 1 or class_prior:
+        if len(views) > 1 or class_prior:
             return {"mask": tf.cast(tf.argmax(probabilities_of(images), axis=-1, output_type=tf.int32), tf.uint8)}
-        [view] = views(images)
+        [view] = run_views(images)
         logits = _interpolated(view.scores, view.content, view.size)
         if portable:
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
@@ -266,13 +266,13 @@ class _View:
         return tf.reverse(maps, axis=[2]) if self.mirrored else maps
 
 
-def _views(
-    network: keras.Model, image_size: int, looks: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
+def _run_views(
+    network: keras.Model, image_size: int, views: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
 ) -> Iterator[_View]:
     size = tf.shape(images)[1:3]
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     resize = _resized if portable else functools.partial(tf.image.resize, antialias=True)
-    for scale, mirrored in looks:
+    for scale, mirrored in views:
         content = frame_content(height, width, round(scale * image_size))
         resized = resize(tf.reverse(images, axis=[2]) if mirrored else images, content)
         # Padded to the next multiple of the stride with the color that preprocessing turns into zero. tf2onnx makes a

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -29,8 +30,8 @@ class CenteredHeNormal(keras.initializers.Initializer):
         kernel = self._normal(shape, dtype)
         return kernel - ops.mean(kernel, axis=tuple(range(len(shape) - 1)), keepdims=True)
 
-    def get_config(self):
-        """Returns the configuration."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         return {"seed": self.seed}
 
 

@@ -1,12 +1,14 @@
 """The integral attention model, OAA+ (paper, Sec. 3.3)."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_view
 from oaa_tf.models.losses import hybrid_loss, multi_label_cross_entropy
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
 
@@ -38,11 +40,11 @@ class IntegralAttentionModel(TrainedNetwork):
             raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
         self.attention_loss = attention_loss
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return super().get_config() | {"attention_loss": self.attention_loss}
 
-    def compute_loss_of(self, batch, training=True):
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """The loss between the score maps and the cumulative attention in the view, as the mean over images."""
         valid = batch[keys.VALID]
         targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])

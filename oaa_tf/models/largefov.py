@@ -1,5 +1,7 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.losses import segmentation_loss
 from oaa_tf.models.preprocessing import CaffePreprocessing
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
 def largefov_network(
@@ -70,7 +72,7 @@ class DeepLabLargeFOV(TrainedNetwork):
         super().__init__(network, **kwargs)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
-    def compute_loss_of(self, batch, training=True):
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
         """The segmentation loss, as the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         logits = self.network(batch[keys.IMAGE], training=training)
@@ -78,7 +80,7 @@ class DeepLabLargeFOV(TrainedNetwork):
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
         return segmentation_loss(logits, labels), num_labelled, logits
 
-    def measure(self, batch, outputs):
+    def measure(self, batch: Batch, outputs: Any) -> None:
         """Measures the accuracy on labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         correct = tf.argmax(outputs, axis=-1, output_type=tf.int32) == labels

@@ -32,7 +32,7 @@ class TrainedNetwork(keras.Model):
         self.accumulate_steps = accumulate_steps
         self.loss_mean = keras.metrics.Mean(name="loss")
 
-    def call(self, images, training=False):
+    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the network's scores."""
         return self.network(images, training=training)
 
