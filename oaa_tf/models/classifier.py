@@ -124,7 +124,7 @@ class AttentionClassifier(TrainedNetwork):
         return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
 
     def observe(self, batch: Batch, outputs: Any) -> None:
-        """Accumulates the attention of the step's own forward pass."""
+        """Accumulates the attention of the forward pass of a training step, if the loss is finite."""
         score_maps, scores, loss = outputs
         labels = batch[keys.LABELS]
         gate = open_gate(self.gate, scores, labels)
@@ -136,10 +136,8 @@ class AttentionClassifier(TrainedNetwork):
                 f" {attention.shape[1]} x {attention.shape[2]}: make the table for those, of square images of one size"
             )
         epoch = batch[keys.EPOCH] if keys.EPOCH in batch else tf.fill(tf.shape(labels)[:1], self._epoch_of_fit[0])
-        warm = epoch >= self.accumulate_from_epoch
-        self.cumulative_attention.update(
-            batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
-        )
+        chosen = gate & (epoch >= self.accumulate_from_epoch)[:, tf.newaxis] & tf.math.is_finite(loss)
+        self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
         self.gated_share_by_class.update(gate, labels)
         self.measure(batch, outputs)
 
