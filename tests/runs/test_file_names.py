@@ -5,7 +5,7 @@ from pathlib import PurePosixPath, PureWindowsPath
 import pytest
 
 from oaa_tf.runs import names
-from oaa_tf.runs.names import is_plain_name
+from oaa_tf.runs.file_names import is_plain_name
 
 
 @pytest.mark.parametrize("system", [PurePosixPath, PureWindowsPath])
