@@ -1,4 +1,6 @@
-"""The paper's Tables 2 and 3, for several seeds: which attention maps, and how many images, make the better masks.
+"""Runs the paper's Tables 2 and 3 for several seeds.
+
+Which attention maps make the better masks, and how many images does it take?
 
     python -m tools.ablation --flagfile=flags/voc12_animals_ablation.flags --voc_dir=VOC12_ANIMALS \
         --backbone_weights=VGG16.weights.h5 --seeds=0,1 --work_dir=runs/ablation
@@ -282,4 +284,4 @@ def _percent(mean: float | None, spread: float | None) -> str:
 if __name__ == "__main__":
     command_line = shlex.join(["python", "-m", "tools.ablation", *sys.argv[1:]])
     run_and_name_it = functools.partial(run, command=command_line)
-    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds", dry_run)
+    launch(AblationSettings, run_and_name_it, "ablation", dry_run)

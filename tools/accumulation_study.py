@@ -1,4 +1,4 @@
-"""What accumulation makes of one classifier run: which epochs, which gate, which fusion give the best maps.
+"""Compares epochs, gates and fusions on one classifier run.
 
     python -m tools.accumulation_study --flagfile=flags/voc12_animals_ablation.flags --records=records/train.json \
         --backbone_weights=VGG16.weights.h5 --work_dir=runs/study
@@ -220,4 +220,4 @@ def accumulated(
 
 
 if __name__ == "__main__":
-    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs", dry_run)
+    launch(AccumulationStudySettings, run, "accumulation_study", dry_run)

@@ -1,4 +1,4 @@
-"""Measures what training costs, beside the bare network, as ratios within one run.
+"""Measures what training costs compared with the bare network.
 
     python -m tools.benchmark --quick --output=benchmark.json
 
@@ -443,4 +443,4 @@ def _cpu_name() -> str:
 
 
 if __name__ == "__main__":
-    launch(BenchmarkSettings, run, "benchmark", "measures what training costs, beside the bare network")
+    launch(BenchmarkSettings, run, "benchmark")

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the resumed run ends as if nothing had happened, bit for bit.
+"""Kills training stages and compares the resumed runs, bit for bit.
 
     python -m tools.kill_test --kills=3 --quick
 
@@ -249,4 +249,4 @@ def run_and_judge(settings: KillTestSettings) -> list[StageReport]:
 
 
 if __name__ == "__main__":
-    launch(KillTestSettings, run_and_judge, "kill_test", "kills training stages and compares the resumed runs")
+    launch(KillTestSettings, run_and_judge, "kill_test")

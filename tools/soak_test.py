@@ -1,4 +1,4 @@
-"""A long training run of a tiny network: does memory, time per step or disk space grow?
+"""Trains a tiny network for long and watches memory, time and disk.
 
     python -m tools.soak_test --work_dir=runs/soak
 
@@ -161,4 +161,4 @@ def _print(report: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    launch(SoakTestSettings, run, "soak_test", "trains a tiny network for long and watches memory, time and disk")
+    launch(SoakTestSettings, run, "soak_test")

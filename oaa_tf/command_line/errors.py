@@ -1,6 +1,8 @@
-"""The one exception that a user's mistake raises anywhere in OAA-TF, and how it quotes others."""
+"""The one exception that a user's mistake raises anywhere in OAA-TF, and what its messages are made of."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _LONGEST = 160
@@ -35,6 +37,19 @@ class UserError(Exception):
 def quoted(text: str) -> str:
     """A part of a file to quote in a `UserError`, shortened if it is long."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """The advice at the end of an error about an unknown name: the nearest known name, or `otherwise` if none is near.
+
+    Args:
+        name: The unknown name; it may come from a file, and be long.
+        known: The names that exist.
+        otherwise: The advice if no name is near.
+        prefix: What to write before the nearest name, such as "--".
+    """
+    near = difflib.get_close_matches(name[:80], list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def first_line(error: Exception) -> str:

@@ -63,7 +63,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; those of a nested stage as `<stage>.<name>`."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Settings):
@@ -91,7 +91,8 @@ class Settings:
     @classmethod
     def group_of(cls, name: str) -> str:
         """The group of a setting: that of the first class that has it."""
-        return next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))._group
+        bases = (base for base in reversed(cls.__mro__) if issubclass(base, Settings))
+        return next(base for base in bases if name in inspect.get_annotations(base))._group
 
     @classmethod
     def defaults_as_flags(cls) -> str:
