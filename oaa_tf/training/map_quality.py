@@ -1,4 +1,4 @@
-"""How good the attention maps are while they accumulate, where the training images have masks to compare with."""
+"""How good the attention maps are during training, if the training images have masks."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.metrics import ThresholdSweep
 
@@ -15,10 +15,10 @@ _THRESHOLD = 0.3
 
 
 class MapQuality:
-    """Writes mIoU, precision and recall of attention maps of some of the training images to TensorBoard.
+    """Writes mIoU, precision and recall of some training images' attention maps to TensorBoard.
 
-    They are taken on the frame's grid, where a cell has the label of its central pixel: cheap enough for the middle of
-    a training run, and a little different from what `oaa_tf.evaluate` measures on pixels.
+    They are measured on the frame's grid, where a cell has the label of its central pixel. That is cheap enough for a
+    training run, and gives slightly other numbers than `oaa_tf.evaluate`, which measures on pixels.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class MapQuality:
         self._read = read
         self._name = name
         self._positions = positions
-        self._truths = [_on_grid(records.record(position).mask, image_size) for position in positions]
+        self._truths = [_mask_on_grid(records.record(position), image_size) for position in positions]
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
@@ -66,12 +66,13 @@ class MapQuality:
         }
 
 
-def _on_grid(mask: np.ndarray, image_size: int) -> np.ndarray:
-    """A mask at the centres of the frame's cells, uint8 `[grid, grid]`; padding is ignored."""
-    frame = Frame(*mask.shape, image_size)
+def _mask_on_grid(record: Record, image_size: int) -> np.ndarray:
+    """An image's mask at the centres of the frame's cells, uint8 `[grid, grid]`; padding is ignored."""
+    assert record.mask is not None
+    frame = Frame(record.mask.shape[0], record.mask.shape[1], image_size)
     rows, columns = frame.valid_cells
     truth = np.full((frame.grid, frame.grid), IGNORE_LABEL, np.uint8)
-    in_frame = cv2.resize(mask, frame.content[::-1], interpolation=cv2.INTER_NEAREST)
+    in_frame = cv2.resize(record.mask, frame.content[::-1], interpolation=cv2.INTER_NEAREST)
     centers = [
         np.minimum(np.arange(number) * STRIDE + STRIDE // 2, size - 1)
         for number, size in zip((rows, columns), frame.content, strict=True)

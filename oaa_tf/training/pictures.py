@@ -1,4 +1,4 @@
-"""Pictures for TensorBoard: the same few training images at every summary."""
+"""Pictures of training images for TensorBoard, the same few at every summary."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -28,8 +28,8 @@ def measured_positions(records: RecordSet, count: int) -> list[int]:
 def shown_positions(records: RecordSet, count: int) -> list[int]:
     """Positions of `count` images, ascending, that show as many classes as a few images can.
 
-    One after the other, the image is taken with the most classes that none before it has; of equals, the one with the
-    fewest classes in all, then the first. When all classes have been shown, it begins anew.
+    Each choice is the image with the most classes that no image before it shows; of equals, the image with the fewest
+    classes in all, then the first. When all classes have been shown, it begins anew.
     """
     left = dict(enumerate(map(set, records.labels)))
     missing: set[int] = set()
@@ -79,7 +79,7 @@ class AttentionPictures:
             image_size: Side of the canonical frame in pixels.
             positions: The images.
             columns: By title, from slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
-            notes: By title, from a slot to what is written beside the class's name.
+            notes: By title, from a slot to a note beside the class's name.
         """
         self._records = records
         self._columns = columns
@@ -87,7 +87,7 @@ class AttentionPictures:
         self._shown = []
         for position in positions:
             image = records.record(position).image
-            frame = Frame(*image.shape[:2], image_size)
+            frame = Frame(image.shape[0], image.shape[1], image_size)
             self._shown.append((position, _shown_size(image), frame))
 
     def __call__(self, step: int) -> None:
@@ -115,7 +115,7 @@ def write_label_picture(
     labels: Sequence[int],
     step: int,
 ) -> None:
-    """Writes a picture of an image and label maps of it, with a legend of its classes and of what is in the maps.
+    """Writes a picture of an image and its label maps, with a legend of the classes in the image and in the maps.
 
     Args:
         tag: The summary's name.
@@ -143,7 +143,7 @@ def write_label_picture(
 
 
 def _shown_size(image: np.ndarray) -> np.ndarray:
-    """An image in the size that it has in the grid, so that what is written on it stays sharp."""
+    """An image in the size of its cell in the grid, so that captions on it stay sharp."""
     size = cell_size(*image.shape[:2])
     is_smaller = size[0] < image.shape[0]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC)

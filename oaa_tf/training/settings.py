@@ -1,8 +1,10 @@
 """The settings that the three training stages share."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
@@ -12,8 +14,11 @@ from oaa_tf.models.inference_settings import precision_setting
 from oaa_tf.runs.metrics_file import read_training_metrics
 from oaa_tf.runs.supervision import strongest_supervision
 
+if TYPE_CHECKING:
+    import keras
+
 LARGEST_SEED = 2**32 - 1
-"""That TensorFlow takes."""
+"""The largest seed that TensorFlow takes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,6 +115,11 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
             raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
 
     @property
+    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """The learning rate, a number or a Keras schedule."""
+        return self.learning_rate
+
+    @property
     def backbone(self) -> str:
         """One of `BACKBONES`; the attention networks have VGG16 (paper, Sec. 3.1)."""
         return "vgg16"
@@ -175,8 +185,8 @@ class AttentionTrainingSettings(TrainingSettings, group="attention"):
         return {"batch_size": self.batch_size, "scales": self.map_scales, "flip": self.map_flip}
 
     @property
-    def schedule(self):
-        """The learning rate as a Keras schedule or number."""
+    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """A tenth of `learning_rate` from `divide_at_step`."""
         if not self.divide_at_step:
             return self.learning_rate
         import keras
