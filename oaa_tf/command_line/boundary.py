@@ -1,4 +1,4 @@
-"""What is around the work of every command: errors in one line, exit codes, and where its output goes."""
+"""The boundary of every command: errors in one line, exit codes, and where its output goes."""
 
 import contextlib
 import errno
@@ -13,20 +13,17 @@ from typing import Any
 
 from oaa_tf.command_line.errors import UserError
 
-_FORBIDDEN = ("cannot read or write", "change its permissions or choose another")
-_IN_THE_WAY = ("cannot read or write", "move it away or choose another")
-_DISK_FULL = ("cannot write", "free space or choose another")
-_FILE_ERRORS = {
-    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
-    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), _IN_THE_WAY),
-    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS), _DISK_FULL),
-    **dict.fromkeys((errno.ENAMETOOLONG, errno.ELOOP), _DISK_FULL),
-}
-"""By error number: what failed, and advice. Other errors of the operating system are bugs."""
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_FILE_ERRORS: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    ((errno.EACCES, errno.EPERM), "cannot read or write", "change its permissions or choose another"),
+    ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "cannot read or write", "move it away or choose another"),
+    (_DISK_ERRORS, "cannot write", "free space or choose another"),
+)
+"""Errors of the system that are the user's to solve: their numbers, what failed, and advice. Others are bugs."""
 
 
 class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+    """SIGTERM, raised in the main thread like Ctrl-C, so that both leave through the same clean-up."""
 
 
 _STOPS: dict[type[BaseException] | None, signal.Signals] = {
@@ -41,13 +38,13 @@ def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
 
 
 def _ask_again(lost: Any) -> None:
-    """Python's hook for what is raised where nobody can catch it: a signal that came during a `__del__` comes again."""
+    """Python's hook for errors that nobody can catch: sends a signal that was lost in a `__del__` again."""
     if lost.exc_type not in _STOPS:
         sys.__unraisablehook__(lost)
         return
     # On Windows, os.kill ends the process at once. Elsewhere it wakes the main thread where it waits for something.
     send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
-    # Not at once: the hook runs where the first was lost.
+    # Not at once: here, inside the `__del__`, it would be lost again.
     threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [_STOPS[lost.exc_type]]).start()
 
 
@@ -95,10 +92,10 @@ def _signal_behind(error: BaseException | None) -> signal.Signals | None:
 
 def _message(error: BaseException) -> str | None:
     """What went wrong and what the user can do, in one line; None for a bug."""
-    if isinstance(error, OSError) and error.errno in _FILE_ERRORS:
-        failed, advice = _FILE_ERRORS[error.errno]
-        where = f": {error.filename}" if error.filename else ""
-        return f"{failed}{where}: {os.strerror(error.errno)}; {advice}"
+    for numbers, failed, advice in _FILE_ERRORS:
+        if isinstance(error, OSError) and error.errno in numbers:
+            where = f": {error.filename}" if error.filename else ""
+            return f"{failed}{where}: {os.strerror(error.errno)}; {advice}"
     # TensorFlow has an error of its own, and is not imported for its sake.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return (
@@ -114,11 +111,8 @@ def output_to(quiet: bool, json_wanted: bool) -> Iterator[None]:
 
     stdout is then for a JSON document alone.
     """
-    with contextlib.ExitStack() as stack:
-        if quiet:
-            nowhere = stack.enter_context(open(os.devnull, "w"))
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-        elif json_wanted:
-            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
+    with open(os.devnull, "w") as nowhere:
+        stderr = nowhere if quiet else sys.stderr
+        stdout = stderr if quiet or json_wanted else sys.stdout
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
+            yield
