@@ -1,4 +1,4 @@
-"""A training stage from its settings to its `metrics.json`, and its dry run."""
+"""Runs a training stage, from its settings to its `metrics.json`; and its dry run."""
 
 import dataclasses
 import math
