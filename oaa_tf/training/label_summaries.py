@@ -1,6 +1,8 @@
 """A segmentation network in TensorBoard: labels beside predictions, and both compared with masks."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -21,45 +23,38 @@ Labels = Callable[[int, Record], np.ndarray]
 """From an image's position and record to a label map, uint8 `[height, width]`."""
 
 
+@dataclasses.dataclass(frozen=True)
 class PredictionSummaries:
-    """Writes pictures of some images, and mIoU, precision and recall of the predictions for others."""
+    """Writes pictures of some images, and mIoU, precision and recall of the predictions for others.
 
-    def __init__(
-        self,
-        network: keras.Model,
-        records: RecordSet,
-        image_size: int,
-        *,
-        shown: Sequence[int],
-        measured: Sequence[int],
-        columns: dict[str, Labels],
-    ) -> None:
-        """Prepares the network.
+    Attributes:
+        network: The segmentation network that is being trained.
+        records: The record set.
+        image_size: Long side in pixels to which whole images are resized.
+        shown: Positions of the images to show.
+        measured: Positions of the images to measure on, which have masks.
+        columns: By title, label maps to show beside the predictions.
+    """
 
-        Args:
-            network: The segmentation network that is being trained.
-            records: The record set.
-            image_size: Long side in pixels to which whole images are resized.
-            shown: Positions of the images to show.
-            measured: Positions of the images to measure on, which have masks.
-            columns: What to show beside the predictions, by title.
-        """
-        self._segment = segmentation_functions(network, image_size)["segment"]
-        self._records = records
-        self._shown, self._measured = frozenset(shown), frozenset(measured)
-        self._columns = columns
+    network: keras.Model
+    records: RecordSet
+    image_size: int
+    _: dataclasses.KW_ONLY
+    shown: Sequence[int]
+    measured: Sequence[int]
+    columns: Mapping[str, Labels]
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
-        records = self._records
+        records = self.records
         confusions = []
-        for position in sorted(self._shown | self._measured):
+        for position in sorted({*self.shown, *self.measured}):
             record = records.record(position)
             predicted = self._segment(record.image[np.newaxis])["mask"][0].numpy()
-            if position in self._measured:
+            if position in self.measured:
                 confusions.append(_confusion(record, predicted, records))
-            if position in self._shown:
-                columns = {title: labels(position, record) for title, labels in self._columns.items()}
+            if position in self.shown:
+                columns = {title: labels(position, record) for title, labels in self.columns.items()}
                 columns["prediction"] = predicted
                 if record.mask is not None and "mask" not in columns:
                     columns["mask"] = record.mask
@@ -72,6 +67,10 @@ class PredictionSummaries:
             values = {"mean_iou": float(mean_iou(confusion)), "precision": precision, "recall": recall}
             for name, value in values.items():
                 tf.summary.scalar(f"prediction/{name}", value, step=step)
+
+    @functools.cached_property
+    def _segment(self) -> Callable[[np.ndarray], dict[str, tf.Tensor]]:
+        return segmentation_functions(self.network, self.image_size)["segment"]
 
 
 def write_label_quality(records: RecordSet, positions: Sequence[int], labels: Labels, step: int) -> None:

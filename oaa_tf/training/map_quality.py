@@ -1,5 +1,7 @@
 """How good the attention maps are during training, if the training images have masks."""
 
+import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -14,47 +16,38 @@ from oaa_tf.metrics import ThresholdSweep
 _THRESHOLD = 0.3
 
 
+@dataclasses.dataclass(frozen=True)
 class MapQuality:
     """Writes mIoU, precision and recall of some training images' attention maps to TensorBoard.
 
     They are measured on the frame's grid, where a cell has the label of its central pixel. That is cheap enough for a
     training run, and gives slightly other numbers than `oaa_tf.evaluate`, which measures on pixels.
+
+    Attributes:
+        records: The record set, with masks.
+        image_size: Side of the canonical frame in pixels.
+        positions: The images to measure on.
+        read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
+        name: First part of the tags.
     """
 
-    def __init__(
-        self,
-        records: RecordSet,
-        image_size: int,
-        positions: Sequence[int],
-        read: Callable[[Sequence[int]], np.ndarray],
-        name: str,
-    ) -> None:
-        """Prepares the masks.
-
-        Args:
-            records: The record set, with masks.
-            image_size: Side of the canonical frame in pixels.
-            positions: The images to measure on.
-            read: From slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
-            name: First part of the tags.
-        """
-        self._records = records
-        self._read = read
-        self._name = name
-        self._positions = positions
-        self._truths = [_mask_on_grid(records.record(position), image_size) for position in positions]
+    records: RecordSet
+    image_size: int
+    positions: Sequence[int]
+    read: Callable[[Sequence[int]], np.ndarray]
+    name: str
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
         for name, value in self.measure().items():
-            tf.summary.scalar(f"{self._name}/{name}", value, step=step)
+            tf.summary.scalar(f"{self.name}/{name}", value, step=step)
 
     def measure(self) -> dict[str, float]:
         """The mIoU at the best of 256 thresholds, that threshold, and mIoU, precision and recall at 0.3."""
-        sweep = ThresholdSweep(len(self._records.classes))
-        for position, truth in zip(self._positions, self._truths, strict=True):
-            maps = self._read(range(*self._records.first_slots[position : position + 2]))
-            sweep.add(truth, maps, self._records.labels[position])
+        sweep = ThresholdSweep(len(self.records.classes))
+        for position, truth in zip(self.positions, self._truths, strict=True):
+            maps = self.read(range(*self.records.first_slots[position : position + 2]))
+            sweep.add(truth, maps, self.records.labels[position])
         curves = sweep.curves()
         best, fixed = curves.best, curves.nearest(_THRESHOLD)
         return {
@@ -64,6 +57,10 @@ class MapQuality:
             f"precision_at_{_THRESHOLD}": curves.precision[fixed],
             f"recall_at_{_THRESHOLD}": curves.recall[fixed],
         }
+
+    @functools.cached_property
+    def _truths(self) -> list[np.ndarray]:
+        return [_mask_on_grid(self.records.record(position), self.image_size) for position in self.positions]
 
 
 def _mask_on_grid(record: Record, image_size: int) -> np.ndarray:
