@@ -1,4 +1,4 @@
-"""Takes attention maps and pseudo labels to the formats of other code, and from there.
+"""Converts maps and pseudo labels to formats of other code, and back.
 
     python -m oaa_tf.convert --direction=export --format=irn_npy --records=records/train.json \
         --source=runs/cls/attention/oaa --target=maps_for_irn
@@ -159,4 +159,4 @@ def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, 
 
 
 if __name__ == "__main__":
-    launch(ConvertSettings, run, "convert", "takes maps and labels to the formats of other code, and back", dry_run)
+    launch(ConvertSettings, run, "convert", dry_run)

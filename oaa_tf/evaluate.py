@@ -1,4 +1,4 @@
-"""Scores attention maps, masks or an exported model against the ground truth of the records, in mIoU.
+"""Scores attention maps, masks or an exported model in mIoU.
 
     python -m oaa_tf.evaluate --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/eval/oaa
     python -m oaa_tf.evaluate --records=records/val.json --model=runs/seg/saved_model --work_dir=runs/eval/seg
@@ -292,4 +292,4 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
 
 
 if __name__ == "__main__":
-    launch(EvaluateSettings, run, "evaluate", "scores attention maps, masks or a model in mIoU", dry_run)
+    launch(EvaluateSettings, run, "evaluate", dry_run)

@@ -1,4 +1,4 @@
-"""Exports the network of a training stage for use elsewhere.
+"""Exports a trained network as SavedModel, Keras file, ONNX or LiteRT.
 
     python -m oaa_tf.export --stage_dir=runs/seg --output_dir=runs/seg/saved_model
 
@@ -154,4 +154,4 @@ def _trained_on(stage_dir: Path) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(ExportSettings, run, "export", "exports a network as SavedModel, Keras file, ONNX or LiteRT", dry_run)
+    launch(ExportSettings, run, "export", dry_run)

@@ -33,4 +33,4 @@ def run(settings: MakeDemoDataSettings) -> dict:
 
 
 if __name__ == "__main__":
-    launch(MakeDemoDataSettings, run, "make_demo_data", "writes the demo data, a small folder in VOC layout")
+    launch(MakeDemoDataSettings, run, "make_demo_data")

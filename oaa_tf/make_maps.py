@@ -1,4 +1,4 @@
-"""Attention maps of a trained class-aware network, other than those that its training wrote.
+"""Makes attention maps with a trained class-aware network.
 
     python -m oaa_tf.make_maps --records=records/train.json --stage_dir=runs/cls --scales=0.5,1,1.5,2 --flip \
         --work_dir=runs/maps
@@ -151,4 +151,4 @@ def _inputs(settings: MakeMapsSettings) -> _Inputs:
 
 
 if __name__ == "__main__":
-    launch(MakeMapsSettings, run, "make_maps", "makes attention maps with a trained class-aware network", dry_run)
+    launch(MakeMapsSettings, run, "make_maps", dry_run)

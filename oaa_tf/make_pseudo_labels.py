@@ -1,4 +1,6 @@
-"""Stage 3: turns attention maps into pseudo segmentation labels (paper, Sec. 4).
+"""Turns attention maps into pseudo segmentation labels.
+
+This is stage 3 (paper, Sec. 4).
 
     python -m oaa_tf.make_pseudo_labels --records=records/train.json --maps=runs/integral/attention/oaa_plus \
         --work_dir=runs/pseudo_labels
@@ -90,4 +92,4 @@ def _checksums(records: RecordSet, maps: AttentionMaps) -> dict[str, str]:
 
 
 if __name__ == "__main__":
-    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", "turns attention maps into pseudo labels", dry_run)
+    launch(MakePseudoLabelsSettings, run, "make_pseudo_labels", dry_run)

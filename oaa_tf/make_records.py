@@ -1,4 +1,4 @@
-"""Turns a folder of images with labels into records.
+"""Turns a folder of images with labels into TFRecords.
 
     python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
     python -m oaa_tf.make_records --image_dir=photos --tags=tags.csv --split=train --output_dir=records
@@ -292,4 +292,4 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", "turns a folder of images with labels into TFRecords", dry_run)
+    launch(MakeRecordsSettings, run, "make_records", dry_run)

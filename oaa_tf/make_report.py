@@ -1,4 +1,4 @@
-"""One page that shows what a run has found out: `report.html`, a single file that needs no network.
+"""Writes the report of a run, one HTML page that needs no network.
 
     python -m oaa_tf.make_report --work_dir=runs/demo
 
@@ -90,4 +90,4 @@ def _missing_scores(found: RunFolder) -> list[str]:
 
 
 if __name__ == "__main__":
-    launch(MakeReportSettings, run, "make_report", "writes one page about a run, report.html", dry_run)
+    launch(MakeReportSettings, run, "make_report", dry_run)

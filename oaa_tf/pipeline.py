@@ -1,4 +1,4 @@
-"""All stages in a row: from images with labels, or the demo data, to masks, a table, a report and SavedModels.
+"""Runs all stages, from images with labels to a report and SavedModels.
 
     python -m oaa_tf.pipeline --flagfile=flags/demo.flags --work_dir=runs/demo
 
@@ -231,4 +231,4 @@ def table_text(rows: list[dict[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
-    launch(PipelineSettings, run, "pipeline", "runs all stages in a row", dry_run)
+    launch(PipelineSettings, run, "pipeline", dry_run)

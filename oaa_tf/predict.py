@@ -202,4 +202,4 @@ def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np
 
 
 if __name__ == "__main__":
-    launch(PredictSettings, run, "predict", "segments image files with a SavedModel", dry_run)
+    launch(PredictSettings, run, "predict", dry_run)

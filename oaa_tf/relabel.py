@@ -1,4 +1,6 @@
-"""Stage 5, beyond the paper: new pseudo labels from what a segmentation network makes of its training images.
+"""Makes new pseudo labels with a segmentation network.
+
+This is stage 5, which the paper does not have.
 
     python -m oaa_tf.relabel --records=records/train.json --model=runs/seg/saved_model --use_saliency \
         --work_dir=runs/second_labels
@@ -92,4 +94,4 @@ def _supervision(settings: RelabelSettings, segmenter: Segmenter) -> str:
 
 
 if __name__ == "__main__":
-    launch(RelabelSettings, run, "relabel", "makes pseudo labels with a segmentation network", dry_run)
+    launch(RelabelSettings, run, "relabel", dry_run)

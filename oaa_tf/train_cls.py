@@ -1,4 +1,6 @@
-"""Stage 1: trains the classifier and accumulates its attention (paper, Sec. 3.1-3.2).
+"""Trains the classifier and accumulates its attention.
+
+This is stage 1 (paper, Sec. 3.1-3.2).
 
 python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
 """
@@ -193,4 +195,4 @@ def write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step:
 
 
 if __name__ == "__main__":
-    launch(TrainClsSettings, run, "train_cls", "trains the classifier and accumulates its attention", dry_run)
+    launch(TrainClsSettings, run, "train_cls", dry_run)

@@ -1,4 +1,6 @@
-"""Stage 2: trains the integral attention model on the accumulated attention (paper, Sec. 3.3).
+"""Trains the integral attention model on cumulative attention.
+
+This is stage 2 (paper, Sec. 3.3).
 
 python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/integral
 """
@@ -148,10 +150,4 @@ class IntegralStage(TrainingStage):
 
 
 if __name__ == "__main__":
-    launch(
-        TrainIntegralSettings,
-        run,
-        "train_integral",
-        "trains the integral attention model on accumulated attention",
-        dry_run,
-    )
+    launch(TrainIntegralSettings, run, "train_integral", dry_run)

@@ -1,4 +1,6 @@
-"""Stage 4: trains DeepLab-LargeFOV on pseudo labels (paper, Sec. 4.1).
+"""Trains DeepLab-LargeFOV on pseudo labels.
+
+This is stage 4 (paper, Sec. 4.1).
 
 python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
 """
@@ -197,4 +199,4 @@ def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
 
 
 if __name__ == "__main__":
-    launch(TrainSegSettings, run, "train_seg", "trains DeepLab-LargeFOV on pseudo labels", dry_run)
+    launch(TrainSegSettings, run, "train_seg", dry_run)

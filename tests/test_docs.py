@@ -12,7 +12,8 @@ import pytest
 from stages import ROOT, settings_class
 
 import oaa_tf
-from oaa_tf.command_line.launch import STAGES, parse
+from oaa_tf.command_line.launch import parse
+from oaa_tf.command_line.presets import STAGES
 
 README, BUILD = ROOT / "README.md", ROOT / "BUILD.md"
 RESULTS = ROOT / "docs/results/results.md"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from stages import launch_call, settings_class
 
-from oaa_tf.command_line.launch import STAGES, parse
+from oaa_tf.command_line.launch import parse
+from oaa_tf.command_line.presets import STAGES
 from oaa_tf.command_line.settings import Settings
 
 ROOT = Path(__file__).parents[1]

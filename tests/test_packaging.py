@@ -13,7 +13,7 @@ import pytest
 
 from oaa_tf.command_line import console
 from oaa_tf.command_line.console import COMMANDS
-from oaa_tf.command_line.launch import STAGES
+from oaa_tf.command_line.presets import STAGES
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())

@@ -282,4 +282,4 @@ def _percent(mean: float | None, spread: float | None) -> str:
 if __name__ == "__main__":
     command_line = shlex.join(["python", "-m", "tools.ablation", *sys.argv[1:]])
     run_and_name_it = functools.partial(run, command=command_line)
-    launch(AblationSettings, run_and_name_it, "ablation", "runs the paper's Tables 2 and 3 for several seeds", dry_run)
+    launch(AblationSettings, run_and_name_it, "ablation", dry_run)

@@ -59,4 +59,4 @@ def _classifier_settings(settings: AccumulationStudySettings) -> TrainClsSetting
 
 
 if __name__ == "__main__":
-    launch(AccumulationStudySettings, run, "accumulation_study", "compares gates, fusions and epochs", dry_run)
+    launch(AccumulationStudySettings, run, "accumulation_study", dry_run)

@@ -67,4 +67,4 @@ def run(settings: BenchmarkSettings) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    launch(BenchmarkSettings, run, "benchmark", "measures what training costs, beside the bare network")
+    launch(BenchmarkSettings, run, "benchmark")

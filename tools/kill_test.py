@@ -249,4 +249,4 @@ def run_and_judge(settings: KillTestSettings) -> list[StageReport]:
 
 
 if __name__ == "__main__":
-    launch(KillTestSettings, run_and_judge, "kill_test", "kills training stages and compares the resumed runs")
+    launch(KillTestSettings, run_and_judge, "kill_test")

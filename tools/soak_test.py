@@ -145,4 +145,4 @@ def _bytes_below(folder: Path) -> int:
 
 
 if __name__ == "__main__":
-    launch(SoakTestSettings, run, "soak_test", "trains a tiny network for long and watches memory, time and disk")
+    launch(SoakTestSettings, run, "soak_test")

@@ -1,7 +1,8 @@
-"""What is around the work of every command: errors in one line, exit codes, and where its output goes."""
+"""The boundary of every command: errors in one line, exit codes, and where its output goes."""
 
 import contextlib
 import errno
+import functools
 import os
 import signal
 import sys
@@ -12,16 +13,23 @@ from typing import Any
 
 from oaa_tf.command_line.errors import UserError
 
-_FORBIDDEN = (errno.EACCES, errno.EPERM)
-_IN_THE_WAY = (errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 _DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.ENAMETOOLONG, errno.ELOOP)
+_FILE_ERRORS: tuple[tuple[tuple[int, ...], str, str], ...] = (
+    ((errno.EACCES, errno.EPERM), "cannot read or write", "change its permissions or choose another"),
+    ((errno.EEXIST, errno.ENOTDIR, errno.EISDIR), "cannot read or write", "move it away or choose another"),
+    (_DISK_ERRORS, "cannot write", "free space or choose another"),
+)
+"""Errors of the system that are the user's to solve: their numbers, what failed, and advice. Others are bugs."""
 
 
 class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread as Ctrl-C is, so that both leave through the same clean-up."""
+    """SIGTERM, raised in the main thread like Ctrl-C, so that both leave through the same clean-up."""
 
 
-_STOPS = {KeyboardInterrupt: signal.SIGINT, _Terminated: signal.SIGTERM}
+_STOPS: dict[type[BaseException] | None, signal.Signals] = {
+    KeyboardInterrupt: signal.SIGINT,
+    _Terminated: signal.SIGTERM,
+}
 _SECONDS_TO_ASK_AGAIN = 0.05
 
 
@@ -30,13 +38,14 @@ def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
 
 
 def _ask_again(lost: Any) -> None:
-    """Python's hook for what is raised where nobody can catch it: a signal that came during a `__del__` comes again."""
-    if lost.exc_type in _STOPS:
-        # Not at once: the hook runs where the first was lost.
-        again = (os.getpid(), _STOPS[lost.exc_type])
-        threading.Timer(_SECONDS_TO_ASK_AGAIN, os.kill, again).start()
-    else:
+    """Python's hook for errors that nobody can catch: sends a signal that was lost in a `__del__` again."""
+    if lost.exc_type not in _STOPS:
         sys.__unraisablehook__(lost)
+        return
+    # On Windows, os.kill ends the process at once. Elsewhere it wakes the main thread where it waits for something.
+    send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
+    # Not at once: here, inside the `__del__`, it would be lost again.
+    threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [_STOPS[lost.exc_type]]).start()
 
 
 def guarded(run: Callable[[], Any]) -> int:
@@ -51,39 +60,21 @@ def guarded(run: Callable[[], Any]) -> int:
     try:
         run()
         sys.stdout.flush()
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     except BrokenPipeError:
         # Python flushes stdout once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except OSError as error:
-        if error.errno in _FORBIDDEN:
-            failed, advice = "cannot read or write", "change its permissions or choose another"
-        elif error.errno in _IN_THE_WAY:
-            failed, advice = "cannot read or write", "move it away or choose another"
-        elif error.errno in _DISK_ERRORS:
-            failed, advice = "cannot write", "free space or choose another"
-        else:
-            raise
-        where = f": {error.filename}" if error.filename else ""
-        print(f"error: {failed}{where}: {os.strerror(error.errno)}; {advice}", file=sys.stderr)
-        return 2
     except BaseException as error:
         number = _signal_behind(error)
-        if number is None and _is_out_of_memory(error):
-            print(
-                "error: out of memory; end other programs, or lower --batch_size or the size of the images where the"
-                " command has them; run it again to go on",
-                file=sys.stderr,
-            )
-            return 2
-        if number is None:
+        if number is not None and not isinstance(error, UserError):
+            name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+            print(f"stopped by {name}; run the same command again to go on", file=sys.stderr)
+            return 128 + number
+        message = _message(error)
+        if message is None:
             raise
-        name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        print(f"stopped by {name}; run the same command again to go on", file=sys.stderr)
-        return 128 + number
+        print(f"error: {message}", file=sys.stderr)
+        return 2
     return 0
 
 
@@ -99,25 +90,29 @@ def _signal_behind(error: BaseException | None) -> signal.Signals | None:
     return None
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
-    """Whether it is Python's error for that, or TensorFlow's, which nothing raises that has not imported it."""
-    tensorflow = sys.modules.get("tensorflow")
-    return isinstance(error, (MemoryError, tensorflow.errors.ResourceExhaustedError) if tensorflow else MemoryError)
+def _message(error: BaseException) -> str | None:
+    """What went wrong and what the user can do, in one line; None for a bug."""
+    for numbers, failed, advice in _FILE_ERRORS:
+        if isinstance(error, OSError) and error.errno in numbers:
+            where = f": {error.filename}" if error.filename else ""
+            return f"{failed}{where}: {os.strerror(error.errno)}; {advice}"
+    # TensorFlow has an error of its own, and is not imported for its sake.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return (
+            "out of memory; end other programs, or lower --batch_size or the size of the images where the command has"
+            " them; run it again to go on"
+        )
+    return str(error) if isinstance(error, UserError) else None
 
 
 @contextlib.contextmanager
 def output_to(quiet: bool, json_wanted: bool) -> Iterator[None]:
-    """Inside the block, what is printed goes where the user wants it.
+    """Inside the block, everything printed goes nowhere if `quiet`, else to stderr if `json_wanted`.
 
-    Args:
-        quiet: Nowhere.
-        json_wanted: To stderr, since stdout is for a JSON document.
+    stdout is then for a JSON document alone.
     """
-    with contextlib.ExitStack() as stack:
-        if quiet:
-            nowhere = stack.enter_context(open(os.devnull, "w"))
-            stack.enter_context(contextlib.redirect_stderr(nowhere))
-            stack.enter_context(contextlib.redirect_stdout(nowhere))
-        elif json_wanted:
-            stack.enter_context(contextlib.redirect_stdout(sys.stderr))
-        yield
+    with open(os.devnull, "w") as nowhere:
+        stderr = nowhere if quiet else sys.stderr
+        stdout = stderr if quiet or json_wanted else sys.stdout
+        with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
+            yield

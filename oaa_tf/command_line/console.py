@@ -1,13 +1,12 @@
 """The installed program `oaa-tf`: `oaa-tf train_cls ...` is `python -m oaa_tf.train_cls ...`, and so on."""
 
 import ast
-import difflib
 import runpy
 import sys
 from pathlib import Path
 
 from oaa_tf.command_line.boundary import guarded
-from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.command_line.errors import UserError, did_you_mean, quoted
 
 COMMANDS = (
     "pipeline",
@@ -49,12 +48,11 @@ def overview() -> str:
 
 
 def description_of(command: str) -> str:
-    """What a command does: the first line of its file, which is read and not imported, to be quick."""
+    """The first line of a command's docstring; its file is not imported, which would take longer."""
     docstring = ast.get_docstring(ast.parse((_PACKAGE / f"{command}.py").read_text(encoding="utf-8")))
     return (docstring or "").partition("\n")[0]
 
 
 def _refuse(name: str) -> None:
-    near = difflib.get_close_matches(name[:80], COMMANDS, n=1)
-    advice = f"did you mean {near[0]}?" if near else "oaa-tf --help lists the commands"
+    advice = did_you_mean(name, COMMANDS, "oaa-tf --help lists the commands")
     raise UserError(f"{quoted(name)} is not a command; {advice}")

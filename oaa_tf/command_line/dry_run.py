@@ -1,4 +1,4 @@
-"""What `--dry_run` finds out, as text."""
+"""The findings of `--dry_run` as text."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,8 +11,7 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
     """A line for every entry, in columns.
 
     Args:
-        found: Values by name: numbers, text, lists (a line for each item) and dictionaries (likewise). Names of sizes
-            end in `_bytes`.
+        found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`.
     """
     shown = {name: _lines(name, value) for name, value in found.items()}
     titles = {name: f"{name.removesuffix('_bytes').replace('_', ' ')}:" for name in found}

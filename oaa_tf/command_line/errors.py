@@ -1,23 +1,24 @@
-"""The one exception that a user's mistake raises anywhere in OAA-TF, and how it quotes others."""
+"""The one exception that a user's mistake raises anywhere in OAA-TF, and what its messages are made of."""
 
+import difflib
 import re
+from collections.abc import Iterable
 from typing import Any
 
 _LONGEST = 160
 
 
 class UserError(Exception):
-    """Something that the user can put right: a wrong flag, file, record or checkpoint.
+    """A mistake that the user can correct: a wrong flag, file, record or checkpoint.
 
-    The message is one line that names the culprit and says what to do. `oaa_tf.command_line.launch` prints it without a
-    traceback and exits with code 2. Characters that a terminal would obey instead of show, in a file's name for
-    example, are escaped.
+    The message is one line that names the culprit and says what to do. Commands print it without a traceback and exit
+    with code 2. Control characters, which a file's name can hold, are escaped.
 
         raise UserError("expected a multiple of 8", flag="image_size", value=100)   # --image_size=100: expected ...
 
     Attributes:
         message: What is wrong and what to do, without the flag.
-        flag: Name of the flag to blame, without dashes; None if it is something else.
+        flag: Name of the flag to blame, without dashes; None if no flag is to blame.
         value: The flag's value; None to leave it out.
     """
 
@@ -33,8 +34,21 @@ class UserError(Exception):
 
 
 def quoted(text: str) -> str:
-    """A part of a file to quote in a `UserError`, shortened if it is long."""
+    """Text from a file or command line, quoted for a `UserError` and shortened if it is long."""
     return repr(text if len(text) <= 80 else f"{text[:77]}...")
+
+
+def did_you_mean(name: str, known: Iterable[str], otherwise: str, prefix: str = "") -> str:
+    """The advice at the end of an error about an unknown name: the nearest known name, or `otherwise` if none is near.
+
+    Args:
+        name: The unknown name; it may come from a file, and be long.
+        known: The names that exist.
+        otherwise: The advice if no name is near.
+        prefix: What to write before the nearest name, such as "--".
+    """
+    near = difflib.get_close_matches(name[:80], list(known), n=1)
+    return f"did you mean {prefix}{near[0]}?" if near else otherwise
 
 
 def first_line(error: Exception) -> str:
@@ -42,5 +56,5 @@ def first_line(error: Exception) -> str:
     # Without the operation that TensorFlow puts in front of the reason.
     message = re.sub(r"^\{\{.*?\}\}\s*", "", str(error).strip())
     line = (message.splitlines() or [type(error).__name__])[0]
-    # What matters comes last, behind a path.
+    # The reason comes last, after a path.
     return line if len(line) <= _LONGEST else f"{line[: _LONGEST // 4]} ... {line[-3 * _LONGEST // 4 :]}"

@@ -1,4 +1,4 @@
-"""Values as JSON has them."""
+"""Python values as values that JSON can hold."""
 
 import dataclasses
 import math
@@ -10,7 +10,7 @@ import numpy as np
 
 def json_ready(value: Any) -> Any:
     """Turns numpy values, paths, tuples and dataclasses into what JSON has; NaN and infinity into None."""
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return json_ready(dataclasses.asdict(value))
     if isinstance(value, dict):
         return {str(key): json_ready(item) for key, item in value.items()}

@@ -3,7 +3,6 @@
 import sys
 import threading
 import time
-from types import TracebackType
 from typing import Self
 
 _TERMINAL_SECONDS = 0.2
@@ -22,8 +21,8 @@ class Progress:
 
     Args:
         total: Number of images in all.
-        label: What is going on.
-        done: Images that were finished before (a resumed run); they do not count for the rate.
+        label: The beginning of the line.
+        done: Images that an earlier run finished; they do not count for the rate.
     """
 
     def __init__(self, total: int, label: str, *, done: int = 0) -> None:
@@ -60,19 +59,16 @@ class Progress:
         """Images per second since the start."""
         return (self._done - self._done_before) / max(time.monotonic() - self._start, 1e-9)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
         if kind is None:
             self._show(self._line(time.monotonic(), final=True))
         if self._is_terminal and self._shown_width:
             print(file=sys.stderr, flush=True)
 
     def _line(self, now: float, final: bool = False) -> str:
-        elapsed = now - self._start
         rate = self.rate
         if final:
-            ending = f"in {_duration(elapsed)}"
+            ending = f"in {_duration(now - self._start)}"
         else:
             ending = f"{_duration((self._total - self._done) / rate)} left" if rate > 0 else "? left"
         # Slow loops need decimals: 0.3 images/s is not 0.

@@ -1,6 +1,6 @@
-"""What a setting of a command is: a field of a frozen dataclass, checked when it is made.
+"""Settings of commands: frozen dataclasses that check their fields at construction.
 
-`oaa_tf.command_line.launch` turns settings into flags and back.
+`oaa_tf.command_line.flags` turns settings into flags and back.
 """
 
 import dataclasses
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, get_args, get_origin, get_type_hints
 
 from oaa_tf.command_line.errors import UserError
 
-# No name of a file can have the first of them; others would break the lines of flags.txt.
+# File names can't hold NUL; other control characters would break the lines of flags.txt.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 
@@ -32,7 +32,7 @@ def setting(
         choices: The allowed values.
         minimum: The least allowed number (inclusive).
         maximum: The greatest allowed number (inclusive).
-        may_change: Whether a run may be resumed with another value (logging, checkpoint frequency and the like).
+        may_change: Whether a run may be resumed with another value, such as for the checkpoint frequency.
     """
     metadata = {"help": help, "choices": choices, "minimum": minimum, "maximum": maximum, "may_change": may_change}
     return dataclasses.field(default=default, metadata=metadata)
@@ -42,8 +42,8 @@ def setting(
 class Settings:
     """Base of all settings: checks every field at construction.
 
-    Fields are `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, each made with
-    `setting`, or the settings of another stage. `--help` shows the fields of a class as the group that the class names:
+    A field is a `str`, `int`, `float`, `bool`, or a `tuple` of any number of `str`, `int` or `float`, made with
+    `setting`; or the settings of another stage. `--help` shows the fields that a class adds in the group that it names:
     `class DataSettings(Settings, group="data")`.
 
     Raises:
@@ -63,7 +63,7 @@ class Settings:
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as JSON-ready values; those of a nested stage as `<stage>.<name>`."""
-        values = {}
+        values: dict[str, Any] = {}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if isinstance(value, Settings):
@@ -90,8 +90,9 @@ class Settings:
 
     @classmethod
     def group_of(cls, name: str) -> str:
-        """The group of a setting: that of the first class that has it."""
-        return next(base for base in reversed(cls.__mro__) if name in inspect.get_annotations(base))._group
+        """The group of a setting: that of the most basic class that has it."""
+        bases = (base for base in reversed(cls.__mro__) if issubclass(base, Settings))
+        return next(base for base in bases if name in inspect.get_annotations(base))._group
 
     @classmethod
     def defaults_as_flags(cls) -> str:
@@ -107,7 +108,7 @@ def _flag(name: str, value: Any) -> str:
 
 
 def name_and_value(line: str) -> tuple[str, str]:
-    """A line of `Settings.as_flags` taken apart; `--flip` and `--noflip` have the values "true" and "false"."""
+    """Name and value in a line of `Settings.as_flags`; `--flip` and `--noflip` have the values "true" and "false"."""
     name, equals, value = line.removeprefix("--").partition("=")
     if equals:
         return name, value
@@ -129,7 +130,7 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
         except ValueError:
             joined = ",".join(map(str, value))
             raise UserError(f"expected {kind.__name__} values", flag=field.name, value=joined) from None
-        # No names at all may mean all of them; no numbers mean nothing.
+        # An empty list of names may mean all of them; an empty list of numbers means nothing.
         if not value and kind is not str:
             raise UserError("expected one number at least", flag=field.name, value="")
         items = value

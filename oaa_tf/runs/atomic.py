@@ -22,7 +22,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         path: The file to create or replace; its folder must exist.
     """
     path = Path(path)
-    # Names of their own for threads and processes that write the same file at the same time.
+    # Threads and processes that write the same file at the same time have names of their own.
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}.tmp")
     try:
         with temporary.open("wb") as file:
@@ -33,7 +33,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         sync(path.parent)
     except OSError as error:
         if error.errno is not None:
-            # A full disk is found by `write`, which knows no name.
+            # `write` finds a full disk, and does not know the file's name.
             error.filename = error.filename or str(path)
         raise
     finally:
@@ -41,7 +41,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
 
 
 def remove_temporary_files(folder: str | os.PathLike) -> None:
-    """Removes what killed processes have left of `atomic_write` in a folder and below, where nobody else may write."""
+    """Removes the temporary files that killed processes left in a folder and below; nobody may be writing there."""
     for path in Path(folder).rglob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)

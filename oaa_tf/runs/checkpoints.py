@@ -1,4 +1,4 @@
-"""The checkpoints in a training stage's work_dir, as files: which there are, and how far the stage has come."""
+"""The checkpoint files in a training stage's work_dir, and how far the stage has come."""
 
 from pathlib import Path
 
@@ -11,8 +11,8 @@ CHECKPOINT_FOLDER = "checkpoints"
 def checkpoints_in(work_dir: Path) -> list[str]:
     """Paths of the complete checkpoints in a stage's work_dir, `checkpoints/step-<number>` without suffix, newest last.
 
-    They are found by their index files, which TensorFlow writes last. Its list of them, the file `checkpoint`, could be
-    damaged or lost, and all progress with it.
+    They are found by their index files, which TensorFlow writes last, and not by its list, the file `checkpoint`: if
+    that were damaged or lost, all progress would be lost with it.
     """
     numbers = [path.stem.removeprefix("step-") for path in (work_dir / CHECKPOINT_FOLDER).glob("step-*.index")]
     return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
@@ -39,5 +39,5 @@ def stage_state(work_dir: Path) -> str:
     Raises:
         UserError: Its `metrics.json` is damaged.
     """
-    state, step = WorkDir(work_dir, None).state, newest_step(work_dir)
+    state, step = WorkDir(work_dir).state, newest_step(work_dir)
     return f"goes on from step {step}" if state == TO_DO and step else state

@@ -1,4 +1,4 @@
-"""JSON files: written whole or not at all, read as what somebody may have damaged or edited."""
+"""JSON files: written whole or not at all, and checked when they are read, since users edit and damage them."""
 
 import json
 import os
@@ -14,11 +14,11 @@ def read_json(path: str | os.PathLike, kind: type = dict) -> Any:
 
     Args:
         path: The file.
-        kind: What it must hold: `dict`, `list`, or `object` for anything.
+        kind: The expected type of its content: `dict`, `list`, or `object` for anything.
 
     Raises:
         OSError: It can't be read.
-        ValueError: It is no JSON in UTF-8, or holds something else; the message begins with its name.
+        ValueError: It is not JSON in UTF-8, or holds another type; the message begins with the file's name.
     """
     path = Path(path)
     try:

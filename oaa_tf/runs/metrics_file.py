@@ -1,4 +1,4 @@
-"""`metrics.json`: what a stage found out, with the versions of what it ran on; written last, by `run_once`."""
+"""`metrics.json`: the results of a stage and the software versions it ran on; written last, by `run_once`."""
 
 import importlib.metadata
 import os
@@ -19,7 +19,7 @@ from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 
 
 def read_training_metrics(stage_dir: Path) -> dict[str, Any] | None:
-    """What the `metrics.json` of a training stage says; None before the training's end.
+    """The content of a training stage's `metrics.json`; None before the training's end.
 
     Args:
         stage_dir: The stage's work_dir.
@@ -44,19 +44,19 @@ def read_training_metrics(stage_dir: Path) -> dict[str, Any] | None:
 def run_once(
     stage: str, settings: Settings, inputs: Mapping[str, str], work: Callable[[Path], dict[str, Any]]
 ) -> dict[str, Any]:
-    """Claims a stage's work_dir, and does its work there and writes its `metrics.json`, unless that is done already.
+    """Claims a stage's work_dir, does its work and writes its `metrics.json`, unless that has been done.
 
     Args:
         stage: Name of the stage.
         settings: Its settings.
-        inputs: Checksums of what it reads, see `WorkDir.claim`.
-        work: Does the work in the work_dir, from where an earlier call stopped, and returns the metrics.
+        inputs: Checksums of its input data, see `WorkDir.claim`.
+        work: Does the work in the given folder, from where an earlier call stopped, and returns the metrics.
 
     Returns:
         The content of `metrics.json`.
 
     Raises:
-        UserError: See `WorkDir.claim`, or `work` raises it.
+        UserError: From `WorkDir.claim` or `work`.
     """
     with WorkDir.claim(settings, inputs) as work_dir:
         if (metrics := work_dir.finished_metrics()) is not None:
@@ -74,7 +74,7 @@ def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[
             JSON does not have, become null.
 
     Returns:
-        The metrics as they are in the file.
+        The content of the file.
     """
     written = json_ready(metrics | {"versions": versions()})
     write_json(Path(work_dir) / METRICS_FILE, written)
@@ -82,13 +82,13 @@ def write_metrics(work_dir: str | os.PathLike, metrics: dict[str, Any]) -> dict[
 
 
 def origin(stage: str, settings: Settings, records: Mapping[str, Any], *, supervision: str | None) -> dict[str, Any]:
-    """What every `metrics.json` says about where its numbers come from.
+    """The entries of `metrics.json` that say where its numbers come from.
 
     Args:
         stage: Name of the stage.
-        settings: The stage's settings; `seed` is taken from them, if they have one.
-        records: What the record set says of itself (`RecordSet.provenance`).
-        supervision: "image labels", "image labels + saliency" or "pixel masks"; None if it is not known.
+        settings: The stage's settings, with or without a `seed`.
+        records: `RecordSet.provenance`.
+        supervision: One of `SUPERVISIONS`; None if it is not known.
     """
     return {
         "stage": stage,

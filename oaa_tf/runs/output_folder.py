@@ -1,4 +1,4 @@
-"""Folders that commands write, and the one line about those that they can't."""
+"""Folders that commands write: an error in one line if a folder can't be written."""
 
 import contextlib
 import os
@@ -10,11 +10,11 @@ from oaa_tf.command_line.errors import UserError
 
 @contextlib.contextmanager
 def folder_errors(flag: str, folder: str | os.PathLike) -> Iterator[None]:
-    """Where a folder can't be made or written inside the block, `UserError` says so and names the flag.
+    """Turns an `OSError` inside the block, which makes or writes the folder, into a `UserError` that names the flag.
 
     Args:
-        flag: The flag that names the folder, such as "--output_dir".
-        folder: The folder, as the user has given it.
+        flag: The folder's flag, such as "--output_dir".
+        folder: The flag's value.
     """
     try:
         yield
@@ -23,7 +23,7 @@ def folder_errors(flag: str, folder: str | os.PathLike) -> Iterator[None]:
 
 
 def check_folder(flag: str, folder: str | os.PathLike) -> None:
-    """For a dry run, which leaves no trace: whether a folder could be made and written.
+    """Checks, without a trace, whether a folder could be made and written; for dry runs.
 
     Raises:
         UserError: It could not.

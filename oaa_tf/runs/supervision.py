@@ -1,19 +1,19 @@
-"""What is known about the images that something is trained with, or made from."""
+"""Supervision: how much is known about the images that a network is trained on, or that labels are made from."""
 
 SUPERVISIONS = ("image labels", "image labels + saliency", "pixel masks")
-"""What is known about images in a training, from least to most; every figure names one of them."""
+"""From weakest to strongest; every `metrics.json` names one."""
 
 
-def supervision_of_labels(source: str, *, use_saliency: bool) -> str:
-    """The supervision of pseudo labels, from that of the maps or the network that they are made of.
+def supervision_of_labels(supervision: str, *, use_saliency: bool) -> str:
+    """The supervision of pseudo labels.
 
     Args:
-        source: One of `SUPERVISIONS`.
-        use_saliency: Whether saliency maps have a say, too. Masks stay the stronger supervision.
+        supervision: That of the maps or the network that they are made from, one of `SUPERVISIONS`.
+        use_saliency: Whether they are made from saliency maps too. Pixel masks stay the stronger supervision.
     """
-    return strongest_supervision(source, "image labels + saliency") if use_saliency else source
+    return strongest_supervision(supervision, "image labels + saliency") if use_saliency else supervision
 
 
 def strongest_supervision(*supervisions: str) -> str:
-    """That of `SUPERVISIONS`, of those given, which knows most about images."""
+    """The strongest of some `SUPERVISIONS`."""
     return max(supervisions, key=SUPERVISIONS.index)

@@ -1,4 +1,4 @@
-"""Work in threads, whose results come in order."""
+"""Work in threads, with results in order."""
 
 import collections
 import os
@@ -18,9 +18,9 @@ def in_threads(
     """Results of `work` in the order of the items, computed in threads, with a progress line.
 
     Args:
-        work: Is called once for every item.
-        items: What to work on, images by the progress line.
-        label: What is going on.
+        work: Called once for every item.
+        items: The items; the progress line counts them as images.
+        label: The beginning of the progress line.
         num_workers: Threads; 0 for one per core.
     """
     num_workers = num_workers or num_cores()
@@ -31,14 +31,14 @@ def in_threads(
                 progress.advance()
                 yield result
     finally:
-        # Otherwise Ctrl-C would wait for what has been handed in.
+        # Otherwise Ctrl-C would wait for all items that have been handed in.
         pool.shutdown(cancel_futures=True)
 
 
 def results_in_order(
     workers: Executor, work: Callable[[_Item], _Result], items: Iterable[_Item], *, max_ahead: int
 ) -> Iterator[_Result]:
-    """As `workers.map`, but takes items one by one, and is at most `max_ahead` results ahead of the caller."""
+    """Like `workers.map`, but takes items one by one, and stays at most `max_ahead` results ahead of the caller."""
     waiting: collections.deque[Future[_Result]] = collections.deque()
     for item in items:
         waiting.append(workers.submit(work, item))
@@ -49,5 +49,5 @@ def results_in_order(
 
 
 def num_cores() -> int:
-    """Cores that this process may use; not every system can tell them from those of the machine."""
+    """Cores that this process may use, or all cores of the machine where the system does not tell."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

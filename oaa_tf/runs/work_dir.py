@@ -1,4 +1,4 @@
-"""A stage's work_dir: who may write into it, with which settings and inputs, and whether the stage is done."""
+"""A stage's work_dir: its lock, the settings and inputs it was begun with, and whether the stage is done."""
 
 import contextlib
 import hashlib
@@ -27,7 +27,7 @@ NETWORK_FILE = "network.json"
 _LOCK_FILE = ".lock"
 _LOCK_TRIES, _SECONDS_BETWEEN_TRIES = 10, 0.02
 _BEFORE_RESULTS = (NETWORK_FILE, HISTORY_FOLDER, "tensorboard")
-"""What a training writes before its first checkpoint."""
+"""Files that a training writes before its first checkpoint."""
 
 
 class WorkDir:
@@ -40,33 +40,33 @@ class WorkDir:
         path: The folder.
     """
 
-    def __init__(self, path: Path, lock: Any) -> None:
-        """Use `claim`."""
+    def __init__(self, path: Path) -> None:
+        """Claims nothing; use `claim`."""
         self.path = path
-        self._lock = lock
+        self._claim = contextlib.ExitStack()
 
     @classmethod
     def claim(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
-        """Makes the folder `settings.work_dir`, locks it for this process and writes what it is for.
+        """Makes the folder `settings.work_dir`, locks it for this process, and writes the settings and inputs into it.
 
-        A folder that holds results already must have been begun with the same settings and inputs. Until then, both may
-        change: a wrong flag at the first try, or one for which memory is too small, is no reason for another folder.
-        What a training has left before its first checkpoint is removed.
+        A folder that holds results must have been begun with the same settings and inputs. A folder without results may
+        be begun again with others, such as a smaller batch after the first try ran out of memory; the files of a
+        training that stopped before its first checkpoint are removed.
 
         Args:
-            settings: The stage's settings, written to `flags.txt`; those that say so may change (see `setting`).
-            inputs: Checksums of what the stage reads, by name, written to `inputs.json`: the settings name files, and
-                other data may have taken their place. None for a command that only runs others.
+            settings: The stage's settings, written to `flags.txt`. Settings made with `may_change` may differ.
+            inputs: Checksums of the stage's input data by name, written to `inputs.json`, since the files that the
+                settings name may have been replaced. None for a command that only runs others.
 
         Raises:
             UserError: The folder can't be written, another process works in it, or it holds another run's results.
         """
-        path = Path(settings.work_dir)
-        with folder_errors("--work_dir", path):
-            path.mkdir(parents=True, exist_ok=True)
-            lock = open(path / _LOCK_FILE, "a")  # noqa: SIM115 - held until the stage ends
-        work_dir = cls(path, lock)
-        try:
+        path = Path(settings.as_dict()["work_dir"])
+        work_dir = cls(path)
+        with contextlib.ExitStack() as claim:
+            with folder_errors("--work_dir", path):
+                path.mkdir(parents=True, exist_ok=True)
+                lock = claim.enter_context(open(path / _LOCK_FILE, "a"))
             _lock(lock, path)
             if inputs is not None and work_dir._has_results():
                 work_dir._check_same_run(settings, inputs)
@@ -77,23 +77,21 @@ class WorkDir:
                 file.write(settings.as_flags().encode())
             if inputs is not None:
                 write_json(path / INPUTS_FILE, dict(inputs))
-        except BaseException:
-            lock.close()
-            raise
+            work_dir._claim = claim.pop_all()
         return work_dir
 
     @classmethod
     def peek(cls, settings: Settings, inputs: Mapping[str, str] | None = None) -> Self:
-        """As `claim`, but leaves no trace: the folder need not exist, and is neither written nor kept locked.
+        """Checks what `claim` checks, but leaves no trace: makes no folder, writes nothing and keeps no lock.
 
         Args:
             settings: The stage's settings.
-            inputs: As for `claim`; empty if they are not known yet, then only the settings are compared.
+            inputs: See `claim`. With none of them, only the settings are compared.
 
         Raises:
-            UserError: As `claim` would.
+            UserError: See `claim`.
         """
-        work_dir = cls(Path(settings.work_dir), contextlib.ExitStack())
+        work_dir = cls(Path(settings.as_dict()["work_dir"]))
         path = work_dir.path
         check_folder("--work_dir", path)
         if (path / _LOCK_FILE).exists():
@@ -109,8 +107,8 @@ class WorkDir:
         return self
 
     def __exit__(self, *error: object) -> None:
-        """Gives the folder free."""
-        self._lock.close()
+        """Releases the folder."""
+        self._claim.close()
 
     def finished_metrics(self) -> dict[str, Any] | None:
         """The content of `metrics.json`, which a stage writes last; None before."""
@@ -138,17 +136,17 @@ class WorkDir:
         own = {FLAGS_FILE}
         if (self.path / INPUTS_FILE).exists():
             own |= {INPUTS_FILE, *_BEFORE_RESULTS}
-        # Hidden files are the lock, what an interrupted write has left, or somebody's file manager's.
+        # Hidden files are the lock, the rest of an interrupted write, or made by a file manager.
         children = self.path.iterdir() if self.path.exists() else ()
         return any(child.name not in own and child.name[0] != "." for child in children)
 
     def _check_same_run(self, settings: Settings, inputs: Mapping[str, str]) -> None:
-        # A setting that has come since the run began had its default then.
+        # A setting that is newer than the run has its default.
         before = _by_name(settings.defaults_as_flags()) | _by_name(self._read(FLAGS_FILE))
         now = _by_name(settings.as_flags())
         inputs_before = self._inputs_before()
         known = inputs.keys() | inputs_before.keys()
-        # The folder and its inputs may have been moved, or be named from elsewhere: their content is compared.
+        # Paths of the folder and its inputs may differ: they may have been moved. Their content is compared.
         for name in sorted((before.keys() | now.keys()) - settings.free_on_resume() - known - {"work_dir"}):
             if before.get(name) != now.get(name):
                 old, new = before.get(name) or f"no --{name}", now.get(name) or f"without --{name}"
@@ -180,7 +178,7 @@ class WorkDir:
 
 
 def _lock(lock: IO[str], path: Path) -> None:
-    """Locks an open file until it is closed, at the latest by the end of the process."""
+    """Locks an open file until it is closed, at the latest when the process ends."""
     try:
         # A dry run elsewhere holds the lock for a moment; a process at work holds it for longer than all tries.
         for _ in range(_LOCK_TRIES):

@@ -12,7 +12,7 @@ from oaa_tf.runs.atomic import atomic_write, sync
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 
 PARTIAL_FOLDER = ".partial"
-"""Where a checkpoint is while it is written, inside the folder of checkpoints."""
+"""Inside the folder of checkpoints, where a checkpoint is written before it is moved to its place."""
 
 _NUM_KEPT = 2
 
@@ -23,7 +23,8 @@ class TrainingCheckpoint:
     The optimizer's `iterations`, incremented in the same graph as the weights, is the number of steps done.
 
     Attributes:
-        num_bytes: Size of what is saved, by name; a checkpoint on the disk is hardly larger.
+        num_bytes: Size of the saved variables, by name; a checkpoint on the disk is hardly larger.
+        saved_step: Step of the newest checkpoint that this object has restored or saved; None before.
     """
 
     def __init__(
@@ -39,36 +40,26 @@ class TrainingCheckpoint:
         self._model = model
         with model.distribute_strategy.scope():
             model.optimizer.build(model.network.trainable_variables)
-        weights = model.network.weights
-        weight_paths = {id(weight) for weight in weights}
+        own = {"network": model.network.weights, "optimizer": model.optimizer.variables}
+        known = {id(variable) for variables in own.values() for variable in variables}
         # Everything else that Keras keeps: metrics and the states of random number generators.
-        rest = [variable for variable in model.variables if id(variable) not in weight_paths]
-        rest += [v for v in model.metrics_variables if all(v is not other for other in rest)]
-        own = {id(variable) for variable in model.optimizer.variables}
-        rest = [variable for variable in rest if id(variable) not in own]
-        state = {
-            "network": [weight.value for weight in weights],
-            "optimizer": [variable.value for variable in model.optimizer.variables],
-            "rest": [variable.value for variable in rest],
-            **{name: list(variables) for name, variables in (extra or {}).items()},
-        }
+        rest = {id(v): v for v in (*model.variables, *model.metrics_variables) if id(v) not in known}
+        own["rest"] = list(rest.values())
+        state = {name: [variable.value for variable in variables] for name, variables in own.items()}
+        state |= {name: list(variables) for name, variables in (extra or {}).items()}
         self._checkpoint = tf.train.Checkpoint(**state)
         self.num_bytes = {
             name: sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
             for name, variables in state.items()
         }
         self._work_dir = work_dir
-        self._saved_step: int | None = None
+        self._folder = work_dir / CHECKPOINT_FOLDER
+        self.saved_step: int | None = None
 
     @property
     def step(self) -> int:
         """Number of steps done."""
         return int(self._model.optimizer.iterations.numpy())
-
-    @property
-    def saved_step(self) -> int | None:
-        """Step of the newest checkpoint that this object has restored or saved; damaged ones do not count."""
-        return self._saved_step
 
     def is_finite(self) -> bool:
         """Whether all weights are finite; a gradient can overflow while the loss does not yet."""
@@ -84,12 +75,12 @@ class TrainingCheckpoint:
         for path in reversed(checkpoints_in(self._work_dir)):
             try:
                 self._checkpoint.read(path).assert_consumed()
-            except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
+            except Exception as error:  # TensorFlow raises many types for a damaged file.
                 failures.append(f"{path}: cannot be restored ({first_line(error)})")
                 continue
             for failure in failures:
                 print(f"warning: {failure}; going on from {path}")
-            self._saved_step = self.step
+            self.saved_step = self.step
             return True
         if failures:
             raise UserError(f"{failures[0]}; delete {self._folder} to begin again")
@@ -105,7 +96,7 @@ class TrainingCheckpoint:
             return
         partial = self._folder / PARTIAL_FOLDER
         try:
-            # What a killed process has left.
+            # A killed process may have left it.
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self._checkpoint.write(str(partial / f"step-{self.step}"))
@@ -114,7 +105,7 @@ class TrainingCheckpoint:
                 sync(part)
                 part.replace(self._folder / part.name)
             sync(self._folder)
-            self._saved_step = self.step
+            self.saved_step = self.step
             # Only now, when the new one is on the disk.
             self._delete_others(str(self._folder / f"step-{self.step}"))
         except (tf.errors.OpError, OSError) as error:
@@ -125,19 +116,15 @@ class TrainingCheckpoint:
         finally:
             shutil.rmtree(partial, ignore_errors=True)
 
-    @property
-    def _folder(self) -> Path:
-        return self._work_dir / CHECKPOINT_FOLDER
-
     def _delete_others(self, newest: str) -> None:
-        # Those of later steps are damaged ones that `restore` has passed over.
+        # Checkpoints of later steps are damaged; `restore` has passed over them.
         checkpoints = checkpoints_in(self._work_dir)
         kept = checkpoints[: checkpoints.index(newest) + 1][-_NUM_KEPT:]
         # For tf.train.latest_checkpoint.
         with atomic_write(self._folder / "checkpoint") as file:
             file.write(f'model_checkpoint_path: "{Path(newest).name}"\n'.encode())
         names = {Path(path).name for path in kept}
-        # The index first, for the same reason; data without an index are what a killed process has left.
+        # The index first, for the same reason; a killed process may have left data without an index.
         for part in sorted(self._folder.glob("step-*.*"), reverse=True):
             if part.stem not in names:
                 part.unlink()

@@ -1,7 +1,7 @@
-"""The network that a training stage begins with, and its optimizer; on which devices, and in which precision."""
+"""A training stage's network with its initial weights, its optimizer, devices and precision."""
 
 import functools
-import time
+import timeit
 from pathlib import Path
 
 import keras
@@ -27,8 +27,8 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 @functools.cache
 def _all_gpus() -> tf.distribute.Strategy:
-    # One for all stages of a process: the reductions of a second one are taken for those of the first, and a network of
-    # another size then ends in "Shape mismatch in the collective instance".
+    # One for all stages of a process: TensorFlow mixes up the reductions of two strategies, and a
+    # network of another size then ends in "Shape mismatch in the collective instance".
     return tf.distribute.MirroredStrategy()
 
 
@@ -70,7 +70,7 @@ def prepare_network(
     else:
         load_backbone_weights(backbone, settings.backbone_weights)
     load_head_weights(network, settings.head_weights)
-    # Only now is the work_dir bound to these settings: the weights are there.
+    # Only now, with the weights at hand, is the work_dir bound to these settings.
     description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)
     optimizer = paper_optimizer(
@@ -87,7 +87,7 @@ def prepare_network(
 
 
 def check_head_weights(task: str, settings: TrainingSettings) -> None:
-    """Refuses weights for fc6 and fc7 from two places.
+    """Refuses weights for fc6 and fc7 from two places at once.
 
     Raises:
         UserError: Another stage's weights have them already, or its folder is no training stage's.
@@ -103,28 +103,23 @@ def check_head_weights(task: str, settings: TrainingSettings) -> None:
 
 
 def check_precision(precision: str) -> None:
-    """Refuses bfloat16 on hardware that would only imitate it, and warns where float32 is faster.
+    """Refuses bfloat16 on hardware that only emulates it, and warns where float32 is faster.
 
     Raises:
         UserError: The GPUs, or without GPUs the CPU, have no bfloat16 arithmetic.
     """
     if precision != "bfloat16":
         return
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        capabilities = [
-            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) for gpu in gpus
-        ]
-        if min(capabilities) < _GPU_WITH_BFLOAT16:
-            raise UserError(
-                f"needs GPUs of compute capability 8.0, here is {min(capabilities)}; use float32",
-                flag="precision",
-                value=precision,
-            )
+    problem = ""
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        least = min(each.get("compute_capability", (0, 0)) for each in details)
+        if least < _GPU_WITH_BFLOAT16:
+            problem = f"needs GPUs of compute capability 8.0, here is {least}; use float32"
     elif not _CPU_FLAGS_OF_BFLOAT16 & cpu_flags():
-        raise UserError(
-            "this CPU has no bfloat16 instructions; use --precision=float32", flag="precision", value=precision
-        )
+        problem = "this CPU has no bfloat16 instructions; use --precision=float32"
+    if problem:
+        raise UserError(problem, flag="precision", value=precision)
     # Having the instructions does not mean having fast ones.
     speedup = bfloat16_speedup()
     if speedup < 1.0:
@@ -136,21 +131,17 @@ def check_precision(precision: str) -> None:
 
 def bfloat16_speedup() -> float:
     """Speed of a convolution of VGG16's kind in bfloat16 over that in float32, measured in a fraction of a second."""
-    seconds = {}
-    for dtype in (tf.float32, tf.bfloat16):
+
+    def seconds(dtype: tf.DType) -> float:
         images = tf.cast(tf.random.stateless_normal((1, 32, 32, 256), (0, 1)), dtype)
         kernel = tf.cast(tf.random.stateless_normal((3, 3, 256, 256), (0, 2)), dtype)
-        tries = []
-        for _ in range(6):
-            began = time.perf_counter()
-            tf.nn.conv2d(images, kernel, 1, "SAME").numpy()
-            tries.append(time.perf_counter() - began)
-        seconds[dtype] = min(tries)
-    return seconds[tf.float32] / seconds[tf.bfloat16]
+        return min(timeit.repeat(lambda: tf.nn.conv2d(images, kernel, 1, "SAME").numpy(), number=1, repeat=6))
+
+    return seconds(tf.float32) / seconds(tf.bfloat16)
 
 
 def cpu_flags() -> set[str]:
-    """What the CPU can do, in Linux' words; nothing on other systems."""
+    """The CPU's features by Linux' names; empty on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

@@ -1,6 +1,8 @@
-"""What TensorBoard shows of a segmentation network: labels beside predictions, and both compared with masks."""
+"""A segmentation network in TensorBoard: labels beside predictions, and both compared with masks."""
 
-from collections.abc import Callable, Sequence
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
 
 import keras
 import numpy as np
@@ -18,60 +20,57 @@ from oaa_tf.models.inference import segmentation_functions
 from oaa_tf.training.pictures import write_label_picture
 
 Labels = Callable[[int, Record], np.ndarray]
-"""From a position and its record to a label map, uint8 `[height, width]`."""
+"""From an image's position and record to a label map, uint8 `[height, width]`."""
 
 
+@dataclasses.dataclass(frozen=True)
 class PredictionSummaries:
-    """Writes pictures of some images, and mIoU, precision and recall of the predictions for others."""
+    """Writes pictures of some images, and mIoU, precision and recall of the predictions for others.
 
-    def __init__(
-        self,
-        network: keras.Model,
-        records: RecordSet,
-        image_size: int,
-        *,
-        shown: Sequence[int],
-        measured: Sequence[int],
-        columns: dict[str, Labels],
-    ) -> None:
-        """Prepares the network.
+    Attributes:
+        network: The segmentation network that is being trained.
+        records: The record set.
+        image_size: Long side in pixels to which whole images are resized.
+        shown: Positions of the images to show.
+        measured: Positions of the images to measure on, which have masks.
+        columns: By title, label maps to show beside the predictions.
+    """
 
-        Args:
-            network: The segmentation network that is being trained.
-            records: The record set.
-            image_size: Long side in pixels to which whole images are resized.
-            shown: Positions of the images to show.
-            measured: Positions of the images to measure on, which have masks.
-            columns: What to show beside the predictions, by title.
-        """
-        self._segment = segmentation_functions(network, image_size)["segment"]
-        self._records = records
-        self._shown, self._measured = frozenset(shown), frozenset(measured)
-        self._columns = columns
+    network: keras.Model
+    records: RecordSet
+    image_size: int
+    _: dataclasses.KW_ONLY
+    shown: Sequence[int]
+    measured: Sequence[int]
+    columns: Mapping[str, Labels]
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
-        records = self._records
-        num_classes = len(records.classes)
-        confusion = np.zeros((num_classes + 1, num_classes + 2), np.int64)
-        for position in sorted(self._shown | self._measured):
+        records = self.records
+        confusions = []
+        for position in sorted({*self.shown, *self.measured}):
             record = records.record(position)
             predicted = self._segment(record.image[np.newaxis])["mask"][0].numpy()
-            if position in self._measured:
-                confusion += confusion_matrix(record.mask, predicted, num_classes)
-            if position in self._shown:
-                columns = {title: labels(position, record) for title, labels in self._columns.items()}
+            if position in self.measured:
+                confusions.append(_confusion(record, predicted, records))
+            if position in self.shown:
+                columns = {title: labels(position, record) for title, labels in self.columns.items()}
                 columns["prediction"] = predicted
                 if record.mask is not None and "mask" not in columns:
                     columns["mask"] = record.mask
                 tag = f"segmentation/{records.image_ids[position]}"
                 tags = records.labels[position]
                 write_label_picture(tag, record.image, columns, records.classes, tags, step)
-        if self._measured:
+        if confusions:
+            confusion = np.sum(confusions, axis=0)
             precision, recall = foreground_precision_and_recall(confusion)
             values = {"mean_iou": float(mean_iou(confusion)), "precision": precision, "recall": recall}
             for name, value in values.items():
                 tf.summary.scalar(f"prediction/{name}", value, step=step)
+
+    @functools.cached_property
+    def _segment(self) -> Callable[[np.ndarray], dict[str, tf.Tensor]]:
+        return segmentation_functions(self.network, self.image_size)["segment"]
 
 
 def write_label_quality(records: RecordSet, positions: Sequence[int], labels: Labels, step: int) -> None:
@@ -83,10 +82,8 @@ def write_label_quality(records: RecordSet, positions: Sequence[int], labels: La
         labels: The pseudo labels.
         step: The step.
     """
-    confusion = np.zeros((len(records.classes) + 1, len(records.classes) + 2), np.int64)
-    for position in positions:
-        record = records.record(position)
-        confusion += confusion_matrix(record.mask, labels(position, record), len(records.classes))
+    pairs = ((position, records.record(position)) for position in positions)
+    confusion = np.sum([_confusion(record, labels(position, record), records) for position, record in pairs], axis=0)
     num_pixels = confusion.sum(axis=1)
     unlabelled = np.divide(confusion[:, -1], num_pixels, out=np.full(num_pixels.shape, np.nan), where=num_pixels > 0)
     columns = np.stack([iou_per_class(confusion), *precision_and_recall(confusion), unlabelled], axis=1)
@@ -107,3 +104,9 @@ def write_label_quality(records: RecordSet, positions: Sequence[int], labels: La
         cells = ["-" if np.isnan(value) else f"{100 * value:.1f}" for value in values]
         lines.append(f"| {' | '.join([name.replace('|', '/'), *cells])} |")
     tf.summary.text("pseudo_labels", "\n".join(lines), step=step)
+
+
+def _confusion(record: Record, predicted: np.ndarray, records: RecordSet) -> np.ndarray:
+    """The confusion matrix of one image, which has a mask."""
+    assert record.mask is not None
+    return confusion_matrix(record.mask, predicted, len(records.classes))

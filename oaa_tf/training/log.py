@@ -25,7 +25,7 @@ def training_log(folder: Path) -> Iterator[None]:
             yield
     except tf.errors.OpError as error:
         if isinstance(error.__context__, UserError):
-            # The disk that keeps the writer from closing its file has been reported already.
+            # The same full disk has been reported already; now it keeps the writer from closing its file.
             raise error.__context__ from None
         if str(folder) not in str(error):
             raise
@@ -39,7 +39,7 @@ def write_settings(stage: str, settings: Settings, step: int) -> None:
     """Writes a stage's settings and its command as texts, with the current default writer.
 
     Args:
-        stage: The stage's name; a tool's that trains with a stage's settings has no command like that.
+        stage: The stage's name; of a tool, which has no such command, only the settings are written.
         settings: Its settings.
         step: The step at which it begins.
     """
@@ -49,7 +49,7 @@ def write_settings(stage: str, settings: Settings, step: int) -> None:
 
 
 def settings_table(settings: Settings) -> str:
-    """The settings as a Markdown table; values that are not the default are bold."""
+    """The settings as a Markdown table, with values other than the default in bold."""
     defaults = {
         field.name: _code(field.default)
         for field in dataclasses.fields(settings)
@@ -63,7 +63,7 @@ def settings_table(settings: Settings) -> str:
 
 
 def command(stage: str, settings: Settings) -> str:
-    """A shell command that runs the stage with these settings, without those that have their default."""
+    """A shell command that runs the stage with these settings; defaults are left out."""
     defaults = set(settings.defaults_as_flags().splitlines())
     flags = [shlex.quote(line) for line in settings.as_flags().splitlines() if line not in defaults]
     return " \\\n    ".join([f"python -m oaa_tf.{stage}", *flags])
@@ -75,5 +75,5 @@ def _code(value: object) -> str:
         text = str(value).lower()
     else:
         text = ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-    # With two of them around, there may be one inside.
+    # Markdown allows a backtick inside of two.
     return f"`` {text} ``" if "`" in text else f"`{text or ' '}`"

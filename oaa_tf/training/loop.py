@@ -1,9 +1,8 @@
-"""The project's training loop: any stage, exact resume, progress, logs, and a clean stop at any moment."""
+"""The training loop of every stage: exact resume, progress, logs, and a clean stop at any moment."""
 
 import contextlib
 import math
 import signal
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.records import keys
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import reading_errors
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.checkpoint import TrainingCheckpoint
@@ -20,39 +20,22 @@ from oaa_tf.training.log import training_log, write_settings
 from oaa_tf.training.stage import TrainingStage
 
 
-class StopRequest:
-    """Turns SIGTERM and Ctrl-C into a wish that the loop grants between two steps.
-
-    Use it as a context manager; signals are as before behind the block.
-    """
-
-    _SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-    def __init__(self) -> None:
-        """Nothing is wished yet."""
-        self.received: int | None = None
-        self._before: dict[int, object] = {}
-
-    def __enter__(self) -> "StopRequest":
-        """Listens."""
-        for number in self._SIGNALS:
-            self._before[number] = signal.signal(number, self._note)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Stops listening."""
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def _note(self, signum: int, frame: types.FrameType | None) -> None:
-        self.received = signum
+@contextlib.contextmanager
+def stop_requests() -> Iterator[list[int]]:
+    """Inside the block, SIGTERM and Ctrl-C only append their number to the list, for the loop to stop between steps."""
+    received: list[int] = []
+    with contextlib.ExitStack() as handlers:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            before = signal.signal(number, lambda number, frame: received.append(number))
+            handlers.callback(signal.signal, number, before)
+        yield received
 
 
 def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[str, float]:
     """Trains until `settings.num_steps`, from the newest checkpoint if there is one.
 
     Args:
-        stage: What to train on, for how long, and what to write on the way.
+        stage: The settings, the images and the summaries.
         model: Its compiled model.
         work_dir: Its folder.
 
@@ -74,14 +57,14 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
     summaries = stage.summaries(model)
     total = settings.num_steps * settings.batch_size
     with (
-        # Outside of the log, whose full disk is an error of the same type.
+        # Outside of the log: a disk that is too full for it raises an error of the same type.
         memory_errors(model),
-        StopRequest() as stop,
+        stop_requests() as stops,
         training_log(work_dir / "tensorboard"),
         Progress(total, stage.name, done=first_step * settings.batch_size) as progress,
         reading_errors(records),
     ):
-        # At every start: some settings may change.
+        # On every run, since some settings may change when a run is resumed.
         write_settings(stage.name, settings, first_step)
         if first_step == 0:
             write_summaries(summaries, 0)
@@ -91,24 +74,24 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
                 model.reset_metrics()
             results = take_step(batch)
             if not math.isfinite(results["loss"]):
-                raise diverged("loss is", step, batch, stage, model, checkpoint)
+                raise diverged("loss is", step, batch[keys.POSITION], records, model, checkpoint)
             progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
             if step % settings.log_every == 0 or is_last:
                 write_scalars(results | stage.scalars(), model, progress, step)
             if step % settings.pictures_every == 0 or is_last:
                 write_summaries(summaries, step)
-            if stop.received is not None or step % settings.checkpoint_every == 0 or is_last:
+            if stops or step % settings.checkpoint_every == 0 or is_last:
                 if not checkpoint.is_finite():
-                    raise diverged("weights are", step, batch, stage, model, checkpoint)
+                    raise diverged("weights are", step, batch[keys.POSITION], records, model, checkpoint)
                 checkpoint.save()
-                # A process that is killed later leaves no gap in its curves.
+                # So that a process that is killed later leaves no gap in its curves.
                 tf.summary.flush()
-            if stop.received is not None and not is_last:
+            if stops and not is_last:
                 print(f"\n{stage.name}: checkpoint of step {step} written")
                 break
-    if stop.received is not None:
+    if stops:
         # Now with the usual handler in place.
-        signal.raise_signal(stop.received)
+        signal.raise_signal(stops[-1])
     return _as_floats(model.metric_results())
 
 
@@ -139,7 +122,7 @@ def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dic
 
     def take_step(batch: Any) -> dict[str, float]:
         train_step(batch)
-        # Not what the step returns: with several replicas, each knows its own part of the batch only.
+        # Not the step's own result: with several replicas, each knows only its part of the batch.
         return _as_floats(model.metric_results())
 
     return take_step
@@ -150,17 +133,12 @@ def _as_floats(values: Mapping[str, tf.Tensor]) -> dict[str, float]:
 
 
 def diverged(
-    what: str,
-    step: int,
-    batch: dict[str, Any],
-    stage: TrainingStage,
-    model: TrainedNetwork,
-    checkpoint: TrainingCheckpoint,
+    what: str, step: int, positions: Any, records: RecordSet, model: TrainedNetwork, checkpoint: TrainingCheckpoint
 ) -> UserError:
-    """The error of a training whose loss or weights are not finite; it names the batch's images."""
+    """The error when loss or weights are not finite; it names the batch's images by their positions in the records."""
     # With several replicas, each has its own part of the batch.
-    parts = model.distribute_strategy.experimental_local_results(batch[keys.POSITION])
-    images = ", ".join(stage.records.image_ids[position] for part in parts for position in part.numpy())
+    parts = model.distribute_strategy.experimental_local_results(positions)
+    images = ", ".join(records.image_ids[position] for part in parts for position in part.numpy())
     kept = f"the checkpoint of step {checkpoint.saved_step} is kept" if checkpoint.saved_step else "no checkpoint yet"
     return UserError(
         f"the {what} not finite at step {step} (images {images}): lower --learning_rate or --new_layer_multiplier, or"
@@ -170,9 +148,9 @@ def diverged(
 
 @contextlib.contextmanager
 def memory_errors(model: TrainedNetwork) -> Iterator[None]:
-    """Where a compiled model is trained inside this block, `UserError` says that it needs more memory than there is.
+    """Inside the block, where a compiled model is trained, too little memory is a `UserError`.
 
-    Where the system itself ends the process for that, nobody can say anything.
+    If the system ends the process for that, there is no message.
     """
     try:
         yield

@@ -58,10 +58,10 @@ class CaffeSGD(keras.optimizers.SGD):
             context = tf.distribute.get_replica_context()
             num_replicas = context.num_replicas_in_sync if context else 1
             if num_replicas > 1:
-                # The norm is that of the sum, which every replica then has a share of.
+                # The norm is that of the sum; every replica then has its share of the sum.
                 grads = [total / num_replicas for total in context.all_reduce(tf.distribute.ReduceOp.SUM, list(grads))]
             norm = num_replicas * tf.linalg.global_norm(grads)
-            # As a factor of the learning rate, it needs no pass over the gradients of its own, as in Keras' clipping.
+            # As a factor of the learning rate: unlike Keras' clipping, it takes no pass of its own over the gradients.
             self._clipping = tf.minimum(1.0, tf.math.divide_no_nan(self.clip_norm, norm))
         super().apply(grads, trainable_variables)
 
@@ -73,8 +73,8 @@ class CaffeSGD(keras.optimizers.SGD):
         rate = tf.cast(learning_rate * self.multipliers.get(path, 1.0), gradient.dtype)
         velocity = self.momentums[index].value
         momentum = tf.constant(self.momentum, gradient.dtype)
-        # Two kernels that work in place, where the formula as it stands would go over the weights seven times. The
-        # second one multiplies the decay by the momentum, hence the division.
+        # Two kernels that work in place; the plain formula would go over the weights seven times. The second kernel
+        # multiplies the decay by the momentum, hence the division.
         if self.l2 and path not in self.without_l2:
             decay = rate * self.l2 / momentum
             tf.raw_ops.ResourceApplyGradientDescent(var=velocity.handle, alpha=decay, delta=variable)

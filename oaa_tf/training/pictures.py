@@ -1,5 +1,6 @@
-"""Pictures for TensorBoard: the same few training images at every summary."""
+"""Pictures of training images for TensorBoard, the same few at every summary."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
 import cv2
@@ -28,8 +29,8 @@ def measured_positions(records: RecordSet, count: int) -> list[int]:
 def shown_positions(records: RecordSet, count: int) -> list[int]:
     """Positions of `count` images, ascending, that show as many classes as a few images can.
 
-    One after the other, the image is taken with the most classes that none before it has; of equals, the one with the
-    fewest classes in all, then the first. When all classes have been shown, it begins anew.
+    Each choice is the image with the most classes that no image before it shows; of equals, the image with the fewest
+    classes in all, then the first. When all classes have been shown, it begins anew.
     """
     left = dict(enumerate(map(set, records.labels)))
     missing: set[int] = set()
@@ -60,47 +61,38 @@ def write_picture(tag: str, picture: np.ndarray, step: int) -> None:
     tf.summary.write(tag, tf.stack([str(width), str(height), encoded]), step=step, metadata=metadata)
 
 
+@dataclasses.dataclass(frozen=True)
 class AttentionPictures:
-    """Writes a picture of each image: a row for each of its classes, the image and its attention maps side by side."""
+    """Writes a picture of each image: a row for each of its classes, the image and its attention maps side by side.
 
-    def __init__(
-        self,
-        records: RecordSet,
-        image_size: int,
-        positions: Sequence[int],
-        columns: Mapping[str, Callable[[Sequence[int]], np.ndarray]],
-        *,
-        notes: Mapping[str, Callable[[int], str]] | None = None,
-    ) -> None:
-        """Prepares the images.
+    Attributes:
+        records: The record set.
+        image_size: Side of the canonical frame in pixels.
+        positions: The images.
+        columns: By title, from slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
+        notes: By title, from a slot to a note beside the class's name.
+    """
 
-        Args:
-            records: The record set.
-            image_size: Side of the canonical frame in pixels.
-            positions: The images.
-            columns: By title, from slots to maps, float32 `[len(slots), grid, grid]` in [0, 1].
-            notes: By title, from a slot to what is written beside the class's name.
-        """
-        self._records = records
-        self._columns = columns
-        self._notes = notes or {}
-        self._shown = []
-        for position in positions:
-            image = records.record(position).image
-            frame = Frame(*image.shape[:2], image_size)
-            self._shown.append((position, _shown_size(image), frame))
+    records: RecordSet
+    image_size: int
+    positions: Sequence[int]
+    columns: Mapping[str, Callable[[Sequence[int]], np.ndarray]]
+    notes: Mapping[str, Callable[[int], str]] = dataclasses.field(default_factory=dict)
 
     def __call__(self, step: int) -> None:
         """Writes the summaries of a step with the current default writer."""
-        records = self._records
-        for position, image, frame in self._shown:
+        records = self.records
+        for position in self.positions:
+            image = records.record(position).image
+            frame = Frame(image.shape[0], image.shape[1], self.image_size)
+            image = _shown_size(image)
             slots = range(*records.first_slots[position : position + 2])
-            maps = {title: frame.to_image(read(slots), *image.shape[:2]) for title, read in self._columns.items()}
+            maps = {title: frame.to_image(read(slots), *image.shape[:2]) for title, read in self.columns.items()}
             rows = []
             for rank, (slot, label) in enumerate(zip(slots, records.labels[position], strict=True)):
                 row = [image]
                 for title, of_classes in maps.items():
-                    note = self._notes[title](slot) if title in self._notes else ""
+                    note = self.notes[title](slot) if title in self.notes else ""
                     overlay = overlay_attention(image, of_classes[rank])
                     row.append(captioned(overlay, f"{records.classes[label]}  {note}".rstrip()))
                 rows.append(row)
@@ -115,7 +107,7 @@ def write_label_picture(
     labels: Sequence[int],
     step: int,
 ) -> None:
-    """Writes a picture of an image and label maps of it, with a legend of its classes and of what is in the maps.
+    """Writes a picture of an image and its label maps, with a legend of the classes in the image and in the maps.
 
     Args:
         tag: The summary's name.
@@ -143,7 +135,7 @@ def write_label_picture(
 
 
 def _shown_size(image: np.ndarray) -> np.ndarray:
-    """An image in the size that it has in the grid, so that what is written on it stays sharp."""
+    """An image in the size of its cell in the grid, so that captions on it stay sharp."""
     size = cell_size(*image.shape[:2])
     is_smaller = size[0] < image.shape[0]
     return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if is_smaller else cv2.INTER_CUBIC)

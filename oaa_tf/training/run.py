@@ -1,4 +1,4 @@
-"""A training stage from its settings to its `metrics.json`, and its dry run."""
+"""Runs a training stage, from its settings to its `metrics.json`; and its dry run."""
 
 import dataclasses
 import math
@@ -82,13 +82,13 @@ def dry_run_training(stage: TrainingStage) -> dict[str, Any]:
     weights = ("head_weights",) if settings.initial_weights else ("backbone_weights", "head_weights")
     downloads = [name for name in weights if getattr(settings, name) == "imagenet"]
     with tempfile.TemporaryDirectory() as scratch:
-        offline = dataclasses.replace(settings, **dict.fromkeys(downloads, "none"))
-        network = (model := compiled_model(stage, offline, Path(scratch))).network
+        no_downloads: dict[str, Any] = dict.fromkeys(downloads, "none")
+        model = compiled_model(stage, dataclasses.replace(settings, **no_downloads), Path(scratch))
         num_bytes = TrainingCheckpoint(model, Path(scratch), stage.state()).num_bytes
     return found | {
         "steps_left": settings.num_steps - newest_step(work_dir),
-        "parameters": network.count_params(),
-        "trained_parameters": sum(math.prod(weight.shape) for weight in network.trainable_weights),
+        "parameters": model.network.count_params(),
+        "trained_parameters": sum(math.prod(weight.shape) for weight in model.network.trainable_weights),
         "checkpoint_bytes": num_bytes | {"in all": sum(num_bytes.values())},
         "downloads": downloads,
         "writes": [str(work_dir / name) for name in ("checkpoints", "tensorboard", METRICS_FILE)],

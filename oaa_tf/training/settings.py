@@ -1,8 +1,10 @@
 """The settings that the three training stages share."""
 
+from __future__ import annotations
+
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings, setting
@@ -12,78 +14,81 @@ from oaa_tf.models.inference_settings import precision_setting
 from oaa_tf.runs.metrics_file import read_training_metrics
 from oaa_tf.runs.supervision import strongest_supervision
 
+if TYPE_CHECKING:
+    import keras
+
 LARGEST_SEED = 2**32 - 1
-"""That TensorFlow takes."""
+"""The largest seed that TensorFlow takes."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class DataSettings(Settings, group="data"):
-    """The training images, and how they are shown."""
+    """The training images and their augmentation."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
-    image_size: int = setting(304, help="Long side in pixels to which images are resized.", minimum=16)
+    image_size: int = setting(304, help="Long side of the resized images in pixels.", minimum=16)
     flip: bool = setting(True, help="Mirror half of the training images.")
-    min_scale: float = setting(1.0, help="Least scale of the training images.", minimum=0.1)
-    max_scale: float = setting(1.0, help="Greatest scale of the training images.", maximum=10.0)
+    min_scale: float = setting(1.0, help="Smallest scale of the training images.", minimum=0.1)
+    max_scale: float = setting(1.0, help="Largest scale of the training images.", maximum=10.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NetworkSettings(Settings, group="network"):
-    """The network, and how it computes."""
+    """The network, its initial weights and its arithmetic."""
 
-    width: int = setting(64, help="Channels of the backbone's first convolution; 64 is the real one.", minimum=1)
+    width: int = setting(64, help="Channels of the backbone's first convolution; 64 in the real network.", minimum=1)
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
     initializer: str = setting(
-        "gaussian", help="Kernels of the new layers but the last.", choices=("gaussian", "he", "centered_he")
+        "gaussian", help="Initializer of the new layers except the last.", choices=("gaussian", "he", "centered_he")
     )
     freeze_blocks: int = setting(
         0,
-        help="Number of lower blocks that are not trained: VGG16's, or ResNet-101's conv1 and stages conv2 to conv5.",
+        help="Number of lower blocks that are not trained: VGG16's, or conv1 and conv2 to conv5 of ResNet-101.",
         minimum=0,
         maximum=5,
     )
     precision: str = precision_setting()
     recompute: bool = setting(
-        False, help="Compute the backbone's activations again in the backward pass: less memory, the same update."
+        False, help="Compute the backbone's activations again in the backward pass: less memory, the same updates."
     )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimisationSettings(Settings, group="optimisation"):
-    """Steps of training, and how large they are."""
+    """The number and size of training steps."""
 
     num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     accumulate_steps: int = setting(
         1,
-        help="Parts in which a batch is computed, one after the other: less memory, the same update (dropout apart).",
+        help="Parts of a batch that are computed one after the other: less memory, the same updates but for dropout.",
         minimum=1,
     )
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
     momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
     weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
-    clip_norm: float = setting(0.0, help="Gradients are clipped to this global norm; 0: not at all.", minimum=0)
-    seed: int = setting(0, help="Seed of initialisation, order and augmentation.", minimum=0, maximum=LARGEST_SEED)
+    clip_norm: float = setting(0.0, help="Global norm to which gradients are clipped; 0: no clipping.", minimum=0)
+    seed: int = setting(0, help="Seed of initial weights, order and augmentation.", minimum=0, maximum=LARGEST_SEED)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BookkeepingSettings(Settings, group="output"):
-    """Where a run is kept, and how often it is written down."""
+    """Where a run is kept, and how often it writes checkpoints, logs and pictures."""
 
     work_dir: str = setting(help="Folder for checkpoints, logs and results; run again in it to resume.")
     checkpoint_every: int = setting(500, help="Steps between checkpoints.", minimum=1, may_change=True)
     log_every: int = setting(20, help="Steps between log entries.", minimum=1)
     num_pictures: int = setting(
         6,
-        help="Training images shown in TensorBoard; those of the classifier are also replayed in the report.",
+        help="Training images shown in TensorBoard; the report replays those of the classifier.",
         minimum=0,
         may_change=True,
     )
     num_measured: int = setting(
         50,
-        help="Training images, if they have masks, on which results are measured for TensorBoard; 0: none.",
+        help="Training images on which results are measured for TensorBoard, if they have masks; 0: none.",
         minimum=0,
         may_change=True,
     )
@@ -93,7 +98,7 @@ class BookkeepingSettings(Settings, group="output"):
 # A dataclass has the fields of its last base first.
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSettings, DataSettings):
-    """Data, network, optimisation and bookkeeping of a training stage."""
+    """All settings that every training stage has."""
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -110,28 +115,33 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
             raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
 
     @property
+    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """The learning rate, a number or a Keras schedule."""
+        return self.learning_rate
+
+    @property
     def backbone(self) -> str:
         """One of `BACKBONES`; the attention networks have VGG16 (paper, Sec. 3.1)."""
         return "vgg16"
 
     @property
     def head_weights(self) -> str:
-        """Pretrained weights of the layers behind the backbone, which only the segmentation network can have."""
+        """Pretrained weights of the layers behind the backbone; only the segmentation network can have some."""
         return "none"
 
     @property
     def attention_drop(self) -> float:
-        """Rate of the attention drop layer, which only the classifier can have."""
+        """Rate of the attention drop layer; only the classifier has one."""
         return 0.0
 
     def supervision_with_initial_weights(self, supervision: str) -> str:
-        """What the network learns from in all: the stronger of `supervision` and that of its initial weights.
+        """The stronger of a stage's own supervision and that of its initial weights.
 
         Args:
             supervision: That of the stage's own labels, maps or masks, one of `SUPERVISIONS`.
 
         Raises:
-            UserError: The initial weights are of no training, or of one that has not come to its end.
+            UserError: The initial weights do not come from a finished training.
         """
         if not self.initial_weights:
             return supervision
@@ -140,7 +150,7 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         if metrics is None:
             from oaa_tf.models.networks import NetworkDescription
 
-            # A folder of something else is the greater mistake.
+            # If the folder is not a training stage's at all, say that first.
             NetworkDescription.read(stage_dir)
             raise UserError(f"{stage_dir}: its training has not come to its end; run that stage again to finish it")
         return strongest_supervision(supervision, metrics["supervision"])
@@ -158,15 +168,15 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class AttentionTrainingSettings(TrainingSettings, group="attention"):
-    """Common to the classifier and the integral attention model: the step schedule (paper, Sec. 4.1), and maps."""
+    """Shared by classifier and integral attention model: the step schedule (paper, Sec. 4.1) and the maps."""
 
     map_scales: tuple[float, ...] = setting(
         (1.0,),
-        help="Sizes at which the trained network sees an image for its maps; their mean counts.",
+        help="Sizes at which the trained network sees an image for its maps, which are averaged.",
         minimum=0.1,
         maximum=4.0,
     )
-    map_flip: bool = setting(False, help="For its maps, the trained network also sees every image mirrored.")
+    map_flip: bool = setting(False, help="Also average over mirrored views of every image.")
     divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)
 
     @property
@@ -175,8 +185,8 @@ class AttentionTrainingSettings(TrainingSettings, group="attention"):
         return {"batch_size": self.batch_size, "scales": self.map_scales, "flip": self.map_flip}
 
     @property
-    def schedule(self):
-        """The learning rate as a Keras schedule or number."""
+    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
+        """A tenth of `learning_rate` from `divide_at_step`."""
         if not self.divide_at_step:
             return self.learning_rate
         import keras

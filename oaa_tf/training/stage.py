@@ -1,4 +1,4 @@
-"""What a training stage fills in; `oaa_tf.training.run` takes it from settings to `metrics.json`.
+"""The base class of the training stages; `oaa_tf.training.run` takes a stage from settings to `metrics.json`.
 
 TensorFlow is imported by the methods that need it, so that a stage's settings and help load without it.
 """
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 
 class TrainingStage(abc.ABC):
-    """A training stage: what it reads in its constructor, and what differs from the others in its methods.
+    """A training stage: its constructor reads the inputs, its methods are what differs between stages.
 
     Attributes:
         name: The command's name.
         task: See `NetworkDescription`.
         settings: The stage's settings.
         records: The training images.
-        supervision: What the network learns from, one of `SUPERVISIONS`; `initial_weights` included.
-        inputs: Checksums of what the stage reads, by name.
+        supervision: What the network learns from, including its `initial_weights`; one of `SUPERVISIONS`.
+        inputs: Checksums of the input data, by name.
         chosen: Positions of the images to train on, int64 `[n]`; None for all.
     """
 
@@ -47,13 +47,13 @@ class TrainingStage(abc.ABC):
         inputs: Mapping[str, str] | None = None,
         chosen: np.ndarray | None = None,
     ) -> None:
-        """Takes what the subclass has read.
+        """Keeps the inputs, which the subclass has read.
 
         Args:
             settings: The stage's settings.
             records: The training images.
             supervision: That of the stage's own labels, maps or masks.
-            inputs: Checksums of what the stage reads besides the records, by name.
+            inputs: Checksums of input data other than the records, by name.
             chosen: Positions of the images to train on.
 
         Raises:
@@ -70,7 +70,7 @@ class TrainingStage(abc.ABC):
         """Wraps the network for training; called inside the distribution strategy's scope."""
 
     def targets(self) -> Targets | None:
-        """Adds what the network is to learn to the batches; None where image labels are enough."""
+        """Adds the training targets to the batches; None where image labels are enough."""
         return None
 
     def state(self) -> dict[str, Sequence[tf.Variable]]:
@@ -78,15 +78,15 @@ class TrainingStage(abc.ABC):
         return {}
 
     def scalars(self) -> dict[str, float]:
-        """Further numbers for every log entry."""
+        """More numbers for every log entry."""
         return {}
 
     def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
-        """What to write to TensorBoard at the start, every `pictures_every` steps and at the end, given the step."""
+        """Writers to TensorBoard, called with the step at the start, every `pictures_every` steps and at the end."""
         return []
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
-        """Writes further results after the training, and returns further metrics."""
+        """Writes more results after the training, and returns more metrics."""
         return {}
 
     def batches(self, first_step: int) -> tf.data.Dataset:

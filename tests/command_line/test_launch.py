@@ -3,6 +3,7 @@
 import ast
 import dataclasses
 import errno
+import functools
 import json
 import os
 import re
@@ -20,9 +21,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stages import ROOT, launch_call, settings_class
 
+from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.help import short_help
-from oaa_tf.command_line.launch import FILLED_IN_LATER, STAGES, guarded, help_text, parse
+from oaa_tf.command_line.flags import FILLED_IN_LATER
+from oaa_tf.command_line.help import help_text, short_help
+from oaa_tf.command_line.launch import description_of, parse
+from oaa_tf.command_line.presets import STAGES
 from oaa_tf.command_line.settings import Settings, setting
 
 
@@ -411,7 +415,7 @@ def helps() -> dict[str, str]:
         for module in %r:
             with contextlib.redirect_stdout(io.StringIO()) as output:
                 try:
-                    runpy.run_module(module, run_name="__main__")
+                    runpy.run_module(module, run_name="__main__", alter_sys=True)
                 except SystemExit as end:
                     assert end.code == 0
             helps[module] = output.getvalue()
@@ -425,11 +429,16 @@ def helps() -> dict[str, str]:
     return {modules[module]: text for module, text in json.loads(done.stdout).items()}
 
 
+def test_the_description_is_that_of_the_file() -> None:
+    first_line = "From a dataclass to a command: flags, presets, errors, exit codes."
+    assert description_of(preset) == description_of(functools.partial(preset, text="")) == first_line
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_help_fits_on_a_screen_and_needs_no_tensorflow(stage: str, helps: dict[str, str]) -> None:
     lines = helps[stage].splitlines()
     assert len(lines) <= 45 and max(map(len, lines)) <= 80
-    description = ast.literal_eval(launch_call(stage)[1].args[3])
+    description = ast.get_docstring(ast.parse(launch_call(stage)[0].read_text())).splitlines()[0]
     # The stand-ins for TensorFlow and Keras change nothing.
     assert helps[stage] == help_text(settings_class(stage), stage, description) + "\n"
 
@@ -536,7 +545,11 @@ def test_bugs_keep_their_traceback(error: Exception) -> None:
 
 def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "program.py").write_text(
-        textwrap.dedent("""
+        textwrap.dedent("""\
+            '''Does something.
+
+            With care.
+            '''
             import dataclasses
             import sys
             import numpy as np
@@ -558,7 +571,7 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             def dry_run(settings):
                 return {"steps": settings.num_steps, "checkpoint_bytes": 2_000_000}
 
-            launch(ProgramSettings, run, "train_cls", "does something.", dry_run)
+            launch(ProgramSettings, run, "train_cls", dry_run)
         """)
     )
 
@@ -586,4 +599,5 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call() == (2, "", "error: --num_steps is required: Steps.\n")
     code, output, errors = call("--help")
     assert code == 0 and "--num_steps" in output and errors == ""
+    assert output.startswith("train_cls: Does something.\n\n")
     assert into_a_closed_pipe(str(tmp_path / "program.py"), "--num_steps=3") == (141, warning)

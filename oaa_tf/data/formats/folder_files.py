@@ -7,7 +7,7 @@ from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.input_files import read_bytes
-from oaa_tf.runs.names import links_outside
+from oaa_tf.runs.file_names import links_outside
 
 
 class Listing:

@@ -14,7 +14,7 @@ from oaa_tf.data.formats.folder_files import Listing, inside
 from oaa_tf.data.formats.source import Source, SourceImage, check_complete, check_masks
 from oaa_tf.data.images.image_files import SUFFIXES
 from oaa_tf.data.images.palette_png import read_indexed
-from oaa_tf.runs.names import is_plain_name
+from oaa_tf.runs.file_names import is_plain_name
 
 SALIENCY_DIR = "saliency"
 """Where the pipeline looks for saliency maps inside a data folder."""

@@ -24,7 +24,7 @@ from oaa_tf.data.formats.folder_files import Listing, as_text, inside, read_insi
 from oaa_tf.data.images.image_files import SUFFIXES
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.runs.names import is_plain_name
+from oaa_tf.runs.file_names import is_plain_name
 
 VOC_CLASSES = (
     *("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow"),

@@ -9,8 +9,8 @@ from typing import Any, Self
 
 from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.runs.atomic import atomic_write
+from oaa_tf.runs.file_names import is_plain_name
 from oaa_tf.runs.json_file import read_json
-from oaa_tf.runs.names import is_plain_name
 
 FORMAT = "oaa-tf records"
 VERSION = 1

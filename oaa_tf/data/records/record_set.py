@@ -18,7 +18,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.manifest import Manifest, Shard
-from oaa_tf.runs.names import links_outside
+from oaa_tf.runs.file_names import links_outside
 
 # A TFRecord is: uint64 length, uint32 checksum of the length, data, uint32 checksum of the data (little endian).
 _LENGTH = struct.Struct("<Q")

@@ -4,13 +4,13 @@ from pathlib import PurePosixPath, PureWindowsPath
 
 import pytest
 
-from oaa_tf.runs import names
-from oaa_tf.runs.names import is_plain_name
+from oaa_tf.runs import file_names
+from oaa_tf.runs.file_names import is_plain_name
 
 
 @pytest.mark.parametrize("system", [PurePosixPath, PureWindowsPath])
 def test_plain_names_are_files_directly_in_a_folder(monkeypatch: pytest.MonkeyPatch, system: type) -> None:
-    monkeypatch.setattr(names, "Path", system)
+    monkeypatch.setattr(file_names, "Path", system)
     for name in ("2007_000032", "a b.c", ".hidden", "...", "Ä" * 100):
         assert is_plain_name(name), name
     for name in ("", ".", "..", "a/b", "a\\b", "/a", "\\a", "a/", "a/.", "./a", "a\n", "Ä" * 101, 1, None):
@@ -18,5 +18,5 @@ def test_plain_names_are_files_directly_in_a_folder(monkeypatch: pytest.MonkeyPa
 
 
 def test_a_drive_of_windows_is_no_plain_name_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(names, "Path", PureWindowsPath)
+    monkeypatch.setattr(file_names, "Path", PureWindowsPath)
     assert not is_plain_name("C:a") and not is_plain_name("C:")

@@ -1,4 +1,4 @@
-"""Names that come with data, from lists and manifests: they must not lead out of the data's folder."""
+"""File names that come with data, in lists and manifests: they must not lead out of the data's folder."""
 
 from pathlib import Path
 
@@ -6,9 +6,9 @@ _MAX_BYTES = 200
 
 
 def is_plain_name(name: object) -> bool:
-    """Whether a value is the name of a file directly in a folder, on any system, and may become that of a result.
+    """Whether a value names a file directly in a folder, on any system, and may become the name of a result.
 
-    What is added to names (suffixes, those of temporary files) must fit into the 255 bytes that file systems allow.
+    It has at most 200 of the 255 bytes that file systems allow, which leaves room for suffixes and temporary names.
     """
     return (
         isinstance(name, str)
