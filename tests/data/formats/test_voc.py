@@ -197,7 +197,7 @@ def test_annotations_with_entities_or_without_sense_are_refused(tiny_voc, text, 
 
 def test_real_folder(real_data):
     root = real_data / "voc12_animals"
-    folder = VocFolder(root, saliency_dir=str(root / "saliency"))
+    folder = VocFolder(root)
     ids = folder.image_ids("mini_val")
     listed = folder.listed_labels("mini_val")
     assert len(ids) == 16
