@@ -36,7 +36,10 @@ class Frame:
         Written with the integer arithmetic that the in-graph version (`oaa_tf.data.views.view`) uses: rounding half up.
         """
         longest = max(self.height, self.width)
-        return tuple(max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width))
+        height, width = (
+            max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width)
+        )
+        return height, width
 
     @property
     def grid(self) -> int:
@@ -46,7 +49,8 @@ class Frame:
     @property
     def valid_cells(self) -> tuple[int, int]:
         """Rows and columns of the grid whose cells are at least half filled by the image (at least one each)."""
-        return tuple(max(1, (2 * side + STRIDE) // (2 * STRIDE)) for side in self.content)
+        rows, columns = (max(1, (2 * side + STRIDE) // (2 * STRIDE)) for side in self.content)
+        return rows, columns
 
     def to_image(self, maps: np.ndarray, height: int | None = None, width: int | None = None) -> np.ndarray:
         """Resamples maps on the frame's grid bilinearly to the image's pixels.

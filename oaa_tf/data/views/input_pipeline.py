@@ -124,11 +124,10 @@ def frame_batches(
     def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
         return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
 
+    positions = np.arange(len(records)) if chosen is None else np.unique(chosen)
     dataset = None
-    chosen = np.arange(len(records)) if chosen is None else np.unique(chosen)
-    for shape in np.unique(canvases[chosen], axis=0):
-        positions = chosen[(canvases[chosen] == shape).all(axis=1)]
-        numbers = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+    for shape in np.unique(canvases[positions], axis=0):
+        numbers = tf.data.Dataset.from_tensor_slices(positions[(canvases[positions] == shape).all(axis=1)])
         batches = _batched(numbers, frame_example, batch_size, options.grid)
         dataset = dataset.concatenate(batches) if dataset else batches
     return dataset
