@@ -47,6 +47,7 @@ class VocFolder:
         root: As given.
         class_list: All classes, and the kept ones.
         classes: Names of the kept classes.
+        images: The files of `JPEGImages/`.
         masks: The files of masks, possibly none; None without `mask_dir`.
 
     Raises:
@@ -61,8 +62,8 @@ class VocFolder:
             raise UserError(f"{self.root}: no such folder; expected one in VOC layout (JPEGImages/, ImageSets/)")
         self.class_list = ClassList(read_class_file(self.root) or VOC_CLASSES, classes, self.root / CLASSES_FILE)
         self.classes = self.class_list.kept
+        self.images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
         self.masks = list_masks(self.root, mask_dir)
-        self._images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
 
     def split_file(self, split: str, suffix: str = "") -> Path:
         """Path of a split's list of ids; with the suffix "_cls", path of its list of labels."""
@@ -83,7 +84,7 @@ class VocFolder:
         """
         path = self.split_file(split)
         first_line: dict[str, int] = {}
-        for number, words in self._lines(path):
+        for number, words in self._lines(path, "list; check --voc_dir and --split"):
             ids = [_image_id(word, f"{path}:{number}") for word in words[:3]]
             if len(ids) > 2 or len(set(ids)) > 1 or (len(ids) == 2 and "/" not in words[1]):
                 found = quoted(" ".join(words[:9]))
@@ -94,14 +95,6 @@ class VocFolder:
         if not first_line:
             raise UserError(f"{path}: empty list; expected one image id per line")
         return tuple(first_line)
-
-    def image(self, image_id: str) -> Path | None:
-        """Path of an image; None if it is missing."""
-        return self._images.find(image_id)
-
-    def mask(self, image_id: str) -> Path | None:
-        """Path of a mask; None if it is missing."""
-        return self.masks.find(image_id) if self.masks else None
 
     def read_mask(self, path: str | os.PathLike) -> np.ndarray:
         """Reads a mask: 0 background, c + 1 for kept class c, `IGNORE_LABEL` for all other classes.
@@ -123,7 +116,8 @@ class VocFolder:
         path = self.split_file(split, "_cls")
         num_classes = len(self.class_list.known)
         labels = {}
-        for number, (word, *indices) in self._lines(path):
+        if_missing = "list of labels; write it, or use --labels_from=annotations or masks"
+        for number, (word, *indices) in self._lines(path, if_missing):
             image_id = _image_id(word, f"{path}:{number}")
             if image_id in labels:
                 raise UserError(f"{path}:{number}: duplicate id {image_id}")
@@ -162,10 +156,10 @@ class VocFolder:
                 indices.append(index)
         return self.class_list.kept_labels(indices)
 
-    def _lines(self, path: Path) -> list[tuple[int, list[str]]]:
-        """Number and words of each line that is not blank."""
+    def _lines(self, path: Path, if_missing: str) -> list[tuple[int, list[str]]]:
+        """Number and words of each line that is not blank; `if_missing` ends the message about a missing file."""
         if not path.is_file():
-            raise UserError(f"{path}: no such list; check --voc_dir and --split")
+            raise UserError(f"{path}: no such {if_missing}")
         lines = enumerate(as_text(read_inside(path, self.root), path).splitlines(), start=1)
         return [(number, line.split()) for number, line in lines if line.strip()]
 

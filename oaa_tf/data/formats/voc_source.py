@@ -48,8 +48,8 @@ class VocSource(Source):
         self._skip_difficult = skip_difficult
         ids = folder.image_ids(split)
         images = self._complete(
-            {image_id: folder.image(image_id) for image_id in ids},
-            f"image in {folder.root / 'JPEGImages'}",
+            {image_id: folder.images.find(image_id) for image_id in ids},
+            f"image in {folder.images.folder}",
             "add them or shorten the list",
         )
         stems = {image_id: image_id for image_id in ids}
@@ -59,10 +59,6 @@ class VocSource(Source):
                 dataclasses.replace(image, annotation=folder.annotation_file(image.image_id)) for image in self.images
             )
         elif labels_from == "list":
-            if not label_list.is_file():
-                raise UserError(
-                    f"{label_list}: no such list of labels; write it, or use --labels_from=annotations or masks"
-                )
             self._listed = folder.listed_labels(split)
             if missing := [image_id for image_id in ids if image_id not in self._listed]:
                 raise UserError(

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -65,17 +65,9 @@ class RecordSet:
             `oaa_tf.data.views.input_pipeline`.
     """
 
-    def __init__(
-        self, manifest_path: Path, manifest: Manifest, shards: Sequence[tuple[Path, io.FileIO]], places: np.ndarray
-    ) -> None:
-        """Use `open`.
-
-        Args:
-            manifest_path: Path of the manifest.
-            manifest: Its content.
-            shards: Path and open file of each shard.
-            places: int64 `[num_images, 3]`: shard, offset and length of each record's data.
-        """
+    def __init__(self, manifest_path: Path, *, verify: bool) -> None:
+        """Use `open`."""
+        manifest = Manifest.read(manifest_path)
         self.manifest_path = manifest_path
         self.split = manifest.split
         self.classes = manifest.classes
@@ -89,11 +81,29 @@ class RecordSet:
         self.checksum = manifest.checksum
         self.read_error: UserError | None = None
         # Threads share the read position of an open file, so each file has a lock.
-        self._shards = tuple((path, file, threading.Lock()) for path, file in shards)
-        self._places = places
+        self._shards: list[tuple[Path, io.FileIO, threading.Lock]] = []
+        places: list[tuple[int, int, int]] = []
+        with contextlib.ExitStack() as opened:
+            for index, shard in enumerate(manifest.shards):
+                path = manifest_path.parent / shard.file
+                if links_outside(path, manifest_path.parent):
+                    raise UserError(f"{path}: links to a file outside of the records' folder; copy the file")
+                try:
+                    file = opened.enter_context(io.FileIO(path))
+                    places += [(index, *place) for place in _scan(file, shard, path, verify)]
+                except OSError as error:
+                    raise UserError(f"{path}: cannot read: {error.strerror}; run make_records again") from None
+                self._shards.append((path, file, threading.Lock()))
+            if len(places) != len(self):
+                raise UserError(
+                    f"{manifest_path}: lists {len(self)} images, the shards hold {len(places)}; run make_records again"
+                )
+            weakref.finalize(self, opened.pop_all().close)
+        # int64 [num_images, 3]: shard, offset and length of each record's data.
+        self._places = np.array(places, np.int64)
 
     @classmethod
-    def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> "RecordSet":
+    def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> Self:
         """Opens a record set and checks that it is whole.
 
         Args:
@@ -104,28 +114,7 @@ class RecordSet:
         Raises:
             UserError: The manifest or a shard is missing or damaged, or has another version.
         """
-        path = Path(manifest)
-        content = Manifest.read(path)
-        shards: list[tuple[Path, io.FileIO]] = []
-        places: list[tuple[int, int, int]] = []
-        with contextlib.ExitStack() as opened:
-            for index, shard in enumerate(content.shards):
-                shard_path = path.parent / shard.file
-                if links_outside(shard_path, path.parent):
-                    raise UserError(f"{shard_path}: links to a file outside of the records' folder; copy the file")
-                try:
-                    file = opened.enter_context(io.FileIO(shard_path))
-                    places += [(index, *place) for place in _scan(file, shard, shard_path, verify)]
-                except OSError as error:
-                    raise UserError(f"{shard_path}: cannot read: {error.strerror}; run make_records again") from None
-                shards.append((shard_path, file))
-            if len(places) != len(content.images):
-                raise UserError(
-                    f"{path}: lists {len(content.images)} images, the shards hold {len(places)}; run make_records again"
-                )
-            records = cls(path, content, shards, np.array(places, np.int64))
-            weakref.finalize(records, opened.pop_all().close)
-        return records
+        return cls(Path(manifest), verify=verify)
 
     def __len__(self) -> int:
         return len(self.image_ids)

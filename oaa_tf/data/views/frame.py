@@ -1,8 +1,9 @@
 """The canonical frame: a square that holds the whole image, and the relation of its grid to pixels.
 
-The image is resized to the frame's side on its long side, keeps its aspect, and lies in the upper left corner. The rest
-is padding; networks see only the part of it on the image's canvas (`oaa_tf.data.views.canvases`). The grid has one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are
-continuous: pixel or cell `i` covers [i, i + 1) and has its centre at i + 0.5.
+The image is resized so that its long side equals the frame's side, keeps its aspect, and lies in the upper left corner.
+The rest is padding; networks see only the part of it on the image's canvas (`oaa_tf.data.views.canvases`). The grid has
+one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are continuous: pixel or cell `i` covers [i, i + 1),
+and its centre is at i + 0.5.
 """
 
 import dataclasses

@@ -118,11 +118,11 @@ def frame_batches(
     options = ViewOptions(canvas)
     canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
 
-    def choose_view(content: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return whole_view(content, scale, mirrored)
-
     def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
+        epoch = tf.constant(0, tf.int64)
+        return _example(
+            records, position, epoch, options, canvases, lambda content, _: whole_view(content, scale, mirrored)
+        )
 
     positions = np.arange(len(records)) if chosen is None else np.unique(chosen)
     dataset = None
@@ -154,7 +154,7 @@ def _example(
     options: ViewOptions,
     canvases: np.ndarray,
     choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    targets: Targets | None,
+    targets: Targets | None = None,
 ) -> dict[str, tf.Tensor]:
     features = tf.io.parse_single_example(
         _read(records, position),

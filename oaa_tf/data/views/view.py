@@ -211,7 +211,8 @@ def _resample(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Samples `attention` at `pixels`: input coordinates of the target's cell centres, `[batch, cells]` per axis.
 
-    Uses one matrix of tent-shaped weights per axis, widened where the input grid is finer than the target (`shrink` > 1).
+    One matrix of tent-shaped weights per axis; tents are wider where the input grid is finer than the target's
+    (`shrink` > 1).
     """
     weights = []
     for axis in (0, 1):
