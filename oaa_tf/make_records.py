@@ -39,8 +39,8 @@ _NO_CLASS = "none of the kept classes"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeRecordsSettings(Settings):
-    """Where the images and their labels are, and where the records go."""
+class DataFolderSettings(Settings):
+    """Where images, labels and masks come from; shared by all commands that make records."""
 
     voc_dir: str = setting(
         "", help="Folder in VOC layout: JPEGImages/, ImageSets/Segmentation/<split>.txt and so on; or give image_dir."
@@ -49,11 +49,9 @@ class MakeRecordsSettings(Settings):
     tags: str = setting(
         "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or a COCO .json."
     )
-    output_dir: str = setting(help="Folder for <split>.json and the shards.")
-    split: str = setting("train", help="Name of voc_dir's list of image ids; with image_dir, train or val.")
     val_share: float = setting(
         0.2,
-        help="With image_dir: share of the images that belong to --split=val instead of train; 0: all, in any split.",
+        help="With image_dir: share of the images in the validation split; 0 for no validation split.",
         minimum=0,
         maximum=1,
     )
@@ -62,35 +60,42 @@ class MakeRecordsSettings(Settings):
         help="Image labels in voc_dir: list is <split>_cls.txt, annotations is Annotations/*.xml.",
         choices=("list", "annotations", "masks"),
     )
-    skip_difficult: bool = setting(False, help="Ignore objects that annotations mark as difficult.")
-    classes: tuple[str, ...] = setting((), help="Classes to keep, in this order; the others become 255 in masks.")
+    classes: tuple[str, ...] = setting(
+        (), help="Classes to keep, in this order, all if empty; the others become 255 in masks."
+    )
     mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeRecordsSettings(DataFolderSettings):
+    """Which split to make records of, and where the records go."""
+
+    output_dir: str = setting(help="Folder for <split>.json and the shards.")
+    split: str = setting("train", help="Name of voc_dir's list of image ids; with image_dir, train or val.")
+    skip_difficult: bool = setting(False, help="Ignore objects that annotations mark as difficult.")
     saliency_dir: str = setting("", help="Folder of saliency maps with the images' names; empty for none.")
     images_per_shard: int = setting(512, help="Records per shard.", minimum=1)
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.split or "/" in self.split or "\\" in self.split or self.split.startswith("."):
-            raise UserError("expected the plain name of a list, such as train", flag="split", value=self.split)
         if bool(self.voc_dir) == bool(self.image_dir):
             raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
-        if self.voc_dir and self.tags:
-            raise UserError(
-                "is for --image_dir; the labels of --voc_dir are in the folder", flag="tags", value=self.tags
-            )
-        if self.image_dir and self.labels_from != "list":
-            raise UserError("is for --voc_dir; leave it out", flag="labels_from", value=self.labels_from)
-        if self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json"):
-            raise UserError("expected a .csv or .json file", flag="tags", value=self.tags)
-        if self.image_dir and self.val_share and self.split not in ("train", "val"):
-            raise UserError(
-                "expected train or val, or --val_share=0 for all images in one split", flag="split", value=self.split
-            )
+        is_plain_name = self.split and not self.split.startswith(".") and not set("/\\") & set(self.split)
+        is_other_split = self.image_dir and self.val_share and self.split not in ("train", "val")
+        is_other_list = self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json")
+        for flag, is_wrong, message in (
+            ("split", not is_plain_name, "expected the plain name of a list, such as train"),
+            ("tags", self.voc_dir and self.tags, "is for --image_dir; the labels of --voc_dir are in the folder"),
+            ("labels_from", self.image_dir and self.labels_from != "list", "is for --voc_dir; leave it out"),
+            ("tags", is_other_list, "expected a .csv or .json file"),
+            ("split", is_other_split, "expected train or val, or --val_share=0 for all images in one split"),
+        ):
+            if is_wrong:
+                raise UserError(message, flag=flag, value=getattr(self, flag))
         if self.skip_difficult and self.labels_from != "annotations":
-            raise UserError(
-                "only annotations know difficult objects; add --labels_from=annotations", flag="skip_difficult"
-            )
+            message = "only annotations know difficult objects; add --labels_from=annotations"
+            raise UserError(message, flag="skip_difficult")
 
     @property
     def manifest_path(self) -> Path:
@@ -124,7 +129,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
 
     convert = functools.partial(_convert, source)
     num_workers = settings.num_workers or num_cores()
-    num_written = 0
+    num_skipped = 0
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
@@ -133,13 +138,13 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
             if isinstance(outcome, str):
                 writer.skip(outcome, _NO_CLASS)
+                num_skipped += 1
             else:
                 writer.write(*outcome)
-                num_written += 1
             progress.advance()
-        if not num_written:
+        if num_skipped == len(source.images):
             raise UserError(
-                f"{source.name}: all {len(source.images)} images were skipped: they have "
+                f"{source.name}: all {num_skipped} images were skipped: they have "
                 f"{_NO_CLASS} ({', '.join(source.classes)}); check --classes and where the labels come from"
             )
         writer.commit(
