@@ -11,6 +11,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,7 +81,7 @@ def write_irn_dictionaries(maps: AttentionMaps, folder: str | os.PathLike) -> No
 
     def write(position: int) -> None:
         classes, attention = maps.at_image_size(position)
-        content = {"keys": np.asarray(classes, np.int64), "high_res": attention}
+        content: Any = {"keys": np.asarray(classes, np.int64), "high_res": attention}
         with atomic_write(Path(folder) / f"{maps.records.image_ids[position]}.npy") as file:
             np.save(file, content)
 
@@ -146,7 +147,8 @@ def to_grid(maps: np.ndarray, frame: Frame) -> np.ndarray:
     """
     rows, columns = _grid_matrix(frame, 0), _grid_matrix(frame, 1)
     # OpenCV's product, since numpy's is slow when other threads keep the cores busy (see `Frame.to_image`).
-    cells = [cv2.gemm(cv2.gemm(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps]
+    product: Callable[..., np.ndarray] = cv2.gemm  # Its stubs want the matrix that a factor of 0 leaves out.
+    cells = [product(product(rows, one, 1, None, 0), columns, 1, None, 0, flags=cv2.GEMM_2_T) for one in maps]
     # Beside a sharp edge, cells can overshoot.
     return np.clip(np.stack(cells), 0, 1)
 

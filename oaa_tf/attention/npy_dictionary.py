@@ -60,7 +60,7 @@ def read_npy_dictionary(path: str | os.PathLike) -> dict[str, np.ndarray]:
             raise ValueError(f"it holds a {type(held).__name__}")
         return {str(key): _as_array(value) for key, value in content.item().items()}
     except OSError as error:
-        raise UserError(f"{path}: {os.strerror(error.errno)}") from None
+        raise UserError(f"{path}: {error.strerror}") from None
     except Exception as error:  # A damaged pickle raises almost anything.
         reason = first_line(error)
         raise UserError(f"{path}: not a dictionary of arrays as np.save writes it: {reason}") from None
@@ -73,7 +73,7 @@ def _check_memo(pickled: bytes) -> None:
         ValueError: There is one, or the pickle is cut or damaged.
     """
     for operation, argument, _ in pickletools.genops(pickled):
-        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > len(pickled):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and (argument or 0) > len(pickled):
             raise ValueError("its pickle is damaged")
 
 

@@ -80,7 +80,7 @@ def has_demo_data(output_dir: str | os.PathLike, *, seed: int = 0) -> bool:
     Raises:
         UserError: As it would.
     """
-    arguments = {**write_demo_data.__kwdefaults__, "seed": seed}
+    arguments = {**(write_demo_data.__kwdefaults__ or {}), "seed": seed}
     return _is_complete(Path(output_dir), _parameters(**arguments))
 
 

@@ -5,10 +5,13 @@ span [-REACH, REACH], and the object's body lies within [-1, 1].
 """
 
 import colorsys
+from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import ArrayLike
 
 REACH = 1.4
 """Half the side of a sprite in its own coordinates; leaves room for parts that stand out of the body."""
@@ -16,6 +19,7 @@ REACH = 1.4
 _SHIFT = 4  # Sub-pixel bits of OpenCV's fixed-point polygon coordinates.
 
 Pair = tuple[float, float]  # A range, a point, or two radii.
+Points = np.ndarray | Sequence[Any]  # `[..., 2]`, as an array or as pairs of numbers.
 
 
 def draws(rng: Generator, *ranges: Pair) -> list[float]:
@@ -23,12 +27,17 @@ def draws(rng: Generator, *ranges: Pair) -> list[float]:
     return [rng.uniform(low, high) for low, high in ranges]
 
 
+def _drawn(rng: Generator | None, span: Pair) -> float:
+    assert rng is not None, "a range needs a generator"
+    return rng.uniform(*span)
+
+
 def hsv(hue: float | Pair, saturation: float | Pair, value: float | Pair, rng: Generator | None = None) -> np.ndarray:
     """One color as float32 `[3]` RGB.
 
     Hue (which wraps around), saturation and value are numbers in [0, 1], or ranges from which `rng` draws them.
     """
-    h, s, v = (rng.uniform(*each) if isinstance(each, tuple) else each for each in (hue, saturation, value))
+    h, s, v = (each if isinstance(each, float | int) else _drawn(rng, each) for each in (hue, saturation, value))
     return np.array(colorsys.hsv_to_rgb(h % 1.0, s, v), np.float32)
 
 
@@ -125,7 +134,7 @@ class Sprite:
         self.anchor = np.zeros(3)
         self._light = np.asarray(light, np.float32) / np.linalg.norm(light)
 
-    def at(self, points: np.ndarray) -> np.ndarray:
+    def at(self, points: Points) -> np.ndarray:
         """Points `[..., 2]` at the anchor, in the sprite's coordinates."""
         return self.anchor[:2] + np.asarray(points, np.float64) @ rotation(self.anchor[2]).T
 
@@ -138,17 +147,23 @@ class Sprite:
         x, y = (self.x - center[0]) / radii[0], (self.y - center[1]) / radii[1]
         self.shadow = (darkness * np.exp(-1.3 * (x * x + y * y) ** falloff)).astype(np.float32)
 
-    def blob(self, points: np.ndarray, color: np.ndarray, steps: int = 8, **look: float) -> None:
+    def blob(self, points: Points, color: np.ndarray, steps: int = 8, **look: float) -> None:
         """Paints the inside of a smooth closed curve through points; `steps` as in `smooth_curve`."""
         self.paint([smooth_curve(self.at(points), steps=steps)], color, **look)
 
     def ellipse(
-        self, center: Pair, radii: float | Pair, color: np.ndarray, angle: float = 0.0, steps: int = 40, **look: float
+        self,
+        center: Points,
+        radii: float | Pair,
+        color: np.ndarray,
+        angle: float = 0.0,
+        steps: int = 40,
+        **look: float,
     ) -> None:
         """Paints an ellipse."""
         self.paint([ellipse(self.at(center), radii, angle, steps)], color, **look)
 
-    def limb(self, points: np.ndarray, radii: float | np.ndarray, color: np.ndarray, **look: float) -> None:
+    def limb(self, points: Points, radii: ArrayLike, color: np.ndarray, **look: float) -> None:
         """Paints a tapered, rounded limb along a smooth curve.
 
         Args:
@@ -159,12 +174,12 @@ class Sprite:
         """
         curve = smooth_curve(self.at(points), closed=False, steps=6)
         along = np.linspace(0, len(points) - 1, len(curve))
-        radii = np.interp(along, np.arange(len(points)), np.broadcast_to(radii, len(points)))
+        half = np.interp(along, np.arange(len(points)), np.broadcast_to(radii, len(points)))
         tangent = np.gradient(curve, axis=0)
         normal = np.stack((-tangent[:, 1], tangent[:, 0]), -1)
         normal /= np.linalg.norm(normal, axis=-1, keepdims=True) + 1e-6
-        sides = np.concatenate((curve + normal * radii[:, None], (curve - normal * radii[:, None])[::-1]))
-        self.paint([sides, *(ellipse(curve[end], radii[end], steps=20) for end in (0, -1))], color, **look)
+        sides = np.concatenate((curve + normal * half[:, None], (curve - normal * half[:, None])[::-1]))
+        self.paint([sides, *(ellipse(curve[end], half[end], steps=20) for end in (0, -1))], color, **look)
 
     def paint(self, polygons: list[np.ndarray], color: np.ndarray, relief: float = 0.8, gloss: float = 0.0) -> None:
         """Paints the union of polygons as one rounded, shaded part over what is there.
@@ -192,8 +207,11 @@ class Sprite:
 
     def placed(self, affine: np.ndarray, width: int, height: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Color, alpha and shadow in a picture of that size; `affine` `[2, 3]` maps pixels of the canvas to its."""
-        layers = (self.color, self.alpha, self.shadow)
-        return tuple(cv2.warpAffine(layer, affine, (width, height), flags=cv2.INTER_LINEAR) for layer in layers)
+        color, alpha, shadow = (
+            cv2.warpAffine(layer, affine, (width, height), flags=cv2.INTER_LINEAR)
+            for layer in (self.color, self.alpha, self.shadow)
+        )
+        return color, alpha, shadow
 
     def _shaded(self, mask: np.ndarray, texture: np.ndarray, relief: float, gloss: float) -> np.ndarray:
         """Lights a part as if it bulged towards the viewer, its height a quarter circle of the depth inside."""

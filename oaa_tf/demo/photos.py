@@ -1,7 +1,6 @@
 """One photo of the demo data: objects in a scene, with the mask and a flawed saliency map."""
 
 import dataclasses
-import itertools
 
 import cv2
 import numpy as np
@@ -107,7 +106,8 @@ def _place(
         For each sprite the matrix `[2, 3]` that maps its pixels to those of the picture, and the row of its feet.
     """
     outlines = [(_outline(sprite.alpha), _outline(sprite.distinctive)) for sprite in sprites]
-    for attempt in itertools.count():
+    attempt = 0
+    while True:
         affines, boxes = [], []
         for sprite, (outline, distinctive), flip in zip(sprites, outlines, flips, strict=True):
             turn = rotation(rng.uniform(-0.26, 0.26)) @ np.diag([flip, 1]) * 0.94 ** (attempt // 6)
@@ -121,6 +121,7 @@ def _place(
             boxes.append([(each.min(0), each.max(0)) for each in (points + shift, distinctive_points + shift)])
         if _is_clear(np.array(boxes), width, height):
             return affines, [box[1][1] for box, _ in boxes]
+        attempt += 1
 
 
 def _is_clear(boxes: np.ndarray, width: int, height: int) -> bool:
@@ -135,7 +136,7 @@ def _is_clear(boxes: np.ndarray, width: int, height: int) -> bool:
     hidden = _overlap(boxes[:, None], boxes[None, :, :1]) > (0.25, 0.2)
     feet = boxes[:, 0, 1, 1]
     in_front = (feet >= feet[:, None]) & ~np.eye(len(feet), dtype=bool)
-    return seen.all() and not hidden[in_front].any()
+    return bool(seen.all() and not hidden[in_front].any())
 
 
 def _overlap(boxes: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -177,6 +178,7 @@ def _saliency(rng: Generator, shares: list[np.ndarray]) -> np.ndarray:
         center, radius = rng.random(2) * (height, width), rng.uniform(0.06, 0.12) * max(height, width)
         distance = np.hypot(np.arange(height)[:, None] - center[0], np.arange(width) - center[1]) / radius
         saliency = np.maximum(saliency, rng.uniform(0.3, 0.8) * smoothstep(1.2, 0.7, distance))
-    saliency = cv2.GaussianBlur(saliency.astype(np.float32), (0, 0), rng.uniform(0.7, 1.6) * max(height, width) / 128)
-    saliency += rng.normal(0, 0.02, saliency.shape)
-    return np.round(np.clip(saliency, 0, 1) * 255).astype(np.uint8)
+    blur = rng.uniform(0.7, 1.6) * max(height, width) / 128
+    blurred: np.ndarray = cv2.GaussianBlur(saliency.astype(np.float32), (0, 0), blur)
+    blurred += rng.normal(0, 0.02, blurred.shape)
+    return np.round(np.clip(blurred, 0, 1) * 255).astype(np.uint8)

@@ -1,5 +1,7 @@
 """Backgrounds of the demo data: random landscapes that know nothing of the classes in front of them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.random import Generator
 
@@ -22,7 +24,7 @@ def draw_scene(rng: Generator, height: int, width: int, light: np.ndarray) -> tu
     horizon = 0.0 if rng.random() < 0.25 else rng.uniform(0.28, 0.55)
     rows = np.repeat(np.linspace(0, 1, height, dtype=np.float32)[:, None], width, 1)
     nearness = np.clip((rows - horizon) / (1 - horizon), 0, 1)
-    picture = rng.choice(_GROUNDS)(rng, nearness)
+    picture = _GROUNDS[rng.integers(len(_GROUNDS))](rng, nearness)
     if horizon:
         sky, haze = _sky(rng, rows, horizon)
         edge = horizon + 0.03 * (noise(rng, (1, width), rng.uniform(1.5, 4)) - 0.5)
@@ -41,7 +43,7 @@ _SKIES = (  # Colors of zenith and haze: clear, overcast and evening.
 
 def _sky(rng: Generator, rows: np.ndarray, horizon: float) -> tuple[np.ndarray, np.ndarray]:
     """A sky with clouds and up to three ridges of hills, the farther the paler, and the color of the haze."""
-    zenith, haze = (hsv(*color, rng) for color in _SKIES[rng.choice(3, p=[0.55, 0.25, 0.2])])
+    zenith, haze = (hsv(h, s, v, rng) for h, s, v in _SKIES[rng.choice(3, p=[0.55, 0.25, 0.2])])
     sky = mix(zenith, haze, np.clip(rows / horizon, 0, 1) ** 1.3)
     clouds = noise(rng, rows.shape, rng.uniform(2.5, 5), 4, aspect=2.2)
     cover = rng.uniform(0.45, 0.65)
@@ -157,7 +159,7 @@ def _with_clutter(rng: Generator, picture: np.ndarray, horizon: float, light: np
     return picture
 
 
-def _lumpy(rng: Generator, center: tuple[float, float], radius: float, roughness: float) -> np.ndarray:
+def _lumpy(rng: Generator, center: Sequence[float], radius: float, roughness: float) -> np.ndarray:
     radii = radius * rng.uniform(1 - roughness, 1 + roughness, 12)
     return smooth_curve(center + polar(np.linspace(0, 2 * np.pi, 12, endpoint=False), radii))
 

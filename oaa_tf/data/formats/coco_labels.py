@@ -31,7 +31,8 @@ def write_coco_labels(path: str | os.PathLike, files: Sequence[bytes], records: 
         files: A grey PNG for each image: 0 background, c + 1 class c, `IGNORE_LABEL`.
         records: The images.
     """
-    images, annotations = [], []
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
     for position, (image_id, data) in enumerate(zip(records.image_ids, files, strict=True)):
         labels = read_indexed(data)
         height, width = labels.shape

@@ -48,7 +48,7 @@ def read_indexed(source: str | os.PathLike | bytes) -> np.ndarray:
         UserError: The file is missing, damaged, no PNG, or neither palette nor grey with at most 8 bits.
     """
     name, data = ("PNG data", source) if isinstance(source, bytes) else (os.fspath(source), read_bytes(source))
-    stored = open_png(data, name).tile[0].args
+    stored = str(open_png(data, name).tile[0].args)
     if stored not in _STEPS:
         kind = stored.split(";")[0]
         found = f"{16 if '16' in stored else 8}-bit {_OTHER_KINDS.get(kind, kind)}"
