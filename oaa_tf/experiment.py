@@ -251,8 +251,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
     if not settings.voc_dir and not settings.image_dir:
         write_demo_data(root / _DEMO_FOLDER, seed=seed)
     made = [make_records.run(one) for one in _records_settings(settings, root)]
-    _check_classes(settings, made)
-    _check_initial_weights(settings, made[0]["class_names"])
+    _check_records(settings, made)
     return _manifests(settings, root)
 
 
@@ -268,8 +267,7 @@ def dry_run_records(
     if uses_demo_data and not has_demo_data(root / _DEMO_FOLDER, seed=seed):
         return {"demo_data": TO_DO}, _manifests(settings, root), (True, True)
     found = [make_records.dry_run(one) for one in _records_settings(settings, root)]
-    _check_classes(settings, found)
-    _check_initial_weights(settings, found[0]["class_names"])
+    _check_records(settings, found)
     records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in found}
     train_has_masks, *val_has_masks = (one["with_masks"] for one in found)
     return {"records": records}, _manifests(settings, root), (train_has_masks, any(val_has_masks))
@@ -324,8 +322,13 @@ def _saliency_dir(data_dir: Path) -> str:
     return str(folder)
 
 
-def _check_classes(settings: ExperimentSettings, made: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses splits with different classes, which only paths with `{split}` can have, before any training."""
+def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses, before any training, records that cannot be evaluated or that do not fit the initial weights.
+
+    Raises:
+        UserError: The splits have different classes, which happens only to paths with `{split}`; or the initial weights
+            of a stage belong to another network.
+    """
     train, val = made[0], made[-1]
     if val["with_masks"] and val["class_names"] != train["class_names"]:
         flag = "tags" if settings.tags else "image_dir"
@@ -336,10 +339,6 @@ def _check_classes(settings: ExperimentSettings, made: Sequence[Mapping[str, Any
             flag=flag,
             value=getattr(settings, flag),
         )
-
-
-def _check_initial_weights(settings: ExperimentSettings, classes: Sequence[str]) -> None:
-    """Refuses initial weights of a network other than the stage's, before any training."""
     for stage, task in _TASKS.items():
         own = getattr(settings, stage)
         if own.initial_weights:
@@ -347,7 +346,7 @@ def _check_initial_weights(settings: ExperimentSettings, classes: Sequence[str])
             from oaa_tf.training.initial_network import describe_network
 
             try:
-                check_common_layers(own.initial_weights, describe_network(task, tuple(classes), own))
+                check_common_layers(own.initial_weights, describe_network(task, tuple(train["class_names"]), own))
             except UserError as error:
                 flag = f"{stage}.initial_weights"
                 raise UserError(error.message, flag=flag, value=own.initial_weights) from None
