@@ -9,14 +9,15 @@ DEMO_STAMP = $(VENV)/.installed
 DEV_STAMP = $(VENV)/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow lint docs clean
+.PHONY: help demo test test-slow lint docs lock clean
 
 help:
 	@echo "make demo       run the whole pipeline on the demo data, into runs/demo"
 	@echo "make test       run the fast tests"
 	@echo "make test-slow  run the long tests"
-	@echo "make lint       check style and formatting"
+	@echo "make lint       check style, formatting and types"
 	@echo "make docs       make the API reference, site/index.html"
+	@echo "make lock       write requirements.lock, the exact versions of all packages"
 	@echo "make clean      remove caches and build leftovers (keeps $(VENV) and runs)"
 	@echo "Variables: PYTHON=$(PYTHON) (3.11 to 3.13), VENV=$(VENV)"
 
@@ -32,6 +33,7 @@ test-slow: $(DEV_STAMP)
 lint: $(DEV_STAMP)
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 # Every module by name: of a package that lists its public names, pdoc shows those only. Warnings are errors.
 docs: $(DEV_STAMP)
@@ -39,8 +41,24 @@ docs: $(DEV_STAMP)
 	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -W error -m pdoc --docformat google --output-directory site \
 	  oaa_tf $$(ls -d oaa_tf/[a-z]*/ oaa_tf/[a-z]*.py | sed 's|\.py$$||; s|/$$||; s|/|.|')
 
+# pip chooses the versions as for a new environment, and installs nothing.
+lock: | $(VENV)/bin/pip
+	$(VENV)/bin/python -m pip install --disable-pip-version-check --quiet --dry-run --ignore-installed \
+	  --report $(VENV)/lock.json -r requirements.txt -r requirements-dev.txt
+	$(VENV)/bin/python -c "$$WRITE_LOCK" < $(VENV)/lock.json > requirements.lock
+
+define WRITE_LOCK
+import json, sys
+report = json.load(sys.stdin)
+system = [report["environment"][name] for name in ("python_version", "sys_platform", "platform_machine")]
+print("# Written by make lock. Python, system, machine:", *system)
+packages = ["{name}=={version}".format(**package["metadata"]) for package in report["install"]]
+print(*sorted(packages, key=str.lower), sep="\n")
+endef
+export WRITE_LOCK
+
 clean:
-	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find oaa_tf tools tests examples -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(DEMO_STAMP): requirements.txt | $(VENV)/bin/pip

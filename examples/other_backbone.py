@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 
 import oaa_tf
-from oaa_tf.demo.demo import draw_demo_image
-from oaa_tf.demo.demo_objects import CLASSES
+from oaa_tf.demo.objects import CLASSES
+from oaa_tf.demo.photos import draw_demo_image
 from oaa_tf.report.visualization import grid, overlay_attention, write_png
 
 

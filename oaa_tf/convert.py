@@ -5,12 +5,11 @@
     python -m oaa_tf.convert --direction=import --format=oaa_png --records=records/train.json \
         --source=maps_of_oaa --target=runs/imported/oaa --image_size=224
 
-Imported maps are as good as those of `train_cls`: train_integral, make_pseudo_labels and evaluate take the folder.
-Imported labels are as good as those of `make_pseudo_labels`.
+train_integral, make_pseudo_labels and evaluate take a folder of imported maps like one from train_cls; train_seg and
+evaluate take imported labels like those of make_pseudo_labels.
 """
 
 import dataclasses
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -42,19 +41,19 @@ _MAPS = {
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ConvertSettings(Settings):
-    """What to convert, to which format."""
+    """What to convert, and to which format."""
 
-    direction: str = setting(help="From here to other code, or from there.", choices=("export", "import"))
+    direction: str = setting(help="Export to the other format, or import from it.", choices=("export", "import"))
     format: str = setting(
-        help="Of the other code: maps as <id>_<class>.png (OAA-PyTorch) or <id>.npy dictionaries (the IRN family), or "
-        "pseudo labels as COCO's .json with run lengths.",
+        help="The other format: attention maps as <id>_<class>.png (OAA-PyTorch) or <id>.npy dictionaries (the IRN "
+        "family), or pseudo labels as a COCO .json with run lengths.",
         choices=(*_MAPS, "coco_json"),
     )
-    records: str = setting(help="Manifest of the records that maps or labels are of, from make_records (<split>.json).")
+    records: str = setting(help="Manifest of the records that the maps or labels belong to (<split>.json).")
     source: str = setting(
-        help="What to convert: a folder of maps, or of make_pseudo_labels, or what the other code has written."
+        help="What to convert: a folder of maps, the work_dir of make_pseudo_labels, or the other code's output."
     )
-    target: str = setting(help="What to write: a folder; the file when exporting to coco_json.")
+    target: str = setting(help="Folder to write; when exporting to coco_json, the file.")
     image_size: int = setting(
         304, help="When importing maps: --image_size of the stages that will use them.", minimum=STRIDE
     )
@@ -69,72 +68,59 @@ class ConvertSettings(Settings):
 
 
 def run(settings: ConvertSettings) -> dict[str, Any]:
-    """Converts the maps or labels of all images of the records; files of the same names are replaced.
+    """Converts the maps or labels of all images of the records; replaces files of the same names.
 
     Returns:
         num_images and target.
 
     Raises:
-        UserError: The source is missing, damaged, or of other records, or the target cannot be written.
+        UserError: The source is missing, damaged or made from other records, or the target cannot be written.
     """
-    records, source, target = _checked(settings)
+    records, source, target, folder = _inputs(settings)
     with folder_errors("--target", target):
-        _target_folder(settings).mkdir(parents=True, exist_ok=True)
-    _converter(settings)(settings, records, source, target)
+        folder.mkdir(parents=True, exist_ok=True)
+    match settings.direction, settings.format:
+        case "export", "coco_json":
+            files, _ = read_pseudo_labels(source, records, flag="source")
+            write_coco_labels(target, files, records)
+        case "import", "coco_json":
+            _import_labels(settings, records, source, target)
+        case "export", maps_format:
+            _, write = _MAPS[maps_format]
+            write(AttentionMaps.open(source, records), target)
+        case _:
+            _import_maps(settings, records, source, target)
     print(f"{target}: {settings.format} of {len(records)} images, {settings.direction}ed from {source}")
     return {"num_images": len(records), "target": str(target)}
 
 
 def dry_run(settings: ConvertSettings) -> dict[str, Any]:
-    """What `run` would do, for `dry_run_text`; raises what can be known before the source is read."""
-    records, source, target = _checked(settings)
-    check_folder("--target", _target_folder(settings))
+    """What `run` would do, for `dry_run_text`; raises the errors that do not depend on the source's content."""
+    records, source, target, folder = _inputs(settings)
+    check_folder("--target", folder)
     return {"images": len(records), "classes": len(records.classes), "reads": str(source), "writes": str(target)}
 
 
-def _checked(settings: ConvertSettings) -> tuple[RecordSet, Path, Path]:
-    """The records, the source and the target."""
+def _inputs(settings: ConvertSettings) -> tuple[RecordSet, Path, Path, Path]:
+    """The records, the source, the target, and the folder to make for the target."""
     records = RecordSet.open(settings.records)
     source, target = Path(settings.source), Path(settings.target)
     if target.exists() and source.exists() and target.samefile(source):
         raise UserError("is what to convert; choose another", flag="target", value=target)
-    if _writes_file(settings) and (target.suffix.lower() != ".json" or target.is_dir()):
+    if settings.direction == "import" or settings.format in _MAPS:
+        return records, source, target, target
+    if target.suffix.lower() != ".json" or target.is_dir():
         raise UserError("expected a .json file", flag="target", value=target)
-    return records, source, target
-
-
-def _writes_file(settings: ConvertSettings) -> bool:
-    return (settings.direction, settings.format) == ("export", "coco_json")
-
-
-def _target_folder(settings: ConvertSettings) -> Path:
-    target = Path(settings.target)
-    return target.parent if _writes_file(settings) else target
-
-
-def _converter(settings: ConvertSettings) -> Callable[[ConvertSettings, RecordSet, Path, Path], None]:
-    what = "maps" if settings.format in _MAPS else "labels"
-    return {
-        ("export", "maps"): _export_maps,
-        ("import", "maps"): _import_maps,
-        ("export", "labels"): _export_labels,
-        ("import", "labels"): _import_labels,
-    }[settings.direction, what]
-
-
-def _export_maps(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
-    _, write = _MAPS[settings.format]
-    write(AttentionMaps.open(source, records), target)
+    return records, source, target, target.parent
 
 
 def _import_maps(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
     read, _ = _MAPS[settings.format]
     if not source.is_dir():
         raise UserError("is not a folder", flag="source", value=source)
-    maps = read(source, records, settings.image_size)
     AttentionMaps.save(
         target,
-        maps,
+        read(source, records, settings.image_size),
         records,
         kind=f"imported_{settings.format}",
         image_size=settings.image_size,
@@ -142,20 +128,15 @@ def _import_maps(settings: ConvertSettings, records: RecordSet, source: Path, ta
     )
 
 
-def _export_labels(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
-    files, _ = read_pseudo_labels(source, records, flag="source")
-    write_coco_labels(target, files, records)
-
-
 def _import_labels(settings: ConvertSettings, records: RecordSet, source: Path, target: Path) -> None:
     folder = target / LABELS_FOLDER
     folder.mkdir(exist_ok=True)
-    # Without it, an interrupted import is incomplete.
+    # The description is written last: without it, an interrupted import counts as incomplete.
     (target / DESCRIPTION_FILE).unlink(missing_ok=True)
     for image_id, labels in zip(records.image_ids, read_coco_labels(source, records), strict=True):
         write_indexed(folder / f"{image_id}.png", labels)
-    described = origin("convert", settings, records.provenance, supervision=settings.supervision)
-    write_json(target / DESCRIPTION_FILE, described)
+    description = origin("convert", settings, records.provenance, supervision=settings.supervision)
+    write_json(target / DESCRIPTION_FILE, description)
 
 
 if __name__ == "__main__":

@@ -3,13 +3,14 @@
     python -m oaa_tf.evaluate --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/eval/oaa
     python -m oaa_tf.evaluate --records=records/val.json --model=runs/seg/saved_model --work_dir=runs/eval/seg
 
-What is written to `metrics.json` is described at `run`.
+`run` describes what it writes to `metrics.json`.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +20,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json
@@ -30,35 +31,14 @@ from oaa_tf.runs.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, file
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
-_Result = TypeVar("_Result")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class _Evaluated:
-    """What is evaluated.
-
-    Attributes:
-        kind: "maps", "masks" or "model".
-        checksum: Of its files.
-        supervision: What it was trained with, if it says so.
-        seed: Its seed, if it says so.
-        results: Computes, from the work_dir, what is written.
-    """
-
-    kind: str
-    checksum: str
-    supervision: str | None
-    seed: int | None
-    results: Callable[[Path], dict[str, Any]]
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Settings):
-    """What to evaluate, and on which images. Exactly one of `maps`, `masks` and `model` is given."""
+    """What to evaluate, and on which images; exactly one of `maps`, `masks` and `model`."""
 
     records: str = setting(help="Manifest of the records with the ground truth, from make_records (<split>.json).")
     work_dir: str = setting(help="Folder for metrics.json.")
-    maps: str = setting("", help="Folder of attention maps (maps.json) made from these records.")
+    maps: str = setting("", help="Folder of attention maps that were made from these records.")
     masks: str = setting("", help="Folder of label images, <id>.png: pseudo labels or predictions.")
     model: str = setting("", help="Folder of a SavedModel with the signature 'segment', from export.")
     crf: bool = setting(False, help="With a model: refine its probabilities with a fully connected CRF.")
@@ -67,11 +47,11 @@ class EvaluateSettings(Settings):
     )
     require_complete: bool = setting(False, help="With masks: refuse pixels without a label (255).")
     submission: bool = setting(
-        False, help="With a model: write the masks in the folders that the VOC server wants; needs no ground truth."
+        False, help="With a model: write the masks in the folder layout of the VOC server; needs no ground truth."
     )
     supervision: str = setting(
         "",
-        help="What the evaluated thing was trained with, if it does not say so itself; empty: as it says.",
+        help="Supervision of what is evaluated, if its own files do not record it; empty: as they record.",
         choices=("", *SUPERVISIONS),
     )
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
@@ -81,51 +61,44 @@ class EvaluateSettings(Settings):
         given = [f"--{name}" for name in ("maps", "masks", "model") if getattr(self, name)]
         if len(given) != 1:
             raise UserError(f"expected one of --maps, --masks and --model, got {' and '.join(given) or 'none'}")
-        if self.submission and not self.model:
-            raise UserError(f"needs --model, not {given[0]}", flag="submission")
-        if self.crf and not self.model:
-            raise UserError(f"needs --model, not {given[0]}", flag="crf")
+        for flag in ("submission", "crf"):
+            if getattr(self, flag) and not self.model:
+                raise UserError(f"needs --model, not {given[0]}", flag=flag)
         if self.require_complete and not self.masks:
             raise UserError(f"is for --masks, not {given[0]}", flag="require_complete")
 
 
 def run(settings: EvaluateSettings) -> dict[str, Any]:
-    """Evaluates and writes `metrics.json`; a model's predictions are written too, as palette PNGs, and resumed.
+    """Evaluates and writes `metrics.json`; also writes a model's masks as palette PNGs, and resumes them.
 
     Returns:
-        The content of `metrics.json`. For masks and models: "mean_iou", "iou_per_class" by name (null and listed in
-        "absent" if a label occurs neither in the truth nor in the prediction), "num_labels_in_mean", and
-        "labelled_share", the share of the pixels with known truth that have a predicted label (the IoUs are over these
-        only). For models, "crf" says whether the masks were refined with a CRF, and "inference" how the model looks at
-        an image, if it says so. For maps: the same, at the best of 256 thresholds, under "best", and at
-        `settings.threshold` under "fixed", with the "threshold"; and the whole "sweep". Without ground truth
-        (submission): no scores.
+        The content of `metrics.json`. For masks and models: "mean_iou"; "iou_per_class" by name, null for labels that
+        occur neither in the truth nor in the prediction, which "absent" lists; "num_labels_in_mean"; and
+        "labelled_share", the share of the pixels with known truth that have a predicted label (IoUs are over these
+        pixels only). For models also "crf", whether a CRF refined the masks, and "inference", the settings of the
+        exported model, null if unknown. For maps: the same scores, with "threshold", "precision" and "recall", at the
+        best of 256 thresholds under "best" and at `settings.threshold` under "fixed", and all thresholds under
+        "sweep". Without ground truth (submission): no scores.
 
     Raises:
-        UserError: The settings and files do not go together; a prediction is missing, of another size, or has a value
-            out of range.
+        UserError: The settings and files do not go together; a prediction is missing, has another size than its image,
+            or a value out of range.
     """
-    records, evaluated = _inputs(settings)
-    supervision = _supervision(settings, evaluated)
-    described = origin("evaluate", settings, records.provenance, supervision=supervision)
+    records, evaluated, checksums = _inputs(settings)
+    described = origin("evaluate", settings, records.provenance, supervision=evaluated.supervision)
     described |= {"seed": evaluated.seed, "evaluated": evaluated.kind, "evaluated_checksum": evaluated.checksum}
-    return run_once(
-        "evaluate",
-        settings,
-        _checksums(records, evaluated),
-        lambda work_dir: described | evaluated.results(work_dir),
-    )
+    return run_once("evaluate", settings, checksums, lambda work_dir: described | evaluated.results(work_dir))
 
 
 def dry_run(settings: EvaluateSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    records, evaluated = _inputs(settings)
-    work_dir = WorkDir.peek(settings, _checksums(records, evaluated))
+    records, evaluated, checksums = _inputs(settings)
+    work_dir = WorkDir.peek(settings, checksums)
     return {
         "stage": "evaluate",
         "state": work_dir.state,
         "evaluated": f"{evaluated.kind}: {getattr(settings, evaluated.kind)}",
-        "supervision": _supervision(settings, evaluated),
+        "supervision": evaluated.supervision,
         "seed": evaluated.seed,
         "split": records.split,
         "images": len(records),
@@ -134,18 +107,42 @@ def dry_run(settings: EvaluateSettings) -> dict[str, Any]:
     }
 
 
-def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated]:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Evaluated:
+    """What is evaluated.
+
+    Attributes:
+        kind: "maps", "masks" or "model".
+        checksum: Checksum of its files.
+        supervision: Its supervision, None if unknown.
+        seed: Its seed, None if unknown.
+        results: Scores it, given the work_dir, and returns the scores for `metrics.json`.
+    """
+
+    kind: str
+    checksum: str
+    supervision: str | None
+    seed: int | None
+    results: Callable[[Path], dict[str, Any]]
+
+
+def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated, dict[str, str]]:
+    """The records, what is evaluated, and the checksums for `run_once`."""
     records = RecordSet.open(settings.records)
     if not records.has_masks and not settings.submission:
         raise UserError(
             "has no masks to compare with; make the records with masks", flag="records", value=settings.records
         )
     read = _maps if settings.maps else _masks if settings.masks else _model
-    return records, read(settings, records)
-
-
-def _checksums(records: RecordSet, evaluated: _Evaluated) -> dict[str, str]:
-    return {"records": records.checksum, evaluated.kind: evaluated.checksum}
+    evaluated = read(settings, records)
+    if evaluated.supervision and settings.supervision not in ("", evaluated.supervision):
+        raise UserError(
+            f"what is evaluated says that it was made from {evaluated.supervision}; leave the flag out",
+            flag="supervision",
+            value=settings.supervision,
+        )
+    evaluated = dataclasses.replace(evaluated, supervision=evaluated.supervision or settings.supervision or None)
+    return records, evaluated, {"records": records.checksum, evaluated.kind: evaluated.checksum}
 
 
 def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
@@ -188,14 +185,14 @@ def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         if not path.is_file():
             raise UserError(f"{path}: missing; a mask is needed for each of the {len(records)} images")
 
-    def work(position: int) -> np.ndarray:
+    def confusion_of_image(position: int) -> np.ndarray:
         predicted = read_indexed(paths[position])
         if settings.require_complete and (predicted == IGNORE_LABEL).any():
             raise UserError(f"{paths[position]}: has pixels without a label (255), which --require_complete refuses")
-        return _confusion(records.record(position).mask, predicted, paths[position], records)
+        return _confusion(records.record(position), predicted, paths[position], records)
 
     def results(work_dir: Path) -> dict[str, Any]:
-        return _confusion_scores(sum(_for_each_image(work, settings, records)), records)
+        return _scores(confusion_of_image, records, num_workers=settings.num_workers)
 
     supervision, seed = _mask_provenance(folder, records)
     return _Evaluated(kind="masks", checksum=files_checksum(paths), supervision=supervision, seed=seed, results=results)
@@ -210,7 +207,7 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         folder = work_dir / (SUBMISSION_FOLDER if settings.submission else PREDICTIONS_FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
 
-        def work(position: int) -> np.ndarray | None:
+        def confusion_of_image(position: int) -> np.ndarray:
             path = folder / f"{records.image_ids[position]}.png"
             record = records.record(position)
             if path.exists():
@@ -218,12 +215,10 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
             else:
                 predicted = segment(record.image)
                 write_indexed(path, predicted)
-            return None if record.mask is None else _confusion(record.mask, predicted, path, records)
+            return _confusion(record, predicted, path, records)
 
         # TensorFlow uses all cores by itself.
-        one_worker = dataclasses.replace(settings, num_workers=1)
-        confusions = list(_for_each_image(work, one_worker, records))
-        scores = _confusion_scores(sum(confusions), records) if records.has_masks else {}
+        scores = _scores(confusion_of_image, records, num_workers=1)
         return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
 
     return _Evaluated(
@@ -235,40 +230,33 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     )
 
 
-def _supervision(settings: EvaluateSettings, evaluated: _Evaluated) -> str | None:
-    if evaluated.supervision and settings.supervision not in ("", evaluated.supervision):
-        raise UserError(
-            f"what is evaluated says that it was made from {evaluated.supervision}; leave the flag out",
-            flag="supervision",
-            value=settings.supervision,
-        )
-    return evaluated.supervision or settings.supervision or None
-
-
-def _for_each_image(
-    work: Callable[[int], _Result], settings: EvaluateSettings, records: RecordSet
-) -> Iterator[_Result]:
-    """Results of `work` by position, computed in threads."""
-    return in_threads(work, range(len(records)), f"evaluate {records.split}", num_workers=settings.num_workers)
-
-
-def _confusion(truth: np.ndarray, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:
+def _confusion(record: Record, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:
+    """The confusion matrix of one image, all zeros without a mask."""
+    num_classes = len(records.classes)
+    if record.mask is None:
+        return np.zeros((num_classes + 1, num_classes + 2), np.int64)
     try:
-        return confusion_matrix(truth, predicted, len(records.classes))
+        return confusion_matrix(record.mask, predicted, num_classes)
     except ValueError as error:
         raise UserError(f"{path}: {error}") from None
 
 
-def _confusion_scores(confusion: np.ndarray, records: RecordSet) -> dict[str, Any]:
+def _scores(confusion_of_image: Callable[[int], np.ndarray], records: RecordSet, *, num_workers: int) -> dict[str, Any]:
+    """The scores over all images; none without masks."""
+    positions = range(len(records))
+    per_image = in_threads(confusion_of_image, positions, f"evaluate {records.split}", num_workers=num_workers)
+    confusion = functools.reduce(np.add, per_image)
+    if not records.has_masks:
+        return {}
     scores = scores_by_name(iou_per_class(confusion), records.classes)
     return scores | {"labelled_share": labelled_share(confusion)}
 
 
 def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int | None]:
-    """Supervision and seed of masks, from what make_pseudo_labels, or an evaluation of a model, wrote beside them.
+    """Supervision and seed of masks, from the file that make_pseudo_labels or evaluate wrote beside them, if any.
 
     Raises:
-        UserError: It is damaged, or says that the masks are of other classes or records.
+        UserError: The file is damaged, or the masks have other classes or come from other records.
     """
     has_predictions = folder.name == PREDICTIONS_FOLDER
     path = folder.parent / (METRICS_FILE if has_predictions else DESCRIPTION_FILE)
@@ -276,7 +264,7 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
         return None, None
     try:
         description = read_json(path)
-        # A folder of that name can lie in any stage's work_dir.
+        # Another stage's work_dir may have a folder of this name.
         if has_predictions and description.get("evaluated") != "model":
             return None, None
         classes, made_from = tuple(description["classes"]), description["records_checksum"]

@@ -1,21 +1,22 @@
-"""The stages put together: one experiment's folders, and what each stage takes from those before it."""
+"""Connects the stages: the folders of an experiment, and which stage reads the results of which."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.command_line.settings import setting
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
-from oaa_tf.demo.demo import has_demo_data, write_demo_data
+from oaa_tf.demo.data_set import has_demo_data, write_demo_data
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
 from oaa_tf.runs.work_dir import WorkDir
 
 _TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
-WARM_STARTS = ("train_integral", "train_seg")
+_WARM_STARTS = ("train_integral", "train_seg")
+_DEMO_FOLDER = "demo_data"
 _COMMANDS = {
     "train_cls": train_cls,
     "train_integral": train_integral,
@@ -28,42 +29,25 @@ _COMMANDS = {
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ExperimentSettings(Settings):
-    """What is common to all commands that run several stages, and the stages' own settings as `--<stage>.<setting>`."""
+class ExperimentSettings(make_records.DataFolderSettings):
+    """Shared by all commands that run several stages, with the stages' own settings as `--<stage>.<setting>`."""
 
     work_dir: str = setting(help="Folder for everything; run again in it to resume.")
     voc_dir: str = setting("", help="Folder in VOC layout; without it and image_dir, the demo data are made.")
     image_dir: str = setting(
-        "", help="Folder of images, one folder for each class unless tags says more; {split} becomes the split's name."
-    )
-    tags: str = setting(
         "",
-        help="Tags of the images in image_dir: a .csv with the columns file and tags, or COCO's .json; as image_dir.",
-    )
-    val_share: float = setting(
-        0.2,
-        help="With image_dir: share of the images for validation; 0 for none. Not with {split}.",
-        minimum=0,
-        maximum=1,
+        help="Folder of images; without tags, with one subfolder per class. Here and in tags, {split} stands for the"
+        " split's name.",
     )
     train_split: str = setting("train", help="Training split.")
-    val_split: str = setting("val", help="Validation split, which is measured if it has masks.")
-    classes: tuple[str, ...] = setting((), help="Classes to keep; all if empty.")
-    mask_dir: str = setting(
-        "SegmentationClass", help="Folder of the masks inside voc_dir or image_dir; empty for no masks."
-    )
-    labels_from: str = setting(
-        "list", help="Where image labels come from in voc_dir.", choices=("list", "annotations", "masks")
-    )
+    val_split: str = setting("val", help="Validation split; it is evaluated if it has masks.")
     use_saliency: bool = setting(
         True, help="Use the saliency maps in <voc_dir or image_dir>/saliency for the pseudo labels."
     )
-    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
-    seg_backbone_weights: str = setting(
-        "", help="As backbone_weights, for the segmentation network alone; the same if empty."
-    )
+    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of a Keras h5 file.")
+    seg_backbone_weights: str = setting("", help="backbone_weights of the segmentation network, if they differ.")
     warm_start: tuple[str, ...] = setting(
-        (), help="Stages that start from the classifier's weights instead.", choices=WARM_STARTS
+        (), help="Stages that start from the classifier's weights.", choices=_WARM_STARTS
     )
     train_cls: train_cls.TrainClsSettings
     train_integral: train_integral.TrainIntegralSettings
@@ -81,29 +65,24 @@ class ExperimentSettings(Settings):
                     flag=f"{name}.seed",
                     value=seed,
                 )
-        backbone = self.train_seg.backbone
-        if self.seg_backbone_weights and "train_seg" in self.warm_start:
-            raise UserError(
-                "starts from the classifier's weights, not from"
-                f" --seg_backbone_weights={self.seg_backbone_weights}; use one of the two",
-                flag="warm_start",
-                value="train_seg",
-            )
-        if self.seg_backbone_weights and self.train_seg.initial_weights:
-            raise UserError(
-                f"has the backbone's weights, not --seg_backbone_weights={self.seg_backbone_weights}; use one of the"
-                " two",
-                flag="train_seg.initial_weights",
-                value=self.train_seg.initial_weights,
-            )
-        for name in self.warm_start:
-            if own := getattr(self, name).initial_weights:
+        for name in _WARM_STARTS:
+            initial_weights = getattr(self, name).initial_weights
+            own = f"--{name}.initial_weights={initial_weights}" if initial_weights else ""
+            has_backbone_weights = name == "train_seg" and self.seg_backbone_weights
+            backbone_weights = f"--seg_backbone_weights={self.seg_backbone_weights}" if has_backbone_weights else ""
+            if name in self.warm_start and (own or backbone_weights):
                 raise UserError(
-                    f"starts from the classifier's weights, not from --{name}.initial_weights={own}; use one of the"
-                    " two",
+                    f"starts from the classifier's weights, not from {own or backbone_weights}; use one of the two",
                     flag="warm_start",
                     value=name,
                 )
+            if own and backbone_weights:
+                raise UserError(
+                    f"has the backbone's weights, not {backbone_weights}; use one of the two",
+                    flag=f"{name}.initial_weights",
+                    value=initial_weights,
+                )
+        backbone = self.train_seg.backbone
         if backbone == self.train_cls.backbone:
             return
         if "train_seg" in self.warm_start:
@@ -137,20 +116,20 @@ class Step:
 
     @property
     def folder(self) -> Path:
-        """Where its results are."""
+        """The folder that it writes."""
         return Path(self.settings.output_dir if self.command == "export" else self.settings.work_dir)
 
     def run(self) -> dict[str, Any]:
-        """Does what is not done yet, and returns the command's metrics; raises `UserError` as the command does."""
+        """Does what is left to do and returns the command's metrics; raises `UserError` like the command."""
         if self.command == "export" and export.is_current(self.settings):
             return {}
         return _COMMANDS[self.command].run(self.settings)
 
     def state(self) -> str:
-        """How far it has come: `DONE`, `TO_DO`, or the step from which a training continues.
+        """`DONE`, `TO_DO`, or the step from which a training continues.
 
         Raises:
-            UserError: Its folder was begun with other settings, or is damaged.
+            UserError: Its folder belongs to a run with other settings, or is damaged.
         """
         if self.command == "export":
             is_trained = stage_state(Path(self.settings.stage_dir)) == DONE
@@ -160,13 +139,13 @@ class Step:
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-    """The stages of one seed. Every method returns a `Step`, whose inputs are the folders of steps before it.
+    """The stages of one seed; most methods return a `Step` that reads the folders of earlier steps.
 
     Attributes:
         settings: The settings.
-        root: Folder of the stages' folders.
+        root: Parent of the stages' folders.
         train_records: Manifest of the training images.
-        val_records: Manifest of the validation images; None without.
+        val_records: Manifest of the validation images, or None.
         seed: Seed of all stages.
     """
 
@@ -181,7 +160,7 @@ class Experiment:
         return self._step("train_cls", "train_cls")
 
     def classifier_maps(self) -> dict[str, Path]:
-        """Folders of the classifier's maps by name: "CAM", and "OAA <fusion>", the first of which the others use."""
+        """Folders of the classifier's maps by name: "CAM" and, for each fusion, "OAA <fusion>"."""
         folders = train_cls.oaa_folders(self.settings.train_cls.fusions)
         by_name = {"CAM": train_cls.CAM_FOLDER} | {f"OAA {fusion}": folder for fusion, folder in folders.items()}
         return {name: self.root / "train_cls" / folder for name, folder in by_name.items()}
@@ -208,14 +187,17 @@ class Experiment:
         settings = export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
         return Step("export", settings)
 
-    def evaluation(self, name: str, split: str, **inputs: str) -> Step:
+    def evaluation(self, name: str, split: str, *, maps: str = "", masks: str = "", model: str = "") -> Step:
         """Evaluates maps, masks or a model on "train" or "val"."""
         records = self.train_records if split == "train" else self.val_records
+        if records is None:
+            raise ValueError("there are no validation images")
         folder = str(self.root / "evaluate" / name)
-        return Step("evaluate", evaluate.EvaluateSettings(work_dir=folder, records=records, **inputs))
+        settings = evaluate.EvaluateSettings(work_dir=folder, records=records, maps=maps, masks=masks, model=model)
+        return Step("evaluate", settings)
 
     def _step(self, command: str, name: str, **inputs: Any) -> Step:
-        """A stage in the folder of this name, with what comes from the experiment."""
+        """A stage in the folder `name`, with the inputs that the experiment decides."""
         options: dict[str, Any] = {"records": self.train_records, "work_dir": str(self.root / name)}
         if command == "train_seg" and self.settings.seg_backbone_weights:
             options["backbone_weights"] = self.settings.seg_backbone_weights
@@ -227,10 +209,10 @@ class Experiment:
 
 
 def check_weights(settings: ExperimentSettings) -> None:
-    """Refuses missing weights now and not hours later, when a stage wants them.
+    """Refuses missing weights now, not hours later when a stage loads them.
 
     Raises:
-        UserError: A file is missing, or a folder is not that of a stage which is trained to its end.
+        UserError: A file is missing, or a folder does not hold a training stage that has finished.
     """
     flags = {
         "seg_backbone_weights": settings.seg_backbone_weights,
@@ -250,58 +232,28 @@ def check_weights(settings: ExperimentSettings) -> None:
             raise UserError("no checkpoint in it; run that stage again in another folder", **blamed)
 
 
-def make_all_records(
-    settings: ExperimentSettings,
-    root: Path,
-    seed: int,
-    make: Callable[[Settings], Mapping[str, Any]] = make_records.run,
-) -> tuple[str, str | None]:
-    """Makes the records of both splits, and the demo data before if there is no folder; returns the manifests.
-
-    Photos of `image_dir` have no validation split, and None for its manifest, if `val_share` is 0 and no path has
-    `{split}` in it.
+def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str | None]:
+    """Makes the records of both splits; without a data folder, makes the demo data first.
 
     Args:
         settings: The settings.
-        root: Folder of the records' folder.
+        root: Parent of the folders `records` and `demo_data`.
         seed: Seed of the demo data.
-        make: Makes the records of a split; `oaa_tf.make_records.run`, or its `dry_run`.
+
+    Returns:
+        The manifests of the training and the validation images; None for the latter if `image_dir` has no validation
+        images: `val_share` is 0 and no path has `{split}`.
 
     Raises:
-        UserError: As `make` does, or there is no folder of saliency maps, or the validation images have masks of other
-            classes than the training images, or initial weights of a stage do not fit its network.
+        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation masks have other
+            classes than the training images, or the initial weights of a stage do not fit its network.
     """
-    voc_dir = settings.voc_dir
-    if not voc_dir and not settings.image_dir:
-        voc_dir = str(root / "demo_data")
-        write_demo_data(voc_dir, seed=seed)
-    has_own_place = "{split}" in settings.image_dir + settings.tags
-    splits = [settings.train_split, settings.val_split]
-    if settings.image_dir and not settings.val_share and not has_own_place:
-        splits.pop()
-    made = []
-    for split in splits:
-        image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
-        saliency_dir = ""
-        if settings.use_saliency and split == settings.train_split:
-            saliency_dir = _saliency_dir(Path(voc_dir or image_dir))
-        one = make_records.MakeRecordsSettings(
-            voc_dir=voc_dir,
-            image_dir=image_dir,
-            tags=tags,
-            val_share=0.0 if has_own_place else settings.val_share,
-            split=split,
-            output_dir=str(root / "records"),
-            labels_from=settings.labels_from,
-            classes=settings.classes,
-            mask_dir=settings.mask_dir,
-            saliency_dir=saliency_dir,
-        )
-        made.append(make(one))
-    _check_classes(settings, splits, made)
-    _check_initial_weights(settings, tuple(made[0]["class_names"]))
-    manifests = [str(root / "records" / f"{split}.json") for split in splits]
-    return manifests[0], manifests[1] if len(manifests) > 1 else None
+    if not settings.voc_dir and not settings.image_dir:
+        write_demo_data(root / _DEMO_FOLDER, seed=seed)
+    made = [make_records.run(one) for one in _records_settings(settings, root)]
+    _check_classes(settings, made)
+    _check_initial_weights(settings, made[0]["class_names"])
+    return _manifests(settings, root)
 
 
 def dry_run_records(
@@ -312,40 +264,73 @@ def dry_run_records(
     Returns:
         Its states and numbers of images, for `dry_run_text`; the manifests; whether each split will have masks.
     """
-    if not settings.voc_dir and not settings.image_dir:
-        demo_data = root / "demo_data"
-        if not has_demo_data(demo_data, seed=seed):
-            splits = (settings.train_split, settings.val_split)
-            return {"demo_data": TO_DO}, tuple(str(root / f"records/{split}.json") for split in splits), (True, True)
-        settings = dataclasses.replace(settings, voc_dir=str(demo_data))
-    found: list[dict[str, Any]] = []
-
-    def look(one: make_records.MakeRecordsSettings) -> dict[str, Any]:
-        found.append(make_records.dry_run(one))
-        return found[-1]
-
-    manifests = make_all_records(settings, root, seed, make=look)
+    uses_demo_data = not settings.voc_dir and not settings.image_dir
+    if uses_demo_data and not has_demo_data(root / _DEMO_FOLDER, seed=seed):
+        return {"demo_data": TO_DO}, _manifests(settings, root), (True, True)
+    found = [make_records.dry_run(one) for one in _records_settings(settings, root)]
+    _check_classes(settings, found)
+    _check_initial_weights(settings, found[0]["class_names"])
     records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in found}
-    have_masks = [one["with_masks"] for one in found]
-    return {"records": records}, manifests, (have_masks[0], len(have_masks) > 1 and have_masks[1])
+    train_has_masks, *val_has_masks = (one["with_masks"] for one in found)
+    return {"records": records}, _manifests(settings, root), (train_has_masks, any(val_has_masks))
+
+
+def _splits(settings: ExperimentSettings) -> list[str]:
+    """The names of the training split and, unless there is none, the validation split."""
+    has_validation = not settings.image_dir or settings.val_share or _has_split_in_path(settings)
+    return [settings.train_split, *([settings.val_split] if has_validation else [])]
+
+
+def _has_split_in_path(settings: ExperimentSettings) -> bool:
+    return "{split}" in settings.image_dir + settings.tags
+
+
+def _manifests(settings: ExperimentSettings, root: Path) -> tuple[str, str | None]:
+    train, *val = (str(root / "records" / f"{split}.json") for split in _splits(settings))
+    return train, val[0] if val else None
+
+
+def _records_settings(settings: ExperimentSettings, root: Path) -> list[make_records.MakeRecordsSettings]:
+    """The settings of `make_records` for each split."""
+    voc_dir = settings.voc_dir
+    if not voc_dir and not settings.image_dir:
+        voc_dir = str(root / _DEMO_FOLDER)
+    made = []
+    for split in _splits(settings):
+        image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
+        uses_saliency = settings.use_saliency and split == settings.train_split
+        one = make_records.MakeRecordsSettings(
+            voc_dir=voc_dir,
+            image_dir=image_dir,
+            tags=tags,
+            val_share=0.0 if _has_split_in_path(settings) else settings.val_share,
+            split=split,
+            output_dir=str(root / "records"),
+            labels_from=settings.labels_from,
+            classes=settings.classes,
+            mask_dir=settings.mask_dir,
+            saliency_dir=_saliency_dir(Path(voc_dir or image_dir)) if uses_saliency else "",
+        )
+        made.append(one)
+    return made
 
 
 def _saliency_dir(data_dir: Path) -> str:
     """The folder of saliency maps inside a data folder."""
     folder = data_dir / SALIENCY_DIR
-    # A data folder that is missing itself is the greater mistake, which the reader of its format names.
+    # If the data folder itself is missing, the reader of its format says so.
     if data_dir.is_dir() and not folder.is_dir():
         raise UserError(f"{folder}: no such folder of saliency maps; add it, or go without with --nouse_saliency")
     return str(folder)
 
 
-def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses now, and not after the training, what could not be measured: only paths with `{split}` can differ so."""
+def _check_classes(settings: ExperimentSettings, made: Sequence[Mapping[str, Any]]) -> None:
+    """Refuses splits with different classes, which only paths with `{split}` can have, before any training."""
     train, val = made[0], made[-1]
     if val["with_masks"] and val["class_names"] != train["class_names"]:
         flag = "tags" if settings.tags else "image_dir"
         raise UserError(
-            f"{splits[0]} has the classes {', '.join(train['class_names'])}, but {splits[-1]} has"
+            f"{train['split']} has the classes {', '.join(train['class_names'])}, but {val['split']} has"
             f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
             " that both have with --classes",
             flag=flag,
@@ -353,8 +338,8 @@ def _check_classes(settings: ExperimentSettings, splits: Sequence[str], made: Se
         )
 
 
-def _check_initial_weights(settings: ExperimentSettings, classes: tuple[str, ...]) -> None:
-    """Refuses now, and not when a stage begins, initial weights of another network than the stage's."""
+def _check_initial_weights(settings: ExperimentSettings, classes: Sequence[str]) -> None:
+    """Refuses initial weights of a network other than the stage's, before any training."""
     for stage, task in _TASKS.items():
         own = getattr(settings, stage)
         if own.initial_weights:
@@ -362,8 +347,7 @@ def _check_initial_weights(settings: ExperimentSettings, classes: tuple[str, ...
             from oaa_tf.training.initial_network import describe_network
 
             try:
-                check_common_layers(own.initial_weights, describe_network(task, classes, own))
+                check_common_layers(own.initial_weights, describe_network(task, tuple(classes), own))
             except UserError as error:
-                if error.flag:
-                    raise error.with_flag(f"{stage}.{error.flag}") from None
-                raise
+                flag = f"{stage}.initial_weights"
+                raise UserError(error.message, flag=flag, value=own.initial_weights) from None

@@ -3,17 +3,17 @@
     python -m oaa_tf.export --stage_dir=runs/seg --output_dir=runs/seg/saved_model
 
 The SavedModel takes uint8 RGB images of any size in batches of any size, has its preprocessing inside, and needs
-nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, by the stage; see
-`oaa_tf.models.inference`. `serving_default` takes encoded JPEGs and PNGs, for servers. The class names are in
-`assets.extra/classes.json`; what it was trained on, how it looks at images, and checksums of its files are in
+nothing but `tf.saved_model.load`. Its signature is `attention` or `segment`, depending on the stage; see
+`oaa_tf.models.inference`. For servers, `serving_default` takes encoded JPEGs and PNGs. The class names are in
+`assets.extra/classes.json`; the training data, the inference settings and checksums of the files are in
 `assets.extra/origin.json`.
 
-With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and the mean counts: better
-masks, at as many times the cost. With `--class_prior` a segmentation network's classes are weighed by how frequent they
-are in the image.
+With `--scales` and `--flip` the network sees every image in several sizes and mirrored, and averages the results:
+better masks, at a multiple of the cost. `--class_prior` weighs the classes of a segmentation network by how frequent
+they are in the image.
 
-`--format` writes something else into the folder instead: `model.onnx` and `model.tflite` take and give the same as the
-signature; `model.keras` is the bare network, to go on from in Keras.
+`--format` selects another file: `model.onnx` and `model.tflite` have the inputs and outputs of the signature;
+`model.keras` is the bare network, for further work in Keras.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
 class ExportSettings(InferenceSettings, group="export"):
     """What to export, and where to."""
 
-    stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint is taken.")
-    output_dir: str = setting(help="Folder to write; it must not exist, or be an earlier export.")
+    stage_dir: str = setting(help="work_dir of train_cls, train_integral or train_seg; its newest checkpoint counts.")
+    output_dir: str = setting(help="Folder to write: a new one, or an earlier export.")
     class_prior: bool = setting(
         False, help="With a segmentation network: weigh the classes by how frequent they are in the image."
     )
@@ -54,23 +54,20 @@ class ExportSettings(InferenceSettings, group="export"):
         super().__post_init__()
         changes_scores = self.class_prior or whole_views(self.scales, self.flip) != [(1.0, False)]
         if self.format == "keras" and changes_scores:
-            raise UserError(
-                "the bare network sees one view; leave out --scales, --flip and --class_prior",
-                flag="format",
-                value="keras",
-            )
+            message = "the bare network sees one view; leave out --scales, --flip and --class_prior"
+            raise UserError(message, flag="format", value="keras")
         if self.format in ("onnx", "litert") and self.precision != "float32":
             raise UserError("computes in float32; leave out --precision", flag="format", value=self.format)
 
 
 def run(settings: ExportSettings) -> dict[str, Any]:
-    """Writes the export, whole or not at all.
+    """Writes the export, completely or not at all.
 
     Returns:
-        The signature's name, the classes and the image size.
+        "signature", its name; "classes"; and "image_size".
 
     Raises:
-        UserError: There is no checkpoint, a package is missing, or the output can't be written or is something else.
+        UserError: There is no checkpoint, a package is missing, or output_dir can't be written or holds other files.
     """
     from oaa_tf.models.exported import export_network
 
@@ -95,7 +92,7 @@ def run(settings: ExportSettings) -> dict[str, Any]:
 
 
 def is_current(settings: ExportSettings) -> bool:
-    """Whether `output_dir` holds an export of what is in `stage_dir` now, and not of an earlier training."""
+    """Whether `output_dir` holds an export of the newest checkpoint in `stage_dir`."""
     from oaa_tf.models.segmenter import ORIGIN_FILE
 
     try:
@@ -103,7 +100,7 @@ def is_current(settings: ExportSettings) -> bool:
     except (OSError, ValueError):
         return False
     trained = checkpoint_checksum(Path(settings.stage_dir))
-    # Without checkpoints, which somebody may have deleted to save space, the export is all that there is.
+    # Someone may have deleted the checkpoints to save space; then the export is all that is left.
     return None in (exported, trained) or exported == trained
 
 
@@ -131,7 +128,7 @@ def dry_run(settings: ExportSettings) -> dict[str, Any]:
 
 
 def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, dict[str, Any]]:
-    """The network's description, the network, and what it was trained on."""
+    """The network's description, the network, and its origin for the export."""
     from oaa_tf.models.exported import import_tf2onnx
     from oaa_tf.models.networks import load_network
 
@@ -143,14 +140,11 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
             f"is for segmentation networks, not for that of --stage_dir={settings.stage_dir}; leave it out",
             flag="class_prior",
         )
-    return description, network, _trained_on(Path(settings.stage_dir))
-
-
-def _trained_on(stage_dir: Path) -> dict[str, Any]:
-    """Which checkpoint it is, and what the stage's metrics say about its training; nothing before its end."""
+    stage_dir = Path(settings.stage_dir)
+    # A stage has no metrics before its end.
     metrics = read_training_metrics(stage_dir) or {}
-    names = ("supervision", "seed", "records_checksum")
-    return {name: metrics.get(name) for name in names} | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
+    trained_on = {name: metrics.get(name) for name in ("supervision", "seed", "records_checksum")}
+    return description, network, trained_on | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python -m oaa_tf.make_maps --records=records/train.json --stage_dir=runs/cls --scales=0.5,1,1.5,2 --flip \
         --work_dir=runs/maps
 
-For other images, sizes, views or another readout. The folder is one for `--maps` of make_pseudo_labels, evaluate,
-convert and train_integral.
+Use it for other images, sizes, views or another readout than in training. make_pseudo_labels, evaluate, convert and
+train_integral take the work_dir as `--maps`.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MakeMapsSettings(InferenceSettings, group="maps"):
-    """Whose attention, and on which images."""
+    """Which network, and which images."""
 
-    records: str = setting(help="Manifest of the images, from make_records (<split>.json); maps are of their labels.")
-    stage_dir: str = setting(help="work_dir of train_cls or train_integral; its newest checkpoint is taken.")
+    records: str = setting(help="Manifest of the images, from make_records (<split>.json); every label gets a map.")
+    stage_dir: str = setting(help="work_dir of train_cls or train_integral; its newest checkpoint counts.")
     work_dir: str = setting(help="Folder for the maps.")
     readout: str = setting(
         "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=("relu", "sigmoid")
@@ -50,31 +50,8 @@ class MakeMapsSettings(InferenceSettings, group="maps"):
             raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Inputs:
-    """What the stage reads.
-
-    Attributes:
-        records: The images.
-        network: The trained network.
-        image_size: Side of the canonical frame in pixels.
-        kind: What the maps are, as the training calls its own.
-        supervision: What the network has learned from.
-        seed: Seed of its training.
-        checksums: See `WorkDir.claim`.
-    """
-
-    records: RecordSet
-    network: keras.Model
-    image_size: int
-    kind: str
-    supervision: str
-    seed: int
-    checksums: dict[str, str]
-
-
 def run(settings: MakeMapsSettings) -> dict[str, Any]:
-    """Writes the attention maps of every label of every image, see `AttentionMaps`.
+    """Writes an attention map for every label of every image, see `AttentionMaps`.
 
     Returns:
         The content of `metrics.json`.
@@ -84,70 +61,72 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     """
     from oaa_tf.training.extraction import extract_attention
 
-    inputs = _inputs(settings)
-    records = inputs.records
+    records, network, image_size, training = _inputs(settings)
+    kind, supervision, seed = _maps_kind(training), training["supervision"], training["seed"]
 
     def work(work_dir: Path) -> dict[str, Any]:
         attention = extract_attention(
-            inputs.network,
+            network,
             records,
-            inputs.image_size,
+            image_size,
             batch_size=settings.batch_size,
             readout=settings.readout,
             scales=settings.scales,
             flip=settings.flip,
         )
-        described = {"kind": inputs.kind, "image_size": inputs.image_size, "seed": inputs.seed}
-        AttentionMaps.save(work_dir, attention, records, supervision=inputs.supervision, **described)
-        metrics = origin("make_maps", settings, records.provenance, supervision=inputs.supervision)
-        return metrics | {"seed": inputs.seed, "maps_kind": inputs.kind}
+        AttentionMaps.save(
+            work_dir, attention, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
+        )
+        metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
+        return metrics | {"seed": seed, "maps_kind": kind}
 
-    return run_once("make_maps", settings, inputs.checksums, work)
+    return run_once("make_maps", settings, _checksums(settings, records), work)
 
 
 def dry_run(settings: MakeMapsSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    inputs = _inputs(settings)
-    work_dir = WorkDir.peek(settings, inputs.checksums)
+    records, _, image_size, training = _inputs(settings)
+    work_dir = WorkDir.peek(settings, _checksums(settings, records))
     return {
         "stage": "make_maps",
         "state": work_dir.state,
-        "maps_kind": inputs.kind,
-        "supervision": inputs.supervision,
-        "split": inputs.records.split,
-        "images": len(inputs.records),
-        "classes": len(inputs.records.classes),
-        "image_size": inputs.image_size,
+        "maps_kind": _maps_kind(training),
+        "supervision": training["supervision"],
+        "split": records.split,
+        "images": len(records),
+        "classes": len(records.classes),
+        "image_size": image_size,
         "views": len(whole_views(settings.scales, settings.flip)),
         "writes": str(work_dir.path / INFO_FILE),
     }
 
 
-def _inputs(settings: MakeMapsSettings) -> _Inputs:
+def _inputs(settings: MakeMapsSettings) -> tuple[RecordSet, keras.Model, int, dict[str, Any]]:
+    """The records, the network, the side of the canonical frame in pixels, and the metrics of the training."""
     from oaa_tf.models.networks import load_network
 
     records, stage_dir = RecordSet.open(settings.records), Path(settings.stage_dir)
-    metrics = read_training_metrics(stage_dir)
-    if metrics is None:
+    training = read_training_metrics(stage_dir)
+    if training is None:
         raise UserError(f"{stage_dir / METRICS_FILE}: no such file; run the training stage to its end first")
-    stage = metrics["stage"]
+    stage = training["stage"]
     if stage not in ("train_cls", "train_integral"):
         raise UserError(
             f"is of {stage}; expected the work_dir of train_cls or train_integral", flag="stage_dir", value=stage_dir
         )
-    # As the two stages call their maps.
-    kind = f"oaa_plus_{metrics['settings'].get('loss')}" if stage == "train_integral" else "cam"
     description, network, _ = load_network(stage_dir, precision=settings.precision)
     records.require_classes(f"--stage_dir={stage_dir}", description.classes)
-    return _Inputs(
-        records=records,
-        network=network,
-        image_size=settings.image_size or description.image_size,
-        kind=kind,
-        supervision=metrics["supervision"],
-        seed=metrics["seed"],
-        checksums={"records": records.checksum, "stage_dir": checkpoint_checksum(stage_dir)},
-    )
+    return records, network, settings.image_size or description.image_size, training
+
+
+def _maps_kind(training: dict[str, Any]) -> str:
+    """The kind that the training stage gives its own maps."""
+    return f"oaa_plus_{training['settings'].get('loss')}" if training["stage"] == "train_integral" else "cam"
+
+
+def _checksums(settings: MakeMapsSettings, records: RecordSet) -> dict[str, str]:
+    # `load_network` has found a checkpoint.
+    return {"records": records.checksum, "stage_dir": checkpoint_checksum(Path(settings.stage_dir)) or ""}
 
 
 if __name__ == "__main__":

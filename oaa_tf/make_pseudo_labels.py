@@ -5,8 +5,8 @@ This is stage 3 (paper, Sec. 4).
     python -m oaa_tf.make_pseudo_labels --records=records/train.json --maps=runs/integral/attention/oaa_plus \
         --work_dir=runs/pseudo_labels
 
-Writes `SegmentationClass/<id>.png` with the VOC palette (0 background, c + 1 class c, 255 ignored), and last
-`pseudo_labels.json`, which says that the folder is complete and what it belongs to.
+Writes `SegmentationClass/<id>.png` with the VOC palette (0 background, c + 1 class c, 255 ignored). The description
+`pseudo_labels.json` comes last: it marks the folder as complete and names its records.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ from oaa_tf.runs.supervision import supervision_of_labels
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MakePseudoLabelsSettings(PseudoLabelOptions):
-    """The stage's settings: the rule's numbers, and what to apply it to."""
+    """The numbers of the labelling rule, and the maps to apply it to."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
     maps: str = setting(help="Folder of attention maps, such as attention/oaa_plus of train_integral.")
@@ -34,14 +34,14 @@ class MakePseudoLabelsSettings(PseudoLabelOptions):
     use_saliency: bool = setting(False, help="Take the background from the records' saliency maps, as the paper does.")
     refine: str = setting(
         "none",
-        help="Fit the maps to the image's edges before the rule: local refinement (PAMR) or a fully connected CRF.",
+        help="Fit the maps to the image's edges before labelling: local refinement (PAMR) or a fully connected CRF.",
         choices=("none", "pamr", "crf"),
     )
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
 
 def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
-    """Makes the labels of all images that do not have them yet.
+    """Labels all images that have no label map yet.
 
     Returns:
         The content of `metrics.json`, see `write_pseudo_labels`.
@@ -49,7 +49,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the maps and the settings do not go together, or work_dir holds another run.
     """
-    records, maps = _inputs(settings)
+    records, maps, checksums = _inputs(settings)
 
     def make(position: int, record: Record) -> np.ndarray:
         classes, attention = maps.at_image_size(position)
@@ -57,7 +57,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         if settings.refine != "none":
             from oaa_tf.labels.refined_attention import refined_attention
 
-            # The scores among which the rule chooses.
+            # The rule compares these scores.
             attention = min_max_normalized(attention)
             background = background_scores(attention, saliency, settings)
             attention = refined_attention(settings.refine, attention, background, record.image)
@@ -69,26 +69,23 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         "maps_kind": maps.kind,
         "maps_checksum": maps.checksum,
     }
-    inputs = _checksums(records, maps)
-    return write_pseudo_labels(settings, inputs, records, description, make, num_workers=settings.num_workers)
+    return write_pseudo_labels(settings, checksums, records, description, make, num_workers=settings.num_workers)
 
 
 def dry_run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    records, maps = _inputs(settings)
+    records, maps, checksums = _inputs(settings)
     made_from = {"maps": f"{maps.kind}: {settings.maps}"}
-    return dry_run_pseudo_labels("make_pseudo_labels", settings, _checksums(records, maps), records, made_from)
+    return dry_run_pseudo_labels("make_pseudo_labels", settings, checksums, records, made_from)
 
 
-def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps]:
+def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps, dict[str, str]]:
+    """The records, the maps, and their checksums."""
     records = RecordSet.open(settings.records)
     if settings.use_saliency:
         require_saliency(records)
-    return records, AttentionMaps.open(settings.maps, records)
-
-
-def _checksums(records: RecordSet, maps: AttentionMaps) -> dict[str, str]:
-    return {"records": records.checksum, "maps": maps.checksum}
+    maps = AttentionMaps.open(settings.maps, records)
+    return records, maps, {"records": records.checksum, "maps": maps.checksum}
 
 
 if __name__ == "__main__":

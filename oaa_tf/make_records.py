@@ -3,15 +3,16 @@
     python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
     python -m oaa_tf.make_records --image_dir=photos --tags=tags.csv --split=train --output_dir=records
 
-Every image is decoded once, so no training run meets a damaged file later. For the formats see
-`oaa_tf.data.formats`, for reading the result `oaa_tf.data.records.record_set`.
+Decodes every image once, so that no training run meets a damaged file later. See `oaa_tf.data.formats` for the input
+formats and `oaa_tf.data.records.record_set` for reading the records.
 """
 
 import dataclasses
+import functools
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
@@ -36,25 +37,21 @@ from oaa_tf.runs.threads import num_cores, results_in_order
 
 _NO_CLASS = "none of the kept classes"
 
-_Result = TypeVar("_Result")
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeRecordsSettings(Settings):
-    """Settings of `make_records`."""
+class DataFolderSettings(Settings):
+    """Where images, labels and masks come from; shared by all commands that make records."""
 
     voc_dir: str = setting(
         "", help="Folder in VOC layout: JPEGImages/, ImageSets/Segmentation/<split>.txt and so on; or give image_dir."
     )
-    image_dir: str = setting("", help="Folder of images, one folder for each class unless tags says more.")
+    image_dir: str = setting("", help="Folder of images; without tags, with one subfolder per class.")
     tags: str = setting(
-        "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or COCO's .json."
+        "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or a COCO .json."
     )
-    output_dir: str = setting(help="Folder for <split>.json and the shards.")
-    split: str = setting("train", help="Name of voc_dir's list of image ids; with image_dir train, or val.")
     val_share: float = setting(
         0.2,
-        help="With image_dir: share of the images that --split=val has, and train has not; 0: the split has all.",
+        help="With image_dir: share of the images in the validation split; 0 for no validation split.",
         minimum=0,
         maximum=1,
     )
@@ -63,62 +60,76 @@ class MakeRecordsSettings(Settings):
         help="Image labels in voc_dir: list is <split>_cls.txt, annotations is Annotations/*.xml.",
         choices=("list", "annotations", "masks"),
     )
-    skip_difficult: bool = setting(False, help="Leave out objects that annotations mark as difficult.")
-    classes: tuple[str, ...] = setting((), help="Classes to keep, in this order; the others become 255 in masks.")
+    classes: tuple[str, ...] = setting(
+        (), help="Classes to keep, in this order, all if empty; the others become 255 in masks."
+    )
     mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
-    saliency_dir: str = setting("", help="Folder of saliency maps, named as the images; empty for none.")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MakeRecordsSettings(DataFolderSettings):
+    """Which split to make records of, and where the records go."""
+
+    output_dir: str = setting(help="Folder for <split>.json and the shards.")
+    split: str = setting("train", help="Name of voc_dir's list of image ids; with image_dir, train or val.")
+    skip_difficult: bool = setting(False, help="Ignore objects that annotations mark as difficult.")
+    saliency_dir: str = setting("", help="Folder of saliency maps with the images' names; empty for none.")
     images_per_shard: int = setting(512, help="Records per shard.", minimum=1)
     num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.split or "/" in self.split or "\\" in self.split or self.split.startswith("."):
-            raise UserError("expected the plain name of a list, such as train", flag="split", value=self.split)
         if bool(self.voc_dir) == bool(self.image_dir):
             raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
-        if self.voc_dir and self.tags:
-            raise UserError(
-                "is for --image_dir; the labels of --voc_dir are in the folder", flag="tags", value=self.tags
-            )
-        if self.image_dir and self.labels_from != "list":
-            raise UserError("is for --voc_dir; leave it out", flag="labels_from", value=self.labels_from)
-        if self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json"):
-            raise UserError("expected a .csv or .json file", flag="tags", value=self.tags)
-        if self.image_dir and self.val_share and self.split not in ("train", "val"):
-            raise UserError(
-                "expected train or val, or --val_share=0 for all images in one split", flag="split", value=self.split
-            )
+        is_plain_name = self.split and not self.split.startswith(".") and not set("/\\") & set(self.split)
+        is_other_split = self.image_dir and self.val_share and self.split not in ("train", "val")
+        is_other_list = self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json")
+        for flag, is_wrong, message in (
+            ("split", not is_plain_name, "expected the plain name of a list, such as train"),
+            ("tags", self.voc_dir and self.tags, "is for --image_dir; the labels of --voc_dir are in the folder"),
+            ("labels_from", self.image_dir and self.labels_from != "list", "is for --voc_dir; leave it out"),
+            ("tags", is_other_list, "expected a .csv or .json file"),
+            ("split", is_other_split, "expected train or val, or --val_share=0 for all images in one split"),
+        ):
+            if is_wrong:
+                raise UserError(message, flag=flag, value=getattr(self, flag))
         if self.skip_difficult and self.labels_from != "annotations":
-            raise UserError(
-                "only annotations know difficult objects; add --labels_from=annotations", flag="skip_difficult"
-            )
+            message = "only annotations know difficult objects; add --labels_from=annotations"
+            raise UserError(message, flag="skip_difficult")
+
+    @property
+    def manifest_path(self) -> Path:
+        """The manifest to write."""
+        return Path(self.output_dir) / f"{self.split}.json"
+
+    @property
+    def recorded(self) -> dict[str, Any]:
+        """The settings on which the records depend, for the manifest."""
+        return {name: value for name, value in self.as_dict().items() if name not in ("output_dir", "num_workers")}
 
 
 def run(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """Makes the records of one split, or does nothing if they are there and neither settings nor inputs have changed.
+    """Makes the records of one split, unless they exist and neither settings nor inputs have changed.
 
     Returns:
         manifest (path), split, num_images, num_skipped, class_names, images_per_class (by name), with_masks,
-        num_shards, checksum, and up_to_date (whether nothing was to be done).
+        num_shards, checksum, and up_to_date (whether there was nothing to do).
 
     Raises:
-        UserError: Anything wrong with the folder or its files, or no image has a kept class.
+        UserError: The folder or one of its files is missing or wrong, or no image has a kept class.
     """
     from oaa_tf.data.records.record_writer import RecordWriter
 
     source = _open_source(settings)
-    recorded = _recorded(settings)
     inputs = _fingerprint(source)
-    manifest_path = _manifest_path(settings)
-    if _is_up_to_date(manifest_path, recorded, inputs):
+    manifest_path = settings.manifest_path
+    if _is_up_to_date(settings, inputs):
         print(f"{manifest_path}: up to date, nothing to do")
         return _summary(manifest_path, up_to_date=True)
 
-    def convert(image: SourceImage) -> tuple[ImageEntry, bytes] | str:
-        return _convert(source, image)
-
+    convert = functools.partial(_convert, source)
     num_workers = settings.num_workers or num_cores()
-    num_written = 0
+    num_skipped = 0
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
@@ -127,13 +138,13 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
             if isinstance(outcome, str):
                 writer.skip(outcome, _NO_CLASS)
+                num_skipped += 1
             else:
                 writer.write(*outcome)
-                num_written += 1
             progress.advance()
-        if not num_written:
+        if num_skipped == len(source.images):
             raise UserError(
-                f"{source.name}: all {len(source.images)} images were skipped: they have "
+                f"{source.name}: all {num_skipped} images were skipped: they have "
                 f"{_NO_CLASS} ({', '.join(source.classes)}); check --classes and where the labels come from"
             )
         writer.commit(
@@ -141,7 +152,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
             labels_from=source.labels_from,
             has_masks=source.has_masks,
             has_saliency=bool(settings.saliency_dir),
-            settings=recorded,
+            settings=settings.recorded,
             inputs=inputs,
         )
     summary = _summary(manifest_path, up_to_date=False)
@@ -156,11 +167,9 @@ def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
     source = _open_source(settings)
     check_folder("--output_dir", settings.output_dir)
-    manifest_path = _manifest_path(settings)
-    is_done = _is_up_to_date(manifest_path, _recorded(settings), _fingerprint(source))
     source_files = [file for one in source.images for file in (one.image, one.mask, one.saliency) if file]
     return {
-        "state": DONE if is_done else TO_DO,
+        "state": DONE if _is_up_to_date(settings, _fingerprint(source)) else TO_DO,
         "split": settings.split,
         "listed_images": len(source.images),
         "with_masks": source.has_masks,
@@ -169,26 +178,16 @@ def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
         "class_names": list(source.classes),
         "input_bytes": sum(file.stat().st_size for file in source_files),
         "shards_at_most": -(-len(source.images) // settings.images_per_shard),
-        "writes": [str(manifest_path), "and the shards beside it"],
+        "writes": [str(settings.manifest_path), "and the shards beside it"],
     }
 
 
-def _recorded(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """The settings on which the records depend."""
-    return {name: value for name, value in settings.as_dict().items() if name not in ("output_dir", "num_workers")}
-
-
-def _manifest_path(settings: MakeRecordsSettings) -> Path:
-    return Path(settings.output_dir) / f"{settings.split}.json"
-
-
 def _open_source(settings: MakeRecordsSettings) -> Source:
-    """The images of the split, in the format that the settings say.
+    """The images of the split.
 
     Raises:
-        UserError: An image has not all of the files that the settings ask for, or anything is wrong with the format.
+        UserError: The input format is wrong, or an image lacks a file that the settings ask for.
     """
-    common = {"mask_dir": settings.mask_dir, "saliency_dir": settings.saliency_dir}
     if settings.voc_dir:
         return VocSource(
             settings.voc_dir,
@@ -196,12 +195,14 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
             labels_from=settings.labels_from,
             skip_difficult=settings.skip_difficult,
             classes=settings.classes,
-            **common,
+            mask_dir=settings.mask_dir,
+            saliency_dir=settings.saliency_dir,
         )
-    image_dir = Path(settings.image_dir)
-    apart = [image_dir / SALIENCY_DIR, *([settings.saliency_dir] if settings.saliency_dir else [])]
-    listing = list_images(image_dir, skip=[*apart, inside(image_dir, settings.mask_dir or MASK_DIR)])
-    tags = Path(settings.tags)
+    image_dir, tags = Path(settings.image_dir), Path(settings.tags)
+    not_images = [image_dir / SALIENCY_DIR, inside(image_dir, settings.mask_dir or MASK_DIR)]
+    if settings.saliency_dir:
+        not_images.append(Path(settings.saliency_dir))
+    listing = list_images(image_dir, skip=not_images)
     if not settings.tags:
         tagged, classes = read_class_folders(listing, settings.classes)
         labels_from = "folders"
@@ -219,13 +220,14 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
         classes=classes,
         split=settings.split,
         val_share=settings.val_share,
+        mask_dir=settings.mask_dir,
+        saliency_dir=settings.saliency_dir,
         files=(image_dir / CLASSES_FILE, *([tags] if settings.tags else [])),
-        **common,
     )
 
 
 def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | str:
-    """The record of one image, or its id when it is to be skipped."""
+    """The record of one image, or its id if it has no kept class."""
     from oaa_tf.data.records.record_writer import serialize
 
     labels, mask = source.labels_and_mask(image)
@@ -244,7 +246,7 @@ def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | s
 
 
 def _fingerprint(source: Source) -> str:
-    """SHA-256 over name, size and time of change of every input file."""
+    """SHA-256 over name, size and modification time of every input file."""
     paths = [*source.files]
     for image in source.images:
         paths += [path for path in (image.image, image.mask, image.saliency, image.annotation) if path]
@@ -253,22 +255,20 @@ def _fingerprint(source: Source) -> str:
         try:
             status = path.stat()
         except OSError:
-            # An optional list; files that are needed are read, and missed, later.
+            # An optional list. If a required file is missing, reading it fails later.
             continue
         digest.update(f"{path.absolute()}\0{status.st_size}\0{status.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _is_up_to_date(manifest_path: Path, recorded: dict[str, Any], inputs: str) -> bool:
-    if not manifest_path.exists():
-        return False
+def _is_up_to_date(settings: MakeRecordsSettings, inputs: str) -> bool:
     try:
-        manifest = Manifest.read(manifest_path)
-        if manifest.settings != recorded or manifest.inputs != inputs:
+        manifest = Manifest.read(settings.manifest_path)
+        if manifest.settings != settings.recorded or manifest.inputs != inputs:
             return False
-        RecordSet.open(manifest_path)
+        RecordSet.open(settings.manifest_path)
     except UserError:
-        # Damaged records are made again.
+        # Missing or damaged records are made again.
         return False
     return True
 

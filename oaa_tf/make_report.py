@@ -2,8 +2,8 @@
 
     python -m oaa_tf.make_report --work_dir=runs/demo
 
-It has the table, the curves, the IoU by class, a replay of the accumulation and rows of pictures. What a run does not
-have (yet) is left out, and the page says so.
+The page has the table, the curves, the IoU by class, a replay of the accumulation and rows of pictures. It names what
+the run does not have (yet).
 """
 
 import dataclasses
@@ -21,14 +21,14 @@ REPORT_FILE = "report.html"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class MakeReportSettings(Settings):
-    """Which run to report, and which of its images to show."""
+    """Which run to report on, and which of its images to show."""
 
     work_dir: str = setting(help="Folder of the run: the pipeline's work_dir, or one with the stages' folders in it.")
-    output: str = setting("", help=f"The file to write; <work_dir>/{REPORT_FILE} if empty.")
+    output: str = setting("", help=f"File to write; <work_dir>/{REPORT_FILE} if empty.")
     num_images: int = setting(24, help="Images to show of each split.", minimum=0)
     choose: str = setting(
         "random",
-        help="Which images: random ones, or those with the worst pseudo label or prediction.",
+        help="Show random images, or those with the worst pseudo labels or predictions.",
         choices=("random", "worst"),
     )
     images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")
@@ -40,11 +40,10 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
     """Writes the page.
 
     Returns:
-        The "file", the number of "images", and what is "missing", a sentence each.
+        "file"; "images", how many the page shows; and "missing", a sentence for each thing that it cannot show.
 
     Raises:
-        UserError: There is no run in the folder, an image is not there, a file is damaged, or the page can't be
-            written.
+        UserError: The folder holds no run, an image does not exist, a file is damaged, or the page can't be written.
     """
     from oaa_tf.report.gallery import Gallery
     from oaa_tf.report.page import report_page
@@ -64,9 +63,8 @@ def run(settings: MakeReportSettings) -> dict[str, Any]:
         with atomic_write(output) as file:
             file.write(page.encode())
     except OSError as error:
-        raise UserError(
-            f"cannot be written ({error.strerror}); choose another file", flag="output", value=output
-        ) from None
+        message = f"cannot be written ({error.strerror}); choose another file"
+        raise UserError(message, flag="output", value=output) from None
     print(f"{'report:':<17} {output}")
     return {"file": str(output), "images": len(rows), "missing": missing}
 

@@ -1,7 +1,7 @@
 """Segmentation metrics: confusion matrix, intersection over union, and the threshold sweep for attention maps.
 
 With C classes there are C + 1 labels: 0 is background, `c + 1` is class index `c`. `IGNORE_LABEL` in the ground truth
-means that a pixel counts nowhere; in a prediction it means that the pixel was left without a label.
+excludes a pixel from every count; in a prediction it means that the pixel has no label.
 """
 
 import dataclasses
@@ -18,16 +18,16 @@ NUM_LEVELS = 256
 def confusion_matrix(truth: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts pixels by true and predicted label.
 
-    Matrices of several images are simply added up.
+    Add up the matrices of several images to score them together.
 
     Args:
         truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
-        predicted: uint8 `[height, width]`, likewise.
+        predicted: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
         num_classes: C, at most 254.
 
     Returns:
-        int64 `[C + 1, C + 2]`: rows are true labels; columns predicted labels, the last one pixels that the
-        prediction leaves without a label. Pixels whose truth is `IGNORE_LABEL` are not in it.
+        int64 `[C + 1, C + 2]`: rows are true labels, columns predicted labels; the last column counts pixels that
+        the prediction leaves without a label. Pixels whose truth is `IGNORE_LABEL` are left out.
 
     Raises:
         ValueError: The shapes differ, or a label is out of range.
@@ -60,7 +60,7 @@ def iou_per_class(confusion: np.ndarray) -> np.ndarray:
     square = confusion[..., : confusion.shape[-2]]
     right = np.diagonal(square, axis1=-2, axis2=-1)
     union = square.sum(axis=-1) + square.sum(axis=-2) - right
-    return np.divide(right, union, out=np.full(right.shape, np.nan), where=union > 0)
+    return _ratio(right, union)
 
 
 def precision_and_recall(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -70,14 +70,12 @@ def precision_and_recall(confusion: np.ndarray) -> tuple[np.ndarray, np.ndarray]
         confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
 
     Returns:
-        Two float64 `[C + 1]`. Precision is the share of the pixels with the label that have it rightly; recall, the
-        share of the label's true pixels that have it: a pixel that the prediction leaves without a label is missed.
+        Two float64 `[C + 1]`. Precision is the share of the pixels predicted as a label that are right; recall is the
+        share of the label's true pixels that are predicted as it, where a pixel without a prediction counts as missed.
         NaN where there are no such pixels.
     """
-    square = confusion[:, :-1]
-    right = np.diagonal(square).astype(np.float64)
-    counts = square.sum(axis=0), confusion.sum(axis=1)
-    return tuple(np.divide(right, n, out=np.full(right.shape, np.nan), where=n > 0) for n in counts)
+    right = np.diagonal(confusion)
+    return _ratio(right, confusion[:, :-1].sum(axis=0)), _ratio(right, confusion.sum(axis=1))
 
 
 def foreground_precision_and_recall(confusion: np.ndarray) -> tuple[float, float]:
@@ -87,8 +85,7 @@ def foreground_precision_and_recall(confusion: np.ndarray) -> tuple[float, float
         confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
     """
     right = np.diagonal(confusion)[1:].sum()
-    counts = confusion[:, 1:-1].sum(), confusion[1:].sum()
-    return tuple(float(right / count) if count else float("nan") for count in counts)
+    return float(_ratio(right, confusion[:, 1:-1].sum())), float(_ratio(right, confusion[1:].sum()))
 
 
 def mean_iou(confusion: np.ndarray) -> np.ndarray:
@@ -98,25 +95,23 @@ def mean_iou(confusion: np.ndarray) -> np.ndarray:
         confusion: Counts `[..., C + 1, C + 1]` or `[..., C + 1, C + 2]`.
 
     Returns:
-        float64 `[...]`; NaN where no label occurs at all.
+        float64 `[...]`; NaN where no label occurs.
     """
     iou = iou_per_class(confusion)
-    num_labels = np.isfinite(iou).sum(axis=-1)
-    return np.divide(np.nansum(iou, axis=-1), num_labels, out=np.full(num_labels.shape, np.nan), where=num_labels > 0)
+    return _ratio(np.nansum(iou, axis=-1), np.isfinite(iou).sum(axis=-1))
 
 
 def labelled_share(confusion: np.ndarray) -> float:
-    """Share of the pixels with known truth that the prediction gives a label to; NaN when there are none.
+    """Share of the pixels with known truth to which the prediction gives a label; NaN when there are none.
 
     Args:
         confusion: Counts `[C + 1, C + 2]` from `confusion_matrix`.
     """
-    total = confusion.sum()
-    return float(confusion[:, :-1].sum() / total) if total else float("nan")
+    return float(_ratio(confusion[:, :-1].sum(), confusion.sum()))
 
 
 def scores_by_name(iou: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """What `metrics.json` says about IoUs.
+    """The entries about IoU in `metrics.json`.
 
     Args:
         iou: float64 `[C + 1]` from `iou_per_class`.
@@ -142,7 +137,7 @@ class SweepCurves:
 
     Attributes:
         thresholds: float64 `[256]`, 0, 1/255, ..., 1.
-        iou_per_class: float64 `[256, C + 1]`, NaN as in the function of this name.
+        iou_per_class: float64 `[256, C + 1]`, NaN for absent labels (see the function `iou_per_class`).
         mean_iou: float64 `[256]`.
         precision: float64 `[256]`, share of the pixels labelled as foreground whose class is right; NaN when there are
             none.
@@ -157,11 +152,11 @@ class SweepCurves:
 
     @property
     def best(self) -> int:
-        """Index of the threshold of the highest mean IoU, the lowest one among equals."""
+        """Index of the threshold with the highest mean IoU, the lowest threshold among equals."""
         return int(np.argmax(np.nan_to_num(self.mean_iou, nan=-1)))
 
     def nearest(self, threshold: float) -> int:
-        """Index of the threshold nearest to the given one, in [0, 1]."""
+        """Index of the threshold nearest to `threshold`, which is in [0, 1]."""
         return int(np.argmin(np.abs(self.thresholds - threshold)))
 
 
@@ -169,8 +164,7 @@ class ThresholdSweep:
     """Scores the rule "the most attended class where its attention > t, else background" for all t = 0/255..255/255.
 
     One pass over the images fills a joint histogram of true label, most attended class and attention level; the
-    confusion matrices of all 256 thresholds are cumulative sums of it, hence exact. Sweeps of parts of a data set
-    can be merged.
+    confusion matrices of all 256 thresholds are cumulative sums of it, hence exact.
 
     ```python
     sweep = ThresholdSweep(num_classes=20)
@@ -194,7 +188,7 @@ class ThresholdSweep:
         Args:
             truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
             attention: float32 `[k, height, width]` in [0, 1].
-            classes: The k distinct class indices of the maps. Of equally attended ones, the first wins.
+            classes: The k distinct class indices of the maps. Between equal maxima, the first class wins.
 
         Raises:
             ValueError: Shapes do not agree, or a true label or an attention value is out of range.
@@ -202,7 +196,7 @@ class ThresholdSweep:
         self.add_histogram(attention_histogram(truth, attention, self.num_classes), classes)
 
     def add_histogram(self, histogram: np.ndarray, classes: Sequence[int]) -> None:
-        """Adds the `attention_histogram` of an image, made elsewhere (in another thread, say)."""
+        """Adds an image by its `attention_histogram`, which may come from another thread."""
         self.histogram[:, list(classes)] += histogram
 
     def confusions(self) -> np.ndarray:
@@ -221,8 +215,8 @@ class ThresholdSweep:
             thresholds=np.arange(NUM_LEVELS) / (NUM_LEVELS - 1),
             iou_per_class=iou_per_class(confusions),
             mean_iou=mean_iou(confusions),
-            precision=np.divide(right, labelled, out=np.full(NUM_LEVELS, np.nan), where=labelled > 0),
-            recall=np.divide(right, actual, out=np.full(NUM_LEVELS, np.nan), where=actual > 0),
+            precision=_ratio(right, labelled),
+            recall=_ratio(right, actual),
         )
 
 
@@ -235,8 +229,8 @@ def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: i
         num_classes: C.
 
     Returns:
-        int64 `[C + 1, k, 256]`. Level l counts the attention values in ((l - 1)/255, l/255]: those above a threshold
-        t/255 are exactly those with l > t.
+        int64 `[C + 1, k, 256]`. Level l counts the attention values in ((l - 1)/255, l/255], so a value exceeds the
+        threshold t/255 if and only if l > t.
 
     Raises:
         ValueError: Shapes do not agree, or a true label or an attention value is out of range.
@@ -261,6 +255,11 @@ def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: i
     if joint[-1].any():
         raise ValueError(_out_of_range("ground truth", truth, num_classes))
     return joint[: num_classes + 1]
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """`part / whole`, NaN where `whole` is 0."""
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
 
 
 def _bins(labels: np.ndarray, num_classes: int) -> np.ndarray:

@@ -2,8 +2,7 @@
 
     python -m oaa_tf.pipeline --flagfile=flags/demo.flags --work_dir=runs/demo
 
-Every stage works in its own folder below `--work_dir` and can be run again alone. Running the pipeline again goes on
-where it stopped.
+Every stage has its own folder below `--work_dir` and can be run again alone. The pipeline resumes when it is run again.
 """
 
 import dataclasses
@@ -11,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from oaa_tf import make_report
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
@@ -24,8 +24,6 @@ from oaa_tf.experiment import (
     make_all_records,
 )
 from oaa_tf.labels.label_files import LABELS_FOLDER
-from oaa_tf.make_report import MakeReportSettings
-from oaa_tf.make_report import run as make_report
 from oaa_tf.runs.checkpoints import newest_step
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
@@ -39,15 +37,14 @@ _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PipelineSettings(ExperimentSettings):
-    """The pipeline's own settings, and those of each training stage as `--<stage>.<setting>`."""
+    """The pipeline's own settings, and those of each stage as `--<stage>.<setting>`."""
 
     compare_losses: bool = setting(
         True, help="Also train the integral attention model with the other loss, for the table (the paper's Table 2)."
     )
     self_training: bool = setting(
         False,
-        help="Train the segmentation network a second time, from its own weights, on labels that it gives the training"
-        " images (see relabel).",
+        help="Train the segmentation network a second time, from its own weights, on its own labels (see relabel).",
     )
     seed: int = setting(0, help="Seed of all stages.", minimum=0, maximum=LARGEST_SEED)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
@@ -57,8 +54,8 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Runs what is not done yet, prints the summary table and writes `metrics.json`, `pictures.png` and `report.html`.
 
     Returns:
-        The content of `metrics.json`: a list of rows, each with its measurement, split and supervision, and the labels
-        that never occur and are not in its mean ("absent").
+        The content of `metrics.json`, with a list of "rows": each has its measurement, split, supervision and score,
+        and the labels that never occur and are not in its mean ("absent").
 
     Raises:
         UserError: Anything that the user can put right.
@@ -72,9 +69,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         experiment = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
         records = RecordSet.open(experiment.train_records)
         val_records = RecordSet.open(experiment.val_records) if experiment.val_records else None
-        course = _course(experiment, settings, records.has_masks, bool(val_records and val_records.has_masks))
-        classifier, *_ = [step.run() for step in course.steps]
-        rows = [_row(name, step.run()) for name, step in course.evaluations.items()]
+        stages = _pipeline(experiment, settings, records.has_masks, bool(val_records and val_records.has_masks))
+        classifier, *_ = [step.run() for step in stages.steps]
+        rows = [_row(name, step.run()) for name, step in stages.evaluations.items()]
 
         pictures = root / "pictures.png"
         write_picture_grid(
@@ -82,12 +79,12 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             records,
             fixed_positions(len(records), settings.num_pictures),
             maps={
-                "CAM": course.maps["CAM"],
+                "CAM": stages.maps["CAM"],
                 "OAA": root / "train_cls" / OAA_FOLDER,
-                "OAA+": course.maps[_LOSS_NAMES[settings.train_integral.loss]],
+                "OAA+": stages.maps[_LOSS_NAMES[settings.train_integral.loss]],
             },
-            label_folder=course.labels,
-            model=course.models["segment"],
+            label_folder=stages.labels,
+            model=stages.models["segment"],
         )
         metrics = {
             "rows": rows,
@@ -101,9 +98,9 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         }
         write_json(root / METRICS_FILE, metrics)
         print(table_text(rows) if rows else "no masks to compare with: no table")
-        make_report(MakeReportSettings(work_dir=str(root)))
+        make_report.run(make_report.MakeReportSettings(work_dir=str(root)))
         print(f"{'pictures:':<17} {pictures}")
-        for name, folder in course.models.items():
+        for name, folder in stages.models.items():
             print(f"{f'{name} model:':<17} {folder}")
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
@@ -115,32 +112,32 @@ def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     check_weights(settings)
     root = WorkDir.peek(settings).path
     records, manifests, have_masks = dry_run_records(settings, root, settings.seed)
-    course = _course(Experiment(settings, root, *manifests, settings.seed), settings, *have_masks)
-    states = {str(step.folder): step.state() for step in (*course.steps, *course.evaluations.values())}
-    steps_left = Counter()
-    for step in course.steps:
+    stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, *have_masks)
+    states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
+    counts = Counter(states.values())
+    steps_left: Counter[str] = Counter()
+    for step in stages.steps:
         if step.command.startswith("train") and states[str(step.folder)] != DONE:
             steps_left[step.command] += step.settings.num_steps - newest_step(step.folder)
-    num_done, num_to_do = (list(states.values()).count(state) for state in (DONE, TO_DO))
     return records | {
         "stages": states,
-        "stages_done": num_done,
-        "stages_begun": len(states) - num_done - num_to_do,
-        "stages_to_do": num_to_do,
+        "stages_done": counts[DONE],
+        "stages_begun": len(states) - counts[DONE] - counts[TO_DO],
+        "stages_to_do": counts[TO_DO],
         "training_steps_left": dict(steps_left),
         "writes": [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")],
     }
 
 
 @dataclasses.dataclass(frozen=True)
-class _Course:
+class _Pipeline:
     """What the pipeline runs, and where the results will be.
 
     Attributes:
-        steps: The stages and exports in their order, the classifier first.
-        evaluations: By the name of their row in the table, in its order.
-        maps: Folders of attention maps by the name of their row.
-        labels: Folder of the pseudo labels that the network learns from.
+        steps: The stages and exports in order, the classifier first.
+        evaluations: By name of the table's row, in the order of the rows.
+        maps: Folders of attention maps by name of the row.
+        labels: Folder of the pseudo labels that the final network learns from.
         models: Folders of the SavedModels by name.
     """
 
@@ -151,11 +148,13 @@ class _Course:
     models: dict[str, Path]
 
 
-def _course(experiment: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool) -> _Course:
+def _pipeline(
+    experiment: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool
+) -> _Pipeline:
     steps: list[Step] = []
 
     def after(step: Step) -> Path:
-        """Puts the step into the course; what comes next can use its folder."""
+        """Adds a step and returns its folder for later steps."""
         steps.append(step)
         return step.folder
 
@@ -182,7 +181,7 @@ def _course(experiment: Experiment, settings: PipelineSettings, train_has_masks:
     models["segment"] = after(experiment.exported("train_seg", "saved_models/segment"))
     networks["segmentation"] = models["segment"]
 
-    # Own photos with tags have no masks to compare with: the pipeline works all the same.
+    # Users' own photos often have tags but no masks: then there is nothing to evaluate.
     evaluations = {}
     if train_has_masks:
         for name, folder in maps.items():
@@ -192,7 +191,7 @@ def _course(experiment: Experiment, settings: PipelineSettings, train_has_masks:
     if val_has_masks:
         for name, folder in networks.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "val", model=str(folder))
-    return _Course(steps, evaluations, maps, labels / LABELS_FOLDER, models)
+    return _Pipeline(steps, evaluations, maps, labels / LABELS_FOLDER, models)
 
 
 def _folder_name(row: str) -> str:
@@ -220,7 +219,7 @@ def table_text(rows: list[dict[str, Any]]) -> str:
             note = f"threshold {row['threshold']:.2f}"
         else:
             note = f"{100 * row['labelled_share']:.1f} % of the pixels"
-        # The mean is over fewer labels than one would think.
+        # Say so, since the mean is over fewer labels than expected.
         if row["absent"]:
             note += f"; without {', '.join(row['absent'])}, which never occur"
         mean_iou = "-" if row["mean_iou"] is None else f"{100 * row['mean_iou']:.1f}"

@@ -2,9 +2,9 @@
 
     python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
 
-For every image it writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg`;
-for all of them `shares.json`, the share of its pixels that each class has. The masks of images in several folders lie
-in folders of the same names.
+Writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg` for every image, and
+`shares.json` with the share of each image's pixels that each class has. Masks of images from several folders go to
+folders of the same names.
 
     find photos -name "*.jpg" | python -m oaa_tf.predict --model=segment --images=- --output_dir=masks
 """
@@ -46,36 +46,36 @@ _MAX_AHEAD = 4
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PredictSettings(Settings):
-    """What to segment, with what."""
+    """What to segment, and with which model."""
 
-    model: str = setting(help="SavedModel folder with the signature segment (from export).")
+    model: str = setting(help="Folder of a SavedModel with the signature segment, from export.")
     images: tuple[str, ...] = setting(
-        help="Image files, folders or globs (** for folders in folders), separated by commas; '-' reads them from"
-        " stdin, one a line."
+        help="Image files, folders or globs (** for all subfolders), separated by commas; '-' reads them from stdin,"
+        " one per line."
     )
     output_dir: str = setting(help="Folder for masks, overlays and shares.json.")
-    max_side: int = setting(2000, help="Larger images are segmented at this size; masks keep the full size.", minimum=8)
+    max_side: int = setting(2000, help="Larger images are segmented at this size; masks have the full size.", minimum=8)
     crf: bool = setting(False, help="Refine the model's probabilities with a fully connected CRF.")
-    overlays: bool = setting(True, help="Write overlays too.")
+    overlays: bool = setting(True, help="Also write overlays.")
 
 
 def run(settings: PredictSettings) -> dict[str, Any]:
-    """Segments all images; those that can't be read are named at the end.
+    """Segments all images; images that can't be read are named at the end.
 
     Returns:
-        The content of `shares.json`: `classes`, the channels of a mask, background first; `images`, for each its
-        `file`, its `mask` and the `shares` of the channels that occur, by name; `skipped`, the reason by file.
+        The content of `shares.json`: "classes", the names of the labels, background first; "images", each with its
+        "file", its "mask" and the "shares" of the labels that occur, by name; "skipped", the reason by file.
 
     Raises:
-        UserError: There is no image, two have the same name, the output would lie among the images, or some could not
-            be read (the others are written).
+        UserError: There is no image, two images have the same name, the output would lie among the images, or some
+            images could not be read (the others are written).
     """
     images_by_name, segmenter, output = _inputs(settings)
     with folder_errors("--output_dir", output):
         for folder in {(output / name).parent for name in images_by_name}:
             folder.mkdir(parents=True, exist_ok=True)
     skipped: dict[str, str] = {}
-    channels = ["background", *segmenter.classes]
+    labels = ["background", *segmenter.classes]
 
     def read(name: str) -> tuple[str, np.ndarray | None]:
         try:
@@ -91,11 +91,11 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
             with atomic_write(output / f"{name}_overlay.jpg") as file:
                 file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
-        counts = np.bincount(mask.ravel(), minlength=len(channels))
-        shares = {channel: round(int(n) / mask.size, 6) for channel, n in zip(channels, counts, strict=True) if n}
+        counts = np.bincount(mask.ravel(), minlength=len(labels))
+        shares = {label: round(int(n) / mask.size, 6) for label, n in zip(labels, counts, strict=True) if n}
         return {"file": str(images_by_name[name]), "mask": f"{name}.png", "shares": shares}
 
-    # While the network works on an image, the next ones are decoded and the last ones are written.
+    # While the network works on one image, threads decode the next ones and write the masks of earlier ones.
     with (
         Progress(len(images_by_name), "predict") as progress,
         ThreadPoolExecutor(1) as readers,
@@ -110,7 +110,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
         for image in results_in_order(writers, write, segmented, max_ahead=_MAX_AHEAD):
             images.append(image)
             progress.advance()
-    result = {"classes": channels, "images": images, "skipped": skipped}
+    result = {"classes": labels, "images": images, "skipped": skipped}
     write_json(output / SHARES_FILE, result)
     if skipped:
         raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {'; '.join(skipped.values())}")
@@ -132,7 +132,7 @@ def dry_run(settings: PredictSettings) -> dict[str, Any]:
 
 
 def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path]:
-    """The images by the names of their masks, the model, and the folder to write."""
+    """The images by name of their masks, the model, and the folder to write."""
     from oaa_tf.models.segmenter import Segmenter
 
     images = find_images(settings.images)
@@ -148,9 +148,11 @@ def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path
 def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
     """Files, the images in folders, and the files that globs match, each once, in alphabetical order.
 
+    Args:
+        patterns: Files, folders and globs; "-" for a list of them on stdin.
+
     Returns:
-        The images by the names of their masks: the path below the folder that all of them have in common, without its
-        extension.
+        The images by name of their masks: the path below the images' common folder, without extension.
 
     Raises:
         UserError: A pattern matches nothing, or two images would write the same mask.
@@ -178,6 +180,7 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
 
 
 def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:
+    """The patterns, with "-" replaced by the lines of stdin."""
     for pattern in patterns:
         if pattern != _STDIN:
             yield pattern
@@ -191,7 +194,11 @@ def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:
 
 
 def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np.ndarray:
-    """Segments at most `max_side` pixels a side, so that memory stays bounded."""
+    """Segments an image at no more than `max_side` pixels per side, to bound the memory.
+
+    Returns:
+        uint8 `[height, width]`, at the size of the image.
+    """
     height, width = image.shape[:2]
     scale = max_side / max(height, width)
     if scale >= 1:

@@ -6,8 +6,8 @@ This is stage 5, which the paper does not have.
         --work_dir=runs/second_labels
     python -m oaa_tf.train_seg --labels=runs/second_labels --initial_weights=runs/seg ...
 
-A network that has learned from all labels together contradicts many of the wrong ones among them, and says how sure it
-is (self-training). Writes what make_pseudo_labels writes.
+A network that has learned from all labels corrects many of the wrong ones, and its probabilities tell which of its
+predictions to trust. Writes the same files as make_pseudo_labels.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RelabelSettings(Settings):
-    """The stage's settings."""
+    """Which network labels which images, and when it is sure enough."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
     model: str = setting(help="SavedModel of the segmentation network, from export.")
     work_dir: str = setting(help="Folder for the labels; run again in it to resume.")
-    use_saliency: bool = setting(False, help="Let the records' saliency maps have a say in what is background.")
-    min_probability: float = setting(0.7, help="A pixel whose label is less probable is ignored.", minimum=0, maximum=1)
+    use_saliency: bool = setting(False, help="Use the records' saliency maps to tell background from objects.")
+    min_probability: float = setting(0.7, help="Pixels whose label is less probable are ignored.", minimum=0, maximum=1)
 
 
 def run(settings: RelabelSettings) -> dict[str, Any]:
-    """Makes the labels of all images that do not have them yet.
+    """Labels all images that have no label map yet.
 
     Returns:
         The content of `metrics.json`, see `write_pseudo_labels`.
@@ -50,29 +50,30 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the model and the settings do not go together, or work_dir holds another run.
     """
-    records, segmenter = _inputs(settings)
+    records, segmenter, supervision, checksums = _inputs(settings)
 
     def make(position: int, record: Record) -> np.ndarray:
         saliency = record.saliency if settings.use_saliency else None
         probabilities = segmenter.probabilities(record.image)
         return confident_label(probabilities, records.labels[position], saliency, settings.min_probability)
 
-    description = origin("relabel", settings, records.provenance, supervision=_supervision(settings, segmenter)) | {
+    description = origin("relabel", settings, records.provenance, supervision=supervision) | {
         "seed": segmenter.seed,
         "model_checksum": segmenter.checksum,
     }
     # TensorFlow uses all cores by itself.
-    return write_pseudo_labels(settings, _checksums(records, segmenter), records, description, make, num_workers=1)
+    return write_pseudo_labels(settings, checksums, records, description, make, num_workers=1)
 
 
 def dry_run(settings: RelabelSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    records, segmenter = _inputs(settings)
-    made_from = {"model": settings.model, "supervision": _supervision(settings, segmenter)}
-    return dry_run_pseudo_labels("relabel", settings, _checksums(records, segmenter), records, made_from)
+    records, _, supervision, checksums = _inputs(settings)
+    made_from = {"model": settings.model, "supervision": supervision}
+    return dry_run_pseudo_labels("relabel", settings, checksums, records, made_from)
 
 
-def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter]:
+def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter, str, dict[str, str]]:
+    """The records, the model, the supervision of its labels, and the checksums of records and model."""
     from oaa_tf.models.segmenter import Segmenter
 
     records = RecordSet.open(settings.records)
@@ -82,15 +83,8 @@ def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter]:
     if segmenter.supervision is None:
         raise UserError("does not say what it was trained with; export it again", flag="model", value=settings.model)
     segmenter.require_probabilities()
-    return records, segmenter
-
-
-def _checksums(records: RecordSet, segmenter: Segmenter) -> dict[str, str]:
-    return {"records": records.checksum, "model": segmenter.checksum}
-
-
-def _supervision(settings: RelabelSettings, segmenter: Segmenter) -> str:
-    return supervision_of_labels(segmenter.supervision, use_saliency=settings.use_saliency)
+    supervision = supervision_of_labels(segmenter.supervision, use_saliency=settings.use_saliency)
+    return records, segmenter, supervision, {"records": records.checksum, "model": segmenter.checksum}
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --fl
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,15 +25,19 @@ from oaa_tf.training.stage import TrainingStage
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from oaa_tf.models.classifier import AttentionClassifier
+    from oaa_tf.models.trained_network import TrainedNetwork
 
 CAM_FOLDER = Path("attention/cam")
-OAA_FOLDER = Path("attention/oaa")
-"""Where in the work_dir the maps are."""
+"""The class activation maps, in the work_dir."""
 
-COVERAGE_THRESHOLD = 0.3
-"""Cells above this attention count as covered in the log."""
+OAA_FOLDER = Path("attention/oaa")
+"""The cumulative attention of the first fusion, in the work_dir."""
+
+_COVERAGE_THRESHOLD = 0.3
+"""Cells with more attention count as covered."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,10 +47,10 @@ class TrainClsSettings(AttentionTrainingSettings, group="attention"):
     gate: str = setting("paper", help="Which maps are accumulated (Sec. 3.2).", choices=("paper", "topk", "none"))
     fusions: tuple[str, ...] = setting(
         ("max",),
-        help="How maps are fused; the first one is written to attention/oaa.",
+        help="How maps are fused; the result of the first one goes to attention/oaa.",
         choices=("max", "average", "harmonic"),
     )
-    accumulate_from_epoch: int = setting(1, help="Epochs, from 0, that pass before maps are accumulated.", minimum=0)
+    accumulate_from_epoch: int = setting(1, help="Number of epochs before maps are accumulated.", minimum=0)
     attention_drop: float = setting(
         0.0,
         help="Share of the visits at which the most attended cells are hidden from the classifier (not in the paper).",
@@ -66,7 +71,7 @@ class TrainClsSettings(AttentionTrainingSettings, group="attention"):
 
 
 def run(settings: TrainClsSettings) -> dict[str, Any]:
-    """Trains, writes `attention/cam`, `attention/oaa` (and `attention/oaa_<fusion>` for further fusions).
+    """Trains and writes `attention/cam` and `attention/oaa`, and `attention/oaa_<fusion>` for further fusions.
 
     Returns:
         The content of `metrics.json`.
@@ -80,7 +85,7 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
 
 
 def dry_run(settings: TrainClsSettings) -> dict[str, Any]:
-    """What `run` would do; see `dry_run_training`."""
+    """What `run` would do, see `dry_run_training`."""
     from oaa_tf.training.run import dry_run_training
 
     maps = [Path(settings.work_dir) / folder for folder in (CAM_FOLDER, *oaa_folders(settings.fusions).values())]
@@ -95,7 +100,11 @@ class ClassifierStage(TrainingStage):
     settings: TrainClsSettings
 
     def __init__(self, settings: TrainClsSettings) -> None:
-        """Opens the records and makes an empty table for them."""
+        """Opens the records and makes an empty table for them.
+
+        Raises:
+            UserError: The records or the initial weights can't be used.
+        """
         from oaa_tf.attention.table import CumulativeAttention
 
         super().__init__(settings, RecordSet.open(settings.records), supervision="image labels")
@@ -115,16 +124,18 @@ class ClassifierStage(TrainingStage):
             accumulate_steps=self.settings.accumulate_steps,
         )
 
-    def state(self):
+    def state(self) -> dict[str, Sequence[tf.Variable]]:
         """The table."""
         return {"attention": self.table.variables}
 
-    def scalars(self):
-        """How much of the table is covered."""
-        return {"attention_coverage": self.table.coverage(COVERAGE_THRESHOLD)}
+    def scalars(self) -> dict[str, float]:
+        """The covered share of the table."""
+        return {"attention_coverage": self.table.coverage(_COVERAGE_THRESHOLD)}
 
-    def summaries(self, model):
-        """The attention of today and until today: as pictures, for the report's replay, and measured on masks."""
+    def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
+        """Current and cumulative attention: as pictures, for the report's replay, and measured on masks."""
+        import tensorflow as tf
+
         from oaa_tf.training.history import AttentionHistory
         from oaa_tf.training.map_quality import MapQuality
         from oaa_tf.training.observed_attention import ObservedAttention
@@ -149,12 +160,20 @@ class ClassifierStage(TrainingStage):
             },
         )
         history = AttentionHistory(Path(settings.work_dir), records, shown, observed, table, fusion)
+
+        def write_gated_shares(step: int) -> None:
+            """Writes each class's share of pairs that passed the gate since the last summary."""
+            for name, share in zip(records.classes, model.gated_share_by_class.take(), strict=True):
+                # NaN for a class that has not occurred since then.
+                if np.isfinite(share):
+                    tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
+
         quality = [
             MapQuality(records, settings.image_size, measured, read, name)
             for name, read in {"cam": observed.read, "cumulative_attention": accumulated}.items()
             if measured
         ]
-        return [observed, pictures, history, lambda step: write_gated_shares(model, records.classes, step), *quality]
+        return [observed, pictures, history, write_gated_shares, *quality]
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
         """Writes the maps of all fusions."""
@@ -165,33 +184,29 @@ class ClassifierStage(TrainingStage):
             network, records, settings.image_size, label="class activation maps", **settings.map_options
         )
         num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
-        made_from = {"image_size": settings.image_size, "supervision": self.supervision, "seed": settings.seed}
-        AttentionMaps.save(work_dir / CAM_FOLDER, cam, records, kind="cam", **made_from)
+        save = functools.partial(
+            AttentionMaps.save,
+            records=records,
+            image_size=settings.image_size,
+            supervision=self.supervision,
+            seed=settings.seed,
+        )
+        save(work_dir / CAM_FOLDER, cam, kind="cam")
         for fusion, folder in oaa_folders(settings.fusions).items():
-            maps, folder = table.maps(fusion, fallback=cam), work_dir / folder
-            AttentionMaps.save(folder, maps, records, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks, **made_from)
+            maps = table.maps(fusion, fallback=cam)
+            save(work_dir / folder, maps, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks)
         return {
             "num_pairs": table.num_slots,
             "fallback_pairs": num_fallbacks,
-            "attention_coverage": table.coverage(COVERAGE_THRESHOLD),
+            "attention_coverage": table.coverage(_COVERAGE_THRESHOLD),
             "table_bytes": table.num_bytes,
         }
 
 
 def oaa_folders(fusions: Sequence[str]) -> dict[str, Path]:
-    """Folders in the stage's work_dir of the cumulative attention, by fusion; the first fusion's is `OAA_FOLDER`."""
+    """Folders of the cumulative attention in the work_dir, by fusion; that of the first fusion is `OAA_FOLDER`."""
     first, *others = fusions
     return {first: OAA_FOLDER} | {fusion: OAA_FOLDER.with_name(f"oaa_{fusion}") for fusion in others}
-
-
-def write_gated_shares(model: AttentionClassifier, classes: Sequence[str], step: int) -> None:
-    """Writes the share of the pairs since the last summary that the gate let through, a scalar a class."""
-    import tensorflow as tf
-
-    for name, share in zip(classes, model.gated_share_by_class.take(), strict=True):
-        # Not a number for a class that has not been seen since then.
-        if np.isfinite(share):
-            tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
 
 
 if __name__ == "__main__":

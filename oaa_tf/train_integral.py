@@ -8,7 +8,7 @@ python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/att
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,10 +25,12 @@ from oaa_tf.training.stage import TrainingStage
 if TYPE_CHECKING:
     import keras
 
+    from oaa_tf.data.views.targets import Targets
     from oaa_tf.models.integral import IntegralAttentionModel
+    from oaa_tf.models.trained_network import TrainedNetwork
 
 MAPS_FOLDER = Path("attention/oaa_plus")
-"""Where in the work_dir the maps are."""
+"""The attention maps of the trained model, in the work_dir."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,7 +38,7 @@ class TrainIntegralSettings(AttentionTrainingSettings, group="attention"):
     """The integral attention model's settings; the defaults are the paper's."""
 
     maps: str = setting(help="Folder of the cumulative attention maps (attention/oaa of train_cls).")
-    loss: str = setting("hybrid", help="hybrid (Eq. 9) or mce (Eq. 6).", choices=("hybrid", "mce"))
+    loss: str = setting("hybrid", help="The loss: hybrid (Eq. 9) or mce (Eq. 6).", choices=("hybrid", "mce"))
     readout: str = setting(
         "relu", help="How score maps become attention: relu (Eq. 2) or sigmoid (Sec. 3.3).", choices=("relu", "sigmoid")
     )
@@ -57,14 +59,14 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
 
 
 def dry_run(settings: TrainIntegralSettings) -> dict[str, Any]:
-    """What `run` would do; see `dry_run_training`."""
+    """What `run` would do, see `dry_run_training`."""
     from oaa_tf.training.run import dry_run_training
 
     return dry_run_training(IntegralStage(settings)) | {"maps": str(Path(settings.work_dir) / MAPS_FOLDER)}
 
 
 class IntegralStage(TrainingStage):
-    """The integral attention model, which learns cumulative attention."""
+    """The integral attention model, which learns the cumulative attention."""
 
     name = "train_integral"
     task = "attention"
@@ -74,7 +76,7 @@ class IntegralStage(TrainingStage):
         """Opens the records and the maps.
 
         Raises:
-            UserError: The maps are of other records or of another size.
+            UserError: The maps were made from other records or with another image size, or can't be used.
         """
         records = RecordSet.open(settings.records)
         self.maps = AttentionMaps.open(settings.maps, records)
@@ -94,14 +96,14 @@ class IntegralStage(TrainingStage):
             network, attention_loss=self.settings.loss, accumulate_steps=self.settings.accumulate_steps
         )
 
-    def targets(self):
+    def targets(self) -> Targets:
         """The cumulative attention."""
         from oaa_tf.attention.targets import attention_targets
 
         return attention_targets(self.maps)
 
-    def summaries(self, model):
-        """What the network is taught beside what it has learned: as pictures, and measured on masks."""
+    def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
+        """Cumulative beside integral attention: as pictures, and measured on masks."""
         from oaa_tf.training.map_quality import MapQuality
         from oaa_tf.training.observed_attention import ObservedAttention
         from oaa_tf.training.pictures import AttentionPictures, measured_positions, shown_positions
@@ -113,10 +115,10 @@ class IntegralStage(TrainingStage):
             model.network, records, settings.image_size, [*shown, *measured], readout=settings.readout
         )
 
-        def taught(slots: Sequence[int]) -> np.ndarray:
+        def cumulative(slots: Sequence[int]) -> np.ndarray:
             return self.maps.maps[list(slots)] / np.float32(255)
 
-        columns = {"cumulative attention": taught, "integral attention": observed.read}
+        columns = {"cumulative attention": cumulative, "integral attention": observed.read}
         quality = [
             MapQuality(records, settings.image_size, measured, read, title.replace(" ", "_"))
             for title, read in columns.items()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,9 +29,11 @@ from oaa_tf.training.stage import TrainingStage
 if TYPE_CHECKING:
     import keras
 
+    from oaa_tf.data.views.targets import Targets
     from oaa_tf.models.largefov import DeepLabLargeFOV
+    from oaa_tf.models.trained_network import TrainedNetwork
 
-MASKS = "masks"
+_MASKS = "masks"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,23 +41,26 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     """The segmentation network's settings; the defaults are the paper's (DeepLab-LargeFOV's)."""
 
     labels: str = setting(
-        help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
+        help=f"work_dir of make_pseudo_labels, or '{_MASKS}' for the records' own masks (full supervision)."
     )
-    backbone: str = setting("vgg16", help="Network below fc6.", choices=("vgg16", "resnet101"))
+    backbone: str = setting("vgg16", help="The network below fc6.", choices=("vgg16", "resnet101"))
     head_weights: str = setting(
         "none",
-        help="fc6 and fc7 start new (none) or from VGG16's fc1 and fc2 (imagenet, or a Keras h5 file with top).",
+        help="Weights of fc6 and fc7: random (none), or those of VGG16's fc1 and fc2 (imagenet, or a Keras h5 file with"
+        " top).",
     )
     image_size: int = setting(320, help="Long side of the crop in pixels.", minimum=16)
-    square_crops: bool = setting(True, help="Crops are squares; if not, they have about the aspect of their images.")
-    frame_size: int = setting(500, help="Long side in pixels to which images are resized before the crop.", minimum=16)
+    square_crops: bool = setting(
+        True, help="Square crops; otherwise crops have about the aspect ratio of their images."
+    )
+    frame_size: int = setting(500, help="Long side in pixels to which images are resized before cropping.", minimum=16)
     batch_size: int = setting(10, help="Images per step.", minimum=1)
     num_steps: int = setting(15_000, help="Steps of training.", minimum=1)
     weight_decay: float = setting(5e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     min_scale: float = setting(0.7, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.3, help="Greatest scale of the training images.", maximum=10.0)
     share: float = setting(
-        1.0, help="Share of the images to train on, chosen at random (the paper's Table 3).", minimum=0, maximum=1
+        1.0, help="Share of the images to train on, chosen at random (Table 3).", minimum=0, maximum=1
     )
     poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
 
@@ -75,7 +81,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
 
     @property
     def inference_size(self) -> int:
-        """Images are segmented whole, at the size from which crops were taken."""
+        """Whole images are segmented at the size from which crops are taken."""
         return self.frame_size
 
     @property
@@ -84,7 +90,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         return dataclasses.replace(super().views, frame_size=self.frame_size, square=self.square_crops)
 
     @property
-    def schedule(self):
+    def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
         """The poly schedule: learning_rate * (1 - step / num_steps) ** poly_power."""
         import keras
 
@@ -108,14 +114,14 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
 
 
 def dry_run(settings: TrainSegSettings) -> dict[str, Any]:
-    """What `run` would do; see `dry_run_training`."""
+    """What `run` would do, see `dry_run_training`."""
     from oaa_tf.training.run import dry_run_training
 
     return dry_run_training(SegmentationStage(settings))
 
 
 class SegmentationStage(TrainingStage):
-    """The segmentation network, which learns pseudo labels, or masks."""
+    """The segmentation network, which learns pseudo labels or masks."""
 
     name = "train_seg"
     task = "segmentation"
@@ -125,15 +131,15 @@ class SegmentationStage(TrainingStage):
         """Opens the records and reads the labels.
 
         Raises:
-            UserError: There are no labels, or they are of other records.
+            UserError: There are no labels, or they were made from other records.
         """
         records = RecordSet.open(settings.records)
         self.label_files: list[bytes] | None = None
         supervision = "pixel masks"
-        if settings.labels != MASKS:
+        if settings.labels != _MASKS:
             self.label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
         elif not records.has_masks:
-            raise UserError(f"the records {settings.records} have no masks", flag="labels", value=MASKS)
+            raise UserError(f"the records {settings.records} have no masks", flag="labels", value=_MASKS)
         super().__init__(
             settings,
             records,
@@ -148,14 +154,14 @@ class SegmentationStage(TrainingStage):
 
         return DeepLabLargeFOV(network, accumulate_steps=self.settings.accumulate_steps)
 
-    def targets(self):
-        """The labels."""
+    def targets(self) -> Targets:
+        """The pseudo labels or masks."""
         from oaa_tf.data.views.targets import segmentation_targets
 
         return segmentation_targets(self.label_files)
 
-    def summaries(self, model):
-        """Labels beside predictions, as pictures and measured on masks."""
+    def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
+        """Labels beside predictions: as pictures, and measured on masks."""
         from oaa_tf.training.label_summaries import PredictionSummaries, write_label_quality
         from oaa_tf.training.pictures import measured_positions, shown_positions
 
@@ -171,29 +177,32 @@ class SegmentationStage(TrainingStage):
         )
 
         def write_quality(step: int) -> None:
-            # The labels stay what they are.
+            # Labels do not change in training: measure them once.
             if step == 0 and measured and self.label_files:
                 write_label_quality(records, measured, self.label_map, step)
 
         return [predictions, write_quality]
 
     def label_map(self, position: int, record: Record) -> np.ndarray:
-        """What the network learns for one image, uint8 `[height, width]`."""
-        return read_indexed(self.label_files[position]) if self.label_files else record.mask
+        """The label map that the network learns for one image, uint8 `[height, width]`."""
+        if self.label_files is not None:
+            return read_indexed(self.label_files[position])
+        assert record.mask is not None, "the constructor refuses records without masks"
+        return record.mask
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:
-    """A random share of the images, at least one; a smaller share is part of a larger one.
+    """A random share of the images, at least one; a smaller share is a subset of a larger one.
 
     Args:
-        num_images: How many there are.
-        share: From 0 to 1.
+        num_images: Number of images to choose from.
+        share: The share, from 0 to 1.
         seed: Seed of the choice.
 
     Returns:
         int64 `[n]`, positions in ascending order.
     """
-    # An epoch that no run reaches, so that the choice has random numbers of its own.
+    # No run reaches this epoch, so the choice is independent of every epoch's order.
     order = permutation(num_images, seed, epoch=2**63)
     return np.sort(order[: max(round(share * num_images), 1)])
 

@@ -29,7 +29,7 @@ def write_own_data(voc: Path, folder: Path, form: str, splits: tuple[str, ...] =
     labels = {image_id: found for split in splits for image_id, found in source.listed_labels(split).items()}
     lines = ["file,tags"]
     for image_id, indices in labels.items():
-        image = source.image(image_id)
+        image = source.images.find(image_id)
         place = Path(source.classes[indices[0]] if form == "folders" else "")
         _copy(image, photos / place)
         for name in ("SegmentationClass", "saliency"):
@@ -54,11 +54,11 @@ def coco_content(source: VocFolder, labels: dict[str, tuple[int, ...]]) -> dict:
     categories = [{"id": 3 + 7 * index, "name": name} for index, name in enumerate(source.classes)]
     images, annotations = [], []
     for rank, (image_id, indices) in enumerate(labels.items()):
-        path = source.mask(image_id)
+        path = source.masks.find(image_id)
         mask = read_indexed(path) if path else None
         height, width = mask.shape if path else (1, 1)
         number = 1000 - rank
-        images.append({"id": number, "file_name": source.image(image_id).name, "height": height, "width": width})
+        images.append({"id": number, "file_name": source.images.find(image_id).name, "height": height, "width": width})
         for index, value in [*((index, index + 1) for index in indices), (indices[0], 255)]:
             annotation = {"id": len(annotations) + 5, "image_id": number, "category_id": categories[index]["id"]}
             annotation["iscrowd"] = int(value == 255)

@@ -12,7 +12,8 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from tools import accumulation_study
-from tools.accumulation_study import AccumulationStudySettings, accumulated
+from tools.accumulation_study import AccumulationStudySettings
+from tools.accumulation_visits import accumulated
 
 _TINY = {
     **{"width": 2, "image_size": 48, "batch_size": 2, "num_steps": 9, "divide_at_step": 0, "learning_rate": 0.05},

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from oaa_tf import export, train_cls, train_seg
-from oaa_tf.demo.demo import write_demo_data
+from oaa_tf.demo.data_set import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.runs.checkpoints import checkpoints_in

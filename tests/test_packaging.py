@@ -43,6 +43,17 @@ def test_every_package_is_in_the_wheel() -> None:
     assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
+def test_the_lock_has_a_version_of_every_requirement() -> None:
+    requirements = pytest.importorskip("packaging.requirements")
+    text = "".join((ROOT / name).read_text() for name in ("requirements.txt", "requirements-dev.txt"))
+    lock = [line for line in (ROOT / "requirements.lock").read_text().splitlines() if not line.startswith("#")]
+    locked = {name.lower(): version for name, version in (line.split("==") for line in lock)}
+    for line in text.splitlines():
+        if not line.startswith("#"):
+            requirement = requirements.Requirement(line)
+            assert locked[requirement.name] in requirement.specifier, f"{line}: run make lock"
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], []])
 def test_help_lists_the_commands_in_their_order(arguments: list[str]) -> None:
     program = f"""if True:

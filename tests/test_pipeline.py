@@ -15,7 +15,7 @@ from tiny_model import make_trained_stage
 from oaa_tf import experiment, pipeline
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
-from oaa_tf.demo import demo
+from oaa_tf.demo import data_set
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.event_files import read_scalars
 
@@ -305,7 +305,7 @@ def test_demo_data_that_were_interrupted_are_to_do_in_the_dry_run(tmp_path, monk
 
     chosen = parse(pipeline.PipelineSettings, "pipeline", [f"--work_dir={tmp_path}", "--backbone_weights=none"])
     before = experiment.dry_run_records(chosen, tmp_path, seed=0)
-    monkeypatch.setattr(demo, "draw_demo_image", stop)
+    monkeypatch.setattr(data_set, "draw_demo_image", stop)
     with pytest.raises(KeyboardInterrupt):
         experiment.make_all_records(chosen, tmp_path, seed=0)
     assert (tmp_path / "demo_data/demo.json").exists()

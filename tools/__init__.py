@@ -1,3 +1,1 @@
-"""Command-line tools around `oaa_tf`."""
-
-import oaa_tf  # noqa: F401 - silences TensorFlow's start-up messages before a tool imports it
+"""Tools for maintainers: `python -m tools.benchmark`, from the repository. Not in the wheel."""

@@ -17,7 +17,7 @@ import json
 import shlex
 import statistics
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -104,9 +104,8 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         with folder_errors("--output_dir", output):
             output.mkdir(parents=True, exist_ok=True)
         manifests = make_all_records(settings, root, settings.seeds[0])
-        records = RecordSet.open(manifests[0])
-        val_records = RecordSet.open(manifests[1]) if manifests[1] else None
-        _check_masks(settings, records.has_masks, val_records is not None and val_records.has_masks)
+        records = [RecordSet.open(manifest) for manifest in manifests if manifest]
+        _check_masks(settings, len(records) == 2 and all(of_split.has_masks for of_split in records))
         found: dict[str, dict[tuple, dict[int, float | None]]] = {table: {} for table in settings.tables}
         tables = {}
         for seed in settings.seeds:
@@ -114,7 +113,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
             for table, key, value in _measurements(experiment, settings):
                 found[table].setdefault(key, {})[seed] = value
                 # Written after every figure: what is measured is not lost.
-                tables[table] = _table(settings, (records, val_records), table, found[table], command)
+                tables[table] = _table(settings, records, table, found[table], command)
                 write_json(output / f"table{table}.json", tables[table])
         if "2" in tables:
             plot_map_curves(output / "map_curves.png", _sweeps(root, settings))
@@ -130,7 +129,7 @@ def dry_run(settings: AblationSettings) -> dict[str, Any]:
     output = _output(settings, root)
     check_folder("--output_dir", output)
     records, _, have_masks = dry_run_records(settings, root, settings.seeds[0])
-    _check_masks(settings, *have_masks)
+    _check_masks(settings, all(have_masks))
     return records | {
         "seeds": settings.seeds,
         "writes": [str(output / f"table{each}.json") for each in settings.tables],
@@ -145,13 +144,12 @@ def _with_both_fusions(settings: AblationSettings) -> AblationSettings:
     return dataclasses.replace(settings, train_cls=dataclasses.replace(settings.train_cls, fusions=("max", "average")))
 
 
-def _check_masks(settings: AblationSettings, train_has_masks: bool, val_has_masks: bool) -> None:
-    if not train_has_masks or not val_has_masks:
-        flag = "image_dir" if settings.image_dir else "voc_dir"
+def _check_masks(settings: AblationSettings, has_masks: bool) -> None:
+    if not has_masks:
         raise UserError(
             f"the tables need masks for both splits, {settings.train_split} and {settings.val_split}",
-            flag=flag,
-            value=getattr(settings, flag),
+            flag="image_dir" if settings.image_dir else "voc_dir",
+            value=settings.image_dir or settings.voc_dir,
         )
 
 
@@ -228,7 +226,7 @@ def _segmentation(experiment: Experiment, name: str, labels: Path, **options: fl
 
 def _table(
     settings: AblationSettings,
-    records: tuple[RecordSet, RecordSet],
+    records: Sequence[RecordSet],
     table: str,
     found: dict[tuple, dict[int, float | None]],
     command: str,

@@ -21,7 +21,8 @@ from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.demo.demo import CLASSES, draw_demo_image
+from oaa_tf.demo.objects import CLASSES
+from oaa_tf.demo.photos import draw_demo_image
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.networks import NetworkDescription
@@ -102,16 +103,13 @@ def build_network(task: str, classes: tuple[str, ...], width: int, **options) ->
     return NetworkDescription(task, tuple(classes), 0, width).build(initializer="centered_he", **options)
 
 
-def compiled(model: TrainedNetwork, backbone: keras.Model | None = None) -> TrainedNetwork:
-    """The model, compiled with the optimizer of the stages, or with Keras' own if no backbone is given."""
-    if backbone is None:
-        optimizer = keras.optimizers.SGD(1e-4, momentum=0.9)
-    else:
-        optimizer = paper_optimizer(
-            model.network, backbone, 1e-4, momentum=0.9, weight_decay=5e-4, new_layer_multiplier=1.0, clip_norm=10.0
-        )
+def compiled(model: TrainedNetwork, backbone: keras.Model) -> TrainedNetwork:
+    """The model, compiled with the optimizer of the stages."""
+    optimizer = paper_optimizer(
+        model.network, backbone, 1e-4, momentum=0.9, weight_decay=5e-4, new_layer_multiplier=1.0, clip_norm=10.0
+    )
     model.compile(optimizer, jit_compile=False)
-    model.optimizer.build(model.network.trainable_variables)
+    optimizer.build(model.network.trainable_variables)
     return model
 
 

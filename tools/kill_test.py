@@ -19,8 +19,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
@@ -213,6 +211,8 @@ def compare(stage: str, straight: Path, killed: Path) -> tuple[dict[str, int], l
 
 def _contents(work_dir: Path) -> dict[tuple[str, str], Any]:
     """Everything that a run leaves, by kind and name, as values that are equal only if all bits are."""
+    import tensorflow as tf
+
     newest = checkpoints_in(work_dir)[-1]
     reader = tf.train.load_checkpoint(newest)
     contents: dict[tuple[str, str], Any] = {("last checkpoint", "name"): Path(newest).name}

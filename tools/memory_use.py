@@ -1,72 +1,42 @@
-"""Memory that training takes, measured in processes of their own."""
+"""Memory that training takes."""
 
+import concurrent.futures
+import multiprocessing
 import re
-import resource
-import subprocess
-import sys
-import tempfile
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.data.views.input_pipeline import training_batches
-from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.demo.demo import CLASSES
-from oaa_tf.models.classifier import AttentionClassifier
+from oaa_tf.demo.objects import CLASSES
 from oaa_tf.models.largefov import DeepLabLargeFOV
-from oaa_tf.training.loop import step_function
-from tools.benchmark_candidates import benchmark_records, build_network, compiled, training_step
+from tools.benchmark_candidates import build_network, compiled, training_step
 
 
-def printed_by(call: str) -> list[int]:
-    """The numbers that a function of this module prints in a process of its own."""
-    code = f"from tools import memory_use; memory_use.{call}"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [int(line) for line in done.stdout.splitlines() if line.isdigit()]
+def in_a_process_of_its_own(measure: Callable[..., int], *arguments: Any, **options: Any) -> int:
+    """What a function returns in a process that has done nothing else."""
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(max_workers=1, mp_context=context) as process:
+        return process.submit(measure, *arguments, **options).result()
 
 
-def print_memory_growth(image_size: int, num_steps: tuple[int, int] = (200, 1200)) -> None:
-    """Trains a narrow network and prints the resident memory in bytes after each of two numbers of steps."""
-    with tempfile.TemporaryDirectory() as folder:
-        records = benchmark_records("", Path(folder))
-        table = CumulativeAttention(records.first_slots, image_size // STRIDE)
-        model = compiled(AttentionClassifier(build_network("attention", records.classes, 4)[0], table, gate="none"))
-        views = ViewOptions(image_size)
-        batches = training_batches(records, views, batch_size=4, seed=0, first_step=0, num_steps=num_steps[1])
-        take_step = step_function(model, batches.element_spec)
-        for number, batch in enumerate(batches, start=1):
-            take_step(batch)
-            if number in num_steps:
-                pages = int(Path("/proc/self/statm").read_text().split()[1])
-                print(pages * resource.getpagesize())
-
-
-def peak_memory_bytes() -> int | None:
-    """The most memory that this process has ever had resident, in bytes; None where the system does not say it.
-
-    Not `ru_maxrss`, which a process inherits from the one that has started it.
-    """
-    try:
-        status = Path("/proc/self/status").read_text()
-    except OSError:
-        return None
-    peak = re.search(r"VmHWM:\s+(\d+) kB", status)
-    return int(peak[1]) * 1024 if peak else None
-
-
-def print_peak_memory(width: int, batch_size: int, **options) -> None:
-    """Trains the segmentation network for two steps on crops of 320 pixels and prints the peak memory in bytes.
+def peak_memory(width: int, batch_size: int, *, recompute: bool = False, accumulate_steps: int = 1) -> int:
+    """Trains the segmentation network for two steps on crops of 320 pixels.
 
     Args:
         width: Channels of the backbone's first block.
         batch_size: Images per step.
-        **options: `recompute` or `accumulate_steps`.
+        recompute: As in `NetworkDescription.build`.
+        accumulate_steps: As in `DeepLabLargeFOV`.
+
+    Returns:
+        The most memory in bytes that this process has ever had resident. Linux only.
     """
-    network, backbone = build_network("segmentation", CLASSES, width, recompute=options.pop("recompute", False))
-    model = compiled(DeepLabLargeFOV(network, **options), backbone)
+    network, backbone = build_network("segmentation", CLASSES, width, recompute=recompute)
+    model = compiled(DeepLabLargeFOV(network, accumulate_steps=accumulate_steps), backbone)
     side = 320
     batch = {
         keys.IMAGE: tf.random.uniform((batch_size, side, side, 3), maxval=255.0),
@@ -76,4 +46,6 @@ def print_peak_memory(width: int, batch_size: int, **options) -> None:
     take_step = training_step(model, batch)
     take_step()
     take_step()
-    print(peak_memory_bytes())
+    # Not `ru_maxrss`, which a process inherits from the one that has started it.
+    (kilobytes,) = re.findall(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    return int(kilobytes) * 1024

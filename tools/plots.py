@@ -2,9 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oaa_tf.runs.atomic import atomic_write
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 # Okabe and Ito: told apart by color-blind people too.
 _COLORS = ("#000000", "#E69F00", "#0072B2", "#CC79A7", "#009E73")
@@ -18,9 +22,9 @@ def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Seque
         path: The PNG to write.
         sweeps: By row, one "sweep" of `evaluate` per seed: lists "threshold", "precision", "recall".
     """
-    if (pyplot := _pyplot()) is None:
+    if (figure := _figure()) is None:
         return
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
     for (name, of_seeds), color, style in zip(sweeps.items(), _COLORS, _STYLES, strict=False):
         for seed, sweep in enumerate(of_seeds):
             look = {"color": color, "linestyle": style, "linewidth": 1.5, "label": None if seed else name}
@@ -38,7 +42,7 @@ def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         path: The PNG to write.
         rows: The rows of `accumulation_study.json`.
     """
-    if (pyplot := _pyplot()) is None:
+    if (figure := _figure()) is None:
         return
     rows = list(rows)
     first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
@@ -47,7 +51,7 @@ def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
         "OAA average": [r for r in rows if _from(r, first) and r["fusion"] == "average"],
         "OAA max": [r for r in rows if _from(r, first) and r["fusion"] == "max"],
     }
-    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    axes = figure.subplots(1, 2)
     for axis, key, title in zip(
         axes, ("best_mean_iou", "recall_at_0.3"), ("mIoU at the best threshold", "recall at 0.3"), strict=True
     ):
@@ -63,7 +67,7 @@ def _from(row: Mapping[str, Any], first: int) -> bool:
     return row["gate"] == "paper" and row["first_epoch"] == first
 
 
-def _finish(figure, axes, path: Path) -> None:
+def _finish(figure: "Figure", axes: Iterable["Axes"], path: Path) -> None:
     for axis in axes:
         axis.grid(alpha=0.3)
         axis.legend(frameon=False)
@@ -72,15 +76,11 @@ def _finish(figure, axes, path: Path) -> None:
         figure.savefig(file, dpi=110, format="png")
 
 
-def _pyplot():
-    """A fresh matplotlib.pyplot that draws into files, or None."""
+def _figure() -> "Figure | None":
+    """A figure for two plots beside each other; None without matplotlib."""
     try:
-        import matplotlib
+        from matplotlib.figure import Figure
     except ImportError:
         print("no plots: matplotlib is not installed (pip install matplotlib)")
         return None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    pyplot.close("all")
-    return pyplot
+    return Figure(figsize=(10, 4), layout="constrained")

@@ -7,7 +7,9 @@ end and in `soak_test.json`: the resident memory after a tenth of the steps and 
 first and the last tenth, the most space that checkpoints ever took on disk, and the size of the logs. Linux only.
 """
 
+import contextlib
 import dataclasses
+import json
 import os
 import resource
 import time
@@ -38,7 +40,9 @@ class SoakTestSettings(Settings):
         super().__post_init__()
         if self.num_steps % (20 * self.checkpoint_every):
             raise UserError(
-                f"--num_steps={self.num_steps}: expected a multiple of 20 * --checkpoint_every={self.checkpoint_every}"
+                f"expected a multiple of 20 * --checkpoint_every={self.checkpoint_every}",
+                flag="num_steps",
+                value=self.num_steps,
             )
 
 
@@ -97,7 +101,7 @@ def run(settings: SoakTestSettings) -> dict[str, Any]:
             "settings": settings.as_dict(),
         }
         write_json(folder / _REPORT_FILE, report)
-    _print(report)
+    print(json.dumps({name: value for name, value in report.items() if name not in ("versions", "settings")}, indent=1))
     return report
 
 
@@ -135,29 +139,9 @@ def _bytes_below(folder: Path) -> int:
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
-            try:
+            with contextlib.suppress(FileNotFoundError):
                 total += os.stat(os.path.join(parent, name)).st_size
-            except FileNotFoundError:
-                continue
     return total
-
-
-def _print(report: dict[str, Any]) -> None:
-    memory, seconds = report["memory_bytes"], report["seconds_per_step"]
-    print(f"{report['num_steps']} steps, {report['num_samples']} checkpoints seen")
-    print(
-        f"memory:        {memory['first_tenth'] / 1e6:.0f} MB after the first tenth,"
-        f" {memory['last_tenth'] / 1e6:.0f} MB at the end, ratio {memory['ratio']:.3f}"
-    )
-    print(
-        f"time per step: {1e3 * seconds['first_tenth']:.1f} ms in the first tenth, {1e3 * seconds['last_tenth']:.1f} ms"
-        f" in the last, ratio {seconds['ratio']:.3f}"
-    )
-    print(
-        f"checkpoints:   at most {report['most_checkpoint_bytes'] / 1e6:.2f} MB on disk,"
-        f" {report['final_checkpoint_bytes'] / 1e6:.2f} MB at the end"
-    )
-    print(f"logs:          {report['log_bytes'] / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.demo.demo import write_demo_data
+from oaa_tf.demo.data_set import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, newest_step
-from oaa_tf.training.checkpoint import PARTIAL_FOLDER
 
 TINY = ("--backbone_weights=none", "--initializer=he", "--new_layer_multiplier=1", "--clip_norm=10")
 """Settings with which a narrow network learns something from scratch."""
@@ -30,14 +29,16 @@ def new_folder(name: str) -> Iterator[Path]:
         UserError: It is there already, or can't be made.
     """
     if not name:
-        with tempfile.TemporaryDirectory() as folder:
-            yield Path(folder)
+        with tempfile.TemporaryDirectory() as temporary:
+            yield Path(temporary)
         return
     folder = Path(name).absolute()
     try:
         folder.mkdir(parents=True)
     except OSError as error:
-        raise UserError(f"--work_dir={name}: cannot be made ({error.strerror}); choose a new folder") from None
+        raise UserError(
+            f"cannot be made ({error.strerror}); choose a new folder", flag="work_dir", value=name
+        ) from None
     yield folder
 
 
@@ -79,6 +80,8 @@ class StageProcess:
     @property
     def is_writing_a_checkpoint(self) -> bool:
         """Whether a checkpoint is being written or, of a process that was killed, was."""
+        from oaa_tf.training.checkpoint import PARTIAL_FOLDER
+
         return (self.work_dir / CHECKPOINT_FOLDER / PARTIAL_FOLDER).exists()
 
     def wait_until(self, condition: Callable[[], bool], *, pause: float = 0.01) -> None:

@@ -1,5 +1,5 @@
-"""Class activation maps, gates, fusion, the table of cumulative attention, and the files that maps are kept in.
+"""Class activation maps, gates, fusion, the table of cumulative attention, and attention maps on disk.
 
-Belongs here: everything between score maps and attention maps. Does not: networks (`models`) and rules for labels
-(`labels`).
+Belongs here: everything between score maps and attention maps. Belongs elsewhere: networks (`models`) and rules for
+labels (`labels`).
 """

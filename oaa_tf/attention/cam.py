@@ -20,7 +20,7 @@ def class_scores(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 def class_activation_maps(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """Attention A_c = relu(F_c) / max(F_c) over the valid cells of each image (Eq. 2).
 
-    A class without any positive cell has attention 0 everywhere; so has padding.
+    Padding has attention 0, and so has a class whose scores are nowhere positive.
 
     Args:
         score_maps: F, float32 `[batch, height, width, classes]`.
@@ -34,10 +34,10 @@ def class_activation_maps(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 
 
 def probability_maps(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """The probabilities q = sigmoid(F) that the integral attention model learns (Sec. 3.3), as attention.
+    """Attention q_c / max(q_c), with the probabilities q = sigmoid(F) of the integral attention model (Sec. 3.3).
 
-    Divided by the greatest q_c of the image, so that, as with Eq. 2, the most attended cell has attention 1; padding
-    has 0. Other than Eq. 2, it keeps what lies below a probability of 1/2.
+    As in Eq. 2, the maximum is over the valid cells of each image, and padding has attention 0. Unlike Eq. 2, it keeps
+    cells with a negative score, whose probability is below 1/2.
 
     Args:
         score_maps: F, float32 `[batch, height, width, classes]`.
@@ -51,4 +51,4 @@ def probability_maps(score_maps: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
 
 
 READOUTS = {"relu": class_activation_maps, "sigmoid": probability_maps}
-"""Ways from score maps to attention, by name."""
+"""Functions from score maps to attention, by name."""

@@ -10,13 +10,16 @@ def open_gate(gate: str, scores: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Args:
         gate: "paper": the class is among the image's labels and scores higher than every class that is not. "topk" (the
-            authors' code): it is a label and among the K highest scores, K being the number of labels. "none": it is a
-            label.
+            authors' code): the class is a label and has one of the K highest scores of an image with K labels. "none":
+            the class is a label.
         scores: Logits or probabilities, float32 `[batch, classes]`.
         labels: Multi-hot, float32 `[batch, classes]`.
 
     Returns:
         bool `[batch, classes]`. A score that is not finite never passes.
+
+    Raises:
+        ValueError: An unknown gate.
     """
     present = labels > 0
     passable = present & tf.math.is_finite(scores)

@@ -1,4 +1,4 @@
-"""Snapshots of what the classifier attends to in a few training images while it trains, for the report's replay."""
+"""Snapshots of the classifier's attention on a few training images while it trains, for the report's replay."""
 
 import dataclasses
 from pathlib import Path
@@ -13,12 +13,12 @@ from oaa_tf.runs.work_dir import HISTORY_FOLDER
 
 @dataclasses.dataclass(frozen=True)
 class Snapshot:
-    """The attention of some pairs of image and class after a number of steps.
+    """The attention of some pairs of image and class at one training step.
 
     Attributes:
         slots: int64 `[n]`, the pairs' rows in the table.
-        attention: uint8 `[n, grid, grid]`, value / 255: what the network attends to now in the whole image (Eq. 2).
-        cumulative: uint8 `[n, grid, grid]`, value / 255: what has been accumulated until now.
+        attention: uint8 `[n, grid, grid]`, value / 255: the network's attention on the whole image (Eq. 2).
+        cumulative: uint8 `[n, grid, grid]`, value / 255: the cumulative attention.
         scores: float32 `[n]`, the probabilities p_c of Eq. 1.
         num_updates: int32 `[n]`, how often the gate has let the pair through.
     """
@@ -44,7 +44,7 @@ class Snapshot:
         try:
             with np.load(path, allow_pickle=False) as arrays:
                 return cls(**arrays)
-        except Exception:  # numpy and zipfile raise many types for the ways in which a file can be wrong.
+        except Exception:  # numpy and zipfile raise many types of errors for a damaged file.
             raise UserError(f"{path}: damaged; delete it to do without that step") from None
 
 
@@ -55,6 +55,6 @@ def read_history(work_dir: Path) -> dict[int, Snapshot]:
         UserError: A file is damaged.
     """
     paths = {path.stem.removeprefix("step-"): path for path in (work_dir / HISTORY_FOLDER).glob("step-*.npz")}
-    # Others are somebody else's, such as the copies of a program that synchronises folders.
+    # Other files are not ours: programs that synchronise folders leave copies with names of their own.
     numbers = sorted((number for number in paths if number.isdigit()), key=int)
     return {int(number): Snapshot.read(paths[number]) for number in numbers}

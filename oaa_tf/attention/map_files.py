@@ -5,6 +5,7 @@ import hashlib
 import io
 import os
 from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -23,7 +24,7 @@ INFO_FILE = "maps.json"
 
 @dataclasses.dataclass(frozen=True)
 class AttentionMaps:
-    """Attention maps of all images of a record set, opened with `AttentionMaps.open` or from an array in memory.
+    """Attention maps of all images of a record set, from a folder or from an array in memory.
 
     ```python
     records = RecordSet.open("records/train.json")
@@ -33,19 +34,19 @@ class AttentionMaps:
     classes, attention = maps.at_image_size(0)  # on its pixels
     ```
 
-    A folder holds `maps.npy`, uint8 `[num_slots, grid, grid]`, value / 255 being the attention, and `maps.json`,
-    which is written last: without it the folder is incomplete. Padding cells of the frame are 0.
+    A folder holds `maps.npy`, uint8 `[num_slots, grid, grid]`, where attention is value / 255, and `maps.json`, which
+    is written last: without it, the folder is incomplete. Padding cells of the frame are 0.
 
     Attributes:
-        folder: Where the maps are; None in memory only.
-        records: The record set that they belong to.
-        maps: uint8 `[num_slots, grid, grid]`; those of a folder are memory-mapped and read-only.
+        folder: The folder of the maps, None for maps in memory.
+        records: The record set whose slots the rows are.
+        maps: uint8 `[num_slots, grid, grid]`; memory-mapped and read-only if they come from a folder.
         kind: What made them, for example "cam", "oaa" or "oaa_plus".
         image_size: Side of the canonical frame in pixels.
         supervision: One of `SUPERVISIONS`.
         fallback_slots: Number of pairs that the gate never let through.
         seed: Seed of the run that made them, or None.
-        checksum: SHA-256 of `maps`' values, in hex.
+        checksum: SHA-256 of the values of `maps`, in hex.
     """
 
     folder: Path | None
@@ -58,56 +59,6 @@ class AttentionMaps:
     seed: int | None
     checksum: str
 
-    @staticmethod
-    def save(
-        folder: str | os.PathLike,
-        maps: np.ndarray,
-        records: RecordSet,
-        *,
-        kind: str,
-        image_size: int,
-        supervision: str = "image labels",
-        fallback_slots: int = 0,
-        seed: int | None = None,
-    ) -> None:
-        """Writes maps to a folder, replacing those that are there.
-
-        Args:
-            folder: Made if missing.
-            maps: uint8 `[num_slots, grid, grid]`, or float in [0, 1], which is rounded to 1/255.
-            records: The record set whose slots the rows are.
-            kind: What made the maps, for example "cam".
-            image_size: Side of the canonical frame in pixels.
-            supervision: One of `SUPERVISIONS`.
-            fallback_slots: Number of pairs that the gate never let through.
-            seed: Seed of the run, if there was one.
-
-        Raises:
-            ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].
-        """
-        maps = _checked(maps, records, image_size)
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        # Without this, an interruption between the two files would leave new maps with the old description.
-        (folder / INFO_FILE).unlink(missing_ok=True)
-        content = io.BytesIO()
-        np.save(content, maps)
-        with atomic_write(folder / MAPS_FILE) as file:
-            # Through memory: writing to the file itself, numpy does not say that the disk is full.
-            file.write(content.getbuffer())
-        info = {
-            "kind": kind,
-            "image_size": image_size,
-            "num_slots": len(maps),
-            "classes": records.classes,
-            "records_checksum": records.checksum,
-            "maps_checksum": _checksum(maps),
-            "supervision": supervision,
-            "fallback_slots": fallback_slots,
-            "seed": seed,
-        }
-        write_json(folder / INFO_FILE, info)
-
     @classmethod
     def from_array(
         cls,
@@ -117,7 +68,9 @@ class AttentionMaps:
         image_size: int,
         kind: str = "",
         supervision: str = "image labels",
-    ) -> "AttentionMaps":
+        fallback_slots: int = 0,
+        seed: int | None = None,
+    ) -> Self:
         """Takes maps that are in memory.
 
         Args:
@@ -126,25 +79,57 @@ class AttentionMaps:
             image_size: Side of the canonical frame in pixels.
             kind: What made the maps, for example "cam".
             supervision: One of `SUPERVISIONS`.
+            fallback_slots: Number of pairs that the gate never let through.
+            seed: Seed of the run, if there was one.
 
         Raises:
-            ValueError: The maps' shape does not fit the records or the frame, or float maps leave [0, 1].
+            ValueError: The shape of the maps does not fit the records or the frame, or float maps leave [0, 1].
         """
-        maps = _checked(maps, records, image_size)
-        return cls(
-            folder=None,
-            records=records,
-            maps=maps,
-            kind=kind,
-            image_size=image_size,
-            supervision=supervision,
-            fallback_slots=0,
-            seed=None,
-            checksum=_checksum(maps),
-        )
+        expected = _expected_shape(records, image_size)
+        if maps.shape != expected:
+            raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
+        maps = to_uint8(maps)
+        return cls(None, records, maps, kind, image_size, supervision, fallback_slots, seed, _checksum(maps))
 
     @classmethod
-    def open(cls, folder: str | os.PathLike, records: RecordSet) -> "AttentionMaps":
+    def save(
+        cls, folder: str | os.PathLike, maps: np.ndarray, records: RecordSet, *, kind: str, image_size: int, **options
+    ) -> None:
+        """Writes maps to a folder, and replaces those that are there.
+
+        Args:
+            folder: Made if missing.
+            maps: As in `from_array`, which raises the same errors.
+            records: As in `from_array`.
+            kind: As in `from_array`.
+            image_size: As in `from_array`.
+            **options: `supervision`, `fallback_slots` and `seed`, as in `from_array`.
+        """
+        taken = cls.from_array(maps, records, kind=kind, image_size=image_size, **options)
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        # Without this, an interruption between the two files would leave new maps with the old description.
+        (folder / INFO_FILE).unlink(missing_ok=True)
+        content = io.BytesIO()
+        np.save(content, taken.maps)
+        with atomic_write(folder / MAPS_FILE) as file:
+            # Through memory: when numpy writes to the file itself, it does not report a full disk.
+            file.write(content.getbuffer())
+        info = {
+            "kind": kind,
+            "image_size": image_size,
+            "num_slots": len(maps),
+            "classes": records.classes,
+            "records_checksum": records.checksum,
+            "maps_checksum": taken.checksum,
+            "supervision": taken.supervision,
+            "fallback_slots": taken.fallback_slots,
+            "seed": taken.seed,
+        }
+        write_json(folder / INFO_FILE, info)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike, records: RecordSet) -> Self:
         """Opens a folder of maps and checks that they are complete, undamaged, and made from these records.
 
         Raises:
@@ -154,10 +139,7 @@ class AttentionMaps:
         info_file, maps_file = folder / INFO_FILE, folder / MAPS_FILE
         try:
             info = read_json(info_file)
-            classes, made_from = tuple(info["classes"]), info["records_checksum"]
-            image_size, checksum = info["image_size"], info["maps_checksum"]
-            described = {name: info[name] for name in ("kind", "supervision", "fallback_slots", "seed")}
-            _check_description(image_size=image_size, classes=classes, **described)
+            _check_description(info)
         except OSError:
             raise UserError(
                 f"{folder}: no complete attention maps here ({INFO_FILE} is missing); give a folder that train_cls or "
@@ -165,20 +147,22 @@ class AttentionMaps:
             ) from None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{info_file}: damaged; run the stage that wrote it again") from None
-        records.require_classes(f"maps in {folder}", classes)
-        records.require_source(f"maps in {folder}", made_from)
+        records.require_classes(f"maps in {folder}", info["classes"])
+        records.require_source(f"maps in {folder}", info["records_checksum"])
         try:
             # Unlike `np.load`, it reads arrays only, no archives and no pickles.
             maps = np.lib.format.open_memmap(maps_file, mode="r")
         except Exception as error:  # A damaged header raises almost anything, tokenize.TokenError for one.
             reason = first_line(error)
             raise UserError(f"{maps_file}: not readable ({reason}); run the stage that wrote it again") from None
-        expected = _expected_shape(records, image_size)
+        expected = _expected_shape(records, info["image_size"])
         if maps.shape != expected or maps.dtype != np.uint8:
             raise UserError(f"{maps_file}: {maps.dtype} {list(maps.shape)}, expected uint8 {list(expected)}")
-        if _checksum(maps) != checksum:
+        checksum = _checksum(maps)
+        if checksum != info["maps_checksum"]:
             raise UserError(f"{maps_file}: damaged (its checksum is wrong); run the stage that wrote it again")
-        return cls(folder=folder, records=records, maps=maps, image_size=image_size, checksum=checksum, **described)
+        described = {name: info[name] for name in ("kind", "image_size", "supervision", "fallback_slots", "seed")}
+        return cls(folder=folder, records=records, maps=maps, checksum=checksum, **described)
 
     @property
     def grid(self) -> int:
@@ -212,11 +196,11 @@ class AttentionMaps:
             The k class indices of the image, ascending, and float32 `[k, height, width]` in [0, 1].
         """
         classes, maps = self.for_image(position)
-        # Rounding can take an interpolated 1 above it.
+        # Rounding can raise an interpolated 1 above 1.
         return classes, np.minimum(self.frame(position).to_image(maps), 1)
 
     def curves(self, *, num_workers: int = 0) -> SweepCurves:
-        """Scores against the records' masks at every threshold.
+        """Scores of the maps at every threshold, compared with the masks in the records.
 
         Args:
             num_workers: Threads; 0 for one per core.
@@ -229,7 +213,9 @@ class AttentionMaps:
         num_classes = len(self.records.classes)
 
         def histogram(position: int) -> np.ndarray:
-            return attention_histogram(self.records.record(position).mask, self.at_image_size(position)[1], num_classes)
+            mask = self.records.record(position).mask
+            assert mask is not None  # The records have masks.
+            return attention_histogram(mask, self.at_image_size(position)[1], num_classes)
 
         sweep = ThresholdSweep(num_classes)
         label = f"evaluate {self.records.split}"
@@ -253,25 +239,19 @@ def to_uint8(maps: np.ndarray) -> np.ndarray:
     return np.rint(maps * 255).astype(np.uint8)
 
 
-def _checked(maps: np.ndarray, records: RecordSet, image_size: int) -> np.ndarray:
-    """The maps as uint8, if their shape fits."""
-    expected = _expected_shape(records, image_size)
-    if maps.shape != expected:
-        raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
-    return to_uint8(maps)
-
-
-def _check_description(
-    *, image_size: int, classes: tuple[str, ...], kind: str, supervision: str, fallback_slots: int, seed: int | None
-) -> None:
-    """Checks the types and ranges of what `maps.json` says and nothing else would contradict.
+def _check_description(info: dict[str, Any]) -> None:
+    """Checks the types and ranges of what `maps.json` says.
 
     Raises:
-        ValueError: One is wrong.
+        ValueError: A value is wrong.
+        KeyError: A value is missing.
+        TypeError: The classes are not a list.
     """
+    texts = [info["kind"], info["records_checksum"], info["maps_checksum"], *info["classes"]]
+    image_size, fallback_slots, seed = info["image_size"], info["fallback_slots"], info["seed"]
     is_right = (
-        all(isinstance(text, str) for text in (kind, *classes))
-        and supervision in SUPERVISIONS
+        all(isinstance(text, str) for text in texts)
+        and info["supervision"] in SUPERVISIONS
         and type(image_size) is type(fallback_slots) is int
         and image_size >= STRIDE
         and image_size % STRIDE == 0

@@ -1,4 +1,4 @@
-"""Attention maps as what a network is to learn."""
+"""Attention maps as the targets of a training."""
 
 import numpy as np
 import tensorflow as tf

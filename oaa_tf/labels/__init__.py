@@ -1,4 +1,5 @@
-"""From attention maps to label maps: rules, refinement (CRF, PAMR), and the files that labels are kept in.
+"""From attention maps to label maps: rules, refinement (CRF, PAMR), and folders of pseudo labels.
 
-Belongs here: pseudo labels, whatever makes them. Does not: attention itself, networks.
+Belongs here: pseudo labels, whether from attention or from a network. Belongs elsewhere: attention (`attention`) and
+networks (`models`).
 """

@@ -1,5 +1,6 @@
 """The fully connected CRF (Kraehenbuehl, Koltun: Efficient inference in fully connected CRFs, NIPS 2011)."""
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -8,7 +9,7 @@ import tensorflow as tf
 from oaa_tf.labels.permutohedral import PermutohedralLattice
 
 LEAST_PROBABILITY = 1e-5
-"""Lower probabilities count as this one, so that their logarithm is finite and the image can overrule them."""
+"""Lower probabilities are raised to this one, so that their logarithm is finite and the image can overrule them."""
 
 
 def dense_crf(
@@ -28,23 +29,24 @@ def dense_crf(
 
         Q_i(l) proportional to exp(log p_i(l) + sum over kernels k of weight_k * sum over j of K_k(i, j) * Q_j(l)),
 
-    which is Potts compatibility. The bilateral kernel is a Gaussian of distance in the image and in color, the position
-    kernel one of distance alone. Both are normalised on both sides by the roots of their row sums, and contain the
-    pixel itself, as `NORMALIZE_SYMMETRIC` of the reference library has it. The bilateral kernel is applied by
-    `PermutohedralLattice`, approximately; the position kernel by convolution up to four standard deviations.
+    which is Potts compatibility. The bilateral kernel is a Gaussian of the distance in the image and in color, the
+    position kernel a Gaussian of the distance in the image alone. Both are divided on both sides by the roots of their
+    row sums, and include the pixel itself, like `NORMALIZE_SYMMETRIC` of the reference library.
+    `PermutohedralLattice` approximates the bilateral kernel; the position kernel is a convolution up to four standard
+    deviations.
 
     Args:
-        probabilities: float32 `[height, width, labels]`, not negative; they need not sum to 1.
+        probabilities: float32 `[height, width, labels]`, not negative; their sum may differ from 1.
         image: uint8 or float32 RGB `[height, width, 3]` in [0, 255].
         num_iterations: Number of mean field iterations.
         bilateral_weight: Weight of the bilateral kernel.
-        bilateral_xy_std: Its standard deviation in pixels.
-        bilateral_rgb_std: Its standard deviation in color.
+        bilateral_xy_std: Standard deviation of the bilateral kernel in pixels.
+        bilateral_rgb_std: Standard deviation of the bilateral kernel in color.
         position_weight: Weight of the position kernel.
-        position_xy_std: Its standard deviation in pixels.
+        position_xy_std: Standard deviation of the position kernel in pixels.
 
     Returns:
-        float32 `[height, width, labels]` with sums 1 over the labels.
+        float32 `[height, width, labels]`, whose sum over the labels is 1.
     """
     shape = tf.shape(probabilities)
     height, width = shape[0], shape[1]
@@ -56,14 +58,12 @@ def dense_crf(
     features = tf.concat([positions, tf.cast(image, tf.float32) / bilateral_rgb_std], axis=-1)
     lattice = PermutohedralLattice(tf.reshape(features, [-1, 5]))
 
-    def bilateral(values: tf.Tensor) -> tf.Tensor:
+    def filter_by_color(values: tf.Tensor) -> tf.Tensor:
         return tf.reshape(lattice.filter(tf.reshape(values, [height * width, -1])), tf.shape(values))
 
-    def position(values: tf.Tensor) -> tf.Tensor:
-        return _gaussian_convolution(values, position_xy_std)
-
     ones = tf.ones([height, width, 1])
-    bilateral, position = _normalized(bilateral, ones), _normalized(position, ones)
+    bilateral = _normalized(filter_by_color, ones)
+    position = _normalized(functools.partial(_gaussian_convolution, std=position_xy_std), ones)
 
     def iterate(index, marginals):
         messages = bilateral_weight * bilateral(marginals) + position_weight * position(marginals)
@@ -80,16 +80,16 @@ def dense_crf(
 
 
 def _normalized(kernel: Callable[[tf.Tensor], tf.Tensor], ones: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The kernel between two factors of 1 / sqrt(row sum)."""
+    """The kernel with a factor of 1 / sqrt(row sum) before and after it."""
     factor = tf.math.rsqrt(kernel(ones))
     return lambda values: factor * kernel(factor * values)
 
 
 def _gaussian_convolution(values: tf.Tensor, std: float) -> tf.Tensor:
-    """Gaussian sums of `[height, width, channels]` over the pixels that there are."""
+    """Gaussian sums of `[height, width, channels]` over the pixels of the image, with nothing beyond its border."""
     radius = math.ceil(4 * std)
     weights = tf.exp(-0.5 * (tf.range(-radius, radius + 1, dtype=tf.float32) / std) ** 2)
-    # Channels as a batch: a convolution of one channel is much faster than one by channel.
+    # Channels as a batch: a convolution with one channel is much faster than a depthwise one.
     maps = tf.transpose(values, [2, 0, 1])[..., tf.newaxis]
     for kernel_shape in ([-1, 1, 1, 1], [1, -1, 1, 1]):
         maps = tf.nn.conv2d(maps, tf.reshape(weights, kernel_shape), strides=1, padding="SAME")

@@ -1,6 +1,5 @@
-"""Folders of pseudo labels: written image by image, resumed, and compared with the masks where there are any."""
+"""Folders of pseudo labels: written image by image, resumed, and compared with masks, if there are any."""
 
-import dataclasses
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,17 +22,7 @@ LABELS_FOLDER = "SegmentationClass"
 """Folder of the label maps, `<id>.png`, inside the work_dir of the stage that made them."""
 
 DESCRIPTION_FILE = "pseudo_labels.json"
-"""What the labels belong to; its presence says that they are complete."""
-
-
-@dataclasses.dataclass(frozen=True)
-class _Counts:
-    """Pixels of one image."""
-
-    num_pixels: int
-    num_ignored: int
-    num_foreground: int
-    confusion: np.ndarray | None
+"""The file that describes the labels; it is written last, when they are complete."""
 
 
 def write_pseudo_labels(
@@ -49,28 +38,28 @@ def write_pseudo_labels(
 
     Args:
         settings: The stage's settings.
-        inputs: Checksums of what it reads, see `WorkDir.claim`.
+        inputs: Checksums of the stage's inputs, see `WorkDir.claim`.
         records: The images.
-        description: From `metrics_file.origin`, and what else says where the labels come from.
-        make: From an image's position and record to its label map, uint8 `[height, width]`: 0 background, `c + 1` for
-            class index `c`, 255 ignore.
+        description: The content of `DESCRIPTION_FILE`: that of `metrics_file.origin`, and more about where the labels
+            come from.
+        make: Function from the position and the record of an image to its label map, uint8 `[height, width]`: 0
+            background, `c + 1` for class index `c`, 255 ignore.
         num_workers: Threads; 0 for one per core.
 
     Returns:
-        The content of `metrics.json`. When the records have masks, this includes the labels' quality:
+        The content of `metrics.json`. If the records have masks, this includes the quality of the labels:
 
-        - "mean_iou", "iou_per_class": over the pixels that have a pseudo label; read it with "labelled_share".
-        - "best_case": the same if every ignored pixel had the right label, the most that training on these labels
-          could make of them.
+        - "mean_iou", "iou_per_class": over the pixels with a pseudo label, whose share is "labelled_share".
+        - "best_case": the same, if every ignored pixel had the right label.
 
     Raises:
-        UserError: The work_dir holds another run, or a file among its labels is not of its image.
+        UserError: The work_dir holds another run, or one of its labels does not fit its image.
     """
 
     def work(work_dir: Path) -> dict[str, Any]:
-        counts = _label_all(work_dir / LABELS_FOLDER, records, make, num_workers)
+        summary = _label_all(work_dir / LABELS_FOLDER, records, make, num_workers)
         write_json(work_dir / DESCRIPTION_FILE, description)
-        return description | _summary(counts, records)
+        return description | summary
 
     return run_once(description["stage"], settings, inputs, work)
 
@@ -85,7 +74,7 @@ def dry_run_pseudo_labels(
         settings: As for `write_pseudo_labels`.
         inputs: As for `write_pseudo_labels`.
         records: The images.
-        made_from: What to say of where the labels come from.
+        made_from: Where the labels come from, for the text.
 
     Raises:
         UserError: The work_dir holds another run.
@@ -106,10 +95,13 @@ def dry_run_pseudo_labels(
 
 def _label_all(
     folder: Path, records: RecordSet, make: Callable[[int, Record], np.ndarray], num_workers: int
-) -> list[_Counts]:
+) -> dict[str, Any]:
+    """Makes the labels that are not there yet, and measures all of them; see `write_pseudo_labels`."""
     folder.mkdir(exist_ok=True)
+    num_classes = len(records.classes)
 
-    def work(position: int) -> _Counts:
+    def work(position: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Number of pixels by label, int64 `[256]`, and the confusion matrix, if there is a mask."""
         path = folder / f"{records.image_ids[position]}.png"
         record = records.record(position)
         if path.exists():
@@ -120,20 +112,39 @@ def _label_all(
             labels = make(position, record)
             write_indexed(path, labels)
         try:
-            confusion = None if record.mask is None else confusion_matrix(record.mask, labels, len(records.classes))
+            confusion = None if record.mask is None else confusion_matrix(record.mask, labels, num_classes)
         except ValueError as error:
             raise UserError(f"{path}: {error}") from None
-        num_ignored = np.count_nonzero(labels == IGNORE_LABEL)
-        return _Counts(labels.size, num_ignored, np.count_nonzero(labels) - num_ignored, confusion)
+        return np.bincount(labels.ravel(), minlength=256), confusion
 
-    return list(in_threads(work, range(len(records)), "pseudo labels", num_workers=num_workers))
+    num_ignored_whole = 0
+    num_pixels = np.zeros(256, np.int64)
+    confusion = np.zeros((num_classes + 1, num_classes + 2), np.int64)
+    for counts, matrix in in_threads(work, range(len(records)), "pseudo labels", num_workers=num_workers):
+        num_ignored_whole += int(counts[IGNORE_LABEL] == counts.sum())
+        num_pixels += counts
+        if matrix is not None:
+            confusion += matrix
+    summary: dict[str, Any] = {
+        "ignored_share": num_pixels[IGNORE_LABEL] / num_pixels.sum(),
+        "foreground_share": num_pixels[1:IGNORE_LABEL].sum() / num_pixels.sum(),
+        "images_ignored_whole": num_ignored_whole,
+    }
+    if records.has_masks:
+        best_case = confusion[:, :-1] + np.diag(confusion[:, -1])
+        summary |= scores_by_name(iou_per_class(confusion), records.classes)
+        summary |= {
+            "labelled_share": labelled_share(confusion),
+            "best_case": scores_by_name(iou_per_class(best_case), records.classes),
+        }
+    return summary
 
 
 def require_saliency(records: RecordSet) -> None:
-    """Refuses records without saliency maps.
+    """Checks that records have saliency maps.
 
     Raises:
-        UserError: There are none.
+        UserError: They have none.
     """
     if not records.has_saliency:
         raise UserError(
@@ -149,10 +160,13 @@ def read_pseudo_labels(folder: Path, records: RecordSet, flag: str = "labels") -
     Args:
         folder: The work_dir of make_pseudo_labels or relabel.
         records: The images.
-        flag: Which flag names the folder, for errors.
+        flag: The flag that names the folder, for errors.
+
+    Returns:
+        The PNGs in the order of the images, and one of `SUPERVISIONS`.
 
     Raises:
-        UserError: The folder is not complete, or its labels are of other records.
+        UserError: The folder is not complete, its labels belong to other records, or one of them is wrong.
     """
     try:
         description = read_json(folder / DESCRIPTION_FILE)
@@ -175,21 +189,3 @@ def read_pseudo_labels(folder: Path, records: RecordSet, flag: str = "labels") -
             raise UserError(f"{path}: label {highest}, but there are {len(records.classes)} classes")
         files.append(encode_grey(labels))
     return files, supervision
-
-
-def _summary(counts: list[_Counts], records: RecordSet) -> dict[str, Any]:
-    num_pixels = sum(one.num_pixels for one in counts)
-    summary = {
-        "ignored_share": sum(one.num_ignored for one in counts) / num_pixels,
-        "foreground_share": sum(one.num_foreground for one in counts) / num_pixels,
-        "images_ignored_whole": sum(one.num_ignored == one.num_pixels for one in counts),
-    }
-    if records.has_masks:
-        confusion = sum(one.confusion for one in counts)
-        best_case = confusion[:, :-1] + np.diag(confusion[:, -1])
-        summary |= scores_by_name(iou_per_class(confusion), records.classes)
-        summary |= {
-            "labelled_share": labelled_share(confusion),
-            "best_case": scores_by_name(iou_per_class(best_case), records.classes),
-        }
-    return summary

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 
 class PermutohedralLattice:
-    """The lattice of a set of points: built once, then a Gaussian filter for any number of values at these points.
+    """The lattice of a set of points, which filters any values at these points with a Gaussian.
 
     ```python
     lattice = PermutohedralLattice(features)  # float32 [num_points, d]
@@ -15,26 +15,27 @@ class PermutohedralLattice:
     # blurred[i] = sum over j of exp(-0.5 * |features[i] - features[j]| ** 2) * values[j]
     ```
 
-    Every point lies in a simplex of d + 1 lattice vertices. Its values are split among them (splat), the vertices are
-    blurred with (1/2, 1, 1/2) along each of the d + 1 axes of the lattice, and every point collects from its vertices
-    (slice). Only vertices of simplices with points exist, and what is blurred onto others is lost, as in the reference
-    library of dense CRFs; hence points without near neighbours get too little. A filtered 1 has the same loss: divide
-    by it. For five features and dense points, weighted means are then off by 0.03 of the values' range on average.
+    Every point lies in a simplex of d + 1 lattice vertices. It distributes its values among them (splat), the vertices
+    are blurred with (1/2, 1, 1/2) along each of the d + 1 axes of the lattice, and every point collects from its
+    vertices (slice). Only vertices of simplices with points exist; values blurred onto others are lost, as in the
+    reference library of dense CRFs, so points without near neighbours get too little. A filtered 1 has the same loss,
+    so divide by it. With five features and dense points, weighted means are then off by 0.03 of the values' range on
+    average.
 
-    Vertices have int64 keys that are linear in their coordinates, so that a step along an axis adds a constant, and
-    neighbours are found by binary search in the sorted keys. It works in eager mode and inside `tf.function`.
+    Vertices have int64 keys that are linear in their coordinates: a step along an axis adds a constant, and a binary
+    search in the sorted keys finds neighbours. The class works in eager mode and inside `tf.function`.
     """
 
     def __init__(self, features: tf.Tensor) -> None:
         """Builds the lattice.
 
         Args:
-            features: float32 `[num_points, d]`, at least one point, with d known to the graph; positions in units of
-                the Gaussian's standard deviation.
+            features: float32 `[num_points, d]`, in units of the standard deviation of the Gaussian; at least one point,
+                and a static d.
 
         Raises:
-            tf.errors.InvalidArgumentError: The points span so many standard deviations that keys do not fit int64; five
-                features with a span of 250 each do.
+            tf.errors.InvalidArgumentError: The points span too many standard deviations for int64 keys; five features
+                with a span of 250 each still fit.
         """
         num_axes = features.shape[1] + 1
         points = tf.matmul(features, tf.constant(_embedding(num_axes - 1), tf.float32), transpose_b=True)
@@ -48,19 +49,19 @@ class PermutohedralLattice:
         ids = tf.gather(tf.math.invert_permutation(order), ids)
         # By vertex of the simplex: int32 [num_points] each.
         self._ids = tf.unstack(tf.reshape(ids, [num_axes, -1]))
-        # The vertex behind the last one stands for all that do not exist.
+        # One more vertex, the last, stands for all that do not exist.
         self._num_vertices = tf.size(unique)
         steps = tf.reduce_sum(strides) - num_axes * strides
         self._neighbours = [
             tuple(_find(unique, unique + sign * step) for sign in (1, -1)) for step in tf.unstack(steps, num_axes)
         ]
-        # Makes the sum over dense points that of the Gaussian: (2 pi)^(d/2), times the density of the vertices, over
-        # the sum of the blur's weights.
+        # Makes the sum over dense points equal that of the Gaussian: (2 pi)^(d/2), times the density of the vertices,
+        # divided by the sum of the weights of the blur.
         dimension = num_axes - 1
         self._gain = (4 * math.pi / 3) ** (dimension / 2) * math.sqrt(num_axes) / 2**num_axes
 
     def filter(self, values: tf.Tensor) -> tf.Tensor:
-        """Gaussian sums of values at the lattice's points.
+        """Gaussian sums of values at the points of the lattice.
 
         Args:
             values: float32 `[num_points, channels]`.
@@ -85,8 +86,8 @@ class PermutohedralLattice:
 def _embedding(dimension: int) -> np.ndarray:
     """Matrix `[dimension + 1, dimension]` from features to the plane of points whose coordinates sum to 0.
 
-    Its columns are orthogonal and of one length, at which the three steps of the filter together have the variance 1:
-    blurring contributes 1/2 a step along each axis, and splatting and slicing the rest.
+    Its columns are orthogonal and of equal length. The length is such that the three steps of the filter together have
+    the variance 1: blurring contributes 1/2 a step along each axis, and splatting and slicing the rest.
     """
     matrix = np.triu(np.ones((dimension + 1, dimension)))
     index = np.arange(1, dimension + 1)
@@ -98,22 +99,22 @@ def _enclosing_simplices(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[
     """The simplex of every point.
 
     Args:
-        points: float32 `[num_points, d + 1]`, with sums 0.
+        points: float32 `[num_points, d + 1]`, whose coordinates sum to 0.
 
     Returns:
-        The nearest lattice point whose coordinates are multiples of d + 1, int64 `[num_points, d + 1]`; the rank of
-        each coordinate's distance from it, 0 for the greatest, int32 `[num_points, d + 1]`; and the barycentric weights
-        of the simplex's vertices, d + 1 times float32 `[num_points]`.
+        The nearest lattice point whose coordinates are multiples of d + 1, int64 `[num_points, d + 1]`; the rank of the
+        distance to it along each coordinate, 0 for the greatest, int32 `[num_points, d + 1]`; and the barycentric
+        weights of the vertices, d + 1 times float32 `[num_points]`.
     """
     num_axes = points.shape[1]
     multiple = tf.round(points / num_axes)
     offset = points - multiple * num_axes
     is_before = np.tril(np.ones((num_axes, num_axes), bool), -1)
     one, other = offset[:, :, tf.newaxis], offset[:, tf.newaxis, :]
-    # Of equal distances, the first coordinate's counts as greater.
+    # Of equal distances, the one along the first coordinate counts as greater.
     is_greater = (other > one) | ((other == one) & is_before)
     rank = tf.reduce_sum(tf.cast(is_greater, tf.int32), axis=2)
-    # Rounding each coordinate by itself can leave the plane; those that were rounded furthest go back.
+    # Rounding each coordinate separately can leave the plane; the coordinates that were rounded furthest go back.
     excess = tf.cast(tf.reduce_sum(multiple, axis=1, keepdims=True), tf.int32)
     rank += excess
     correction = tf.cast(rank < 0, tf.int32) - tf.cast(rank >= num_axes, tf.int32)
@@ -129,7 +130,7 @@ def _enclosing_simplices(points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, list[
 
 
 def _key_strides(origin: tf.Tensor) -> tf.Tensor:
-    """Factors of the coordinates in a key, int64 `[d + 1]`; the last coordinate follows from the others and has 0."""
+    """Factors of the coordinates in a key, int64 `[d + 1]`; 0 for the last one, which follows from the others."""
     num_axes = origin.shape[1]
     # A vertex is up to d away from the origin of its simplex, and a neighbour d further.
     span = tf.reduce_max(origin, axis=0) - tf.reduce_min(origin, axis=0) + 4 * num_axes
@@ -137,18 +138,17 @@ def _key_strides(origin: tf.Tensor) -> tf.Tensor:
     check = tf.debugging.assert_less(
         num_bits, tf.constant(62.0, tf.float64), "the features span too many standard deviations for 64-bit keys"
     )
-    # Outside of a graph, there is nothing to wait for.
-    with tf.control_dependencies([] if check is None else [check]):
+    with tf.control_dependencies([check]):
         return tf.concat([tf.math.cumprod(span[:-1], exclusive=True), [0]], axis=0)
 
 
 def _vertex_keys(origin: tf.Tensor, rank: tf.Tensor, strides: tf.Tensor) -> tf.Tensor:
-    """Keys of the vertices of each point's simplex, int64 `[d + 1, num_points]`.
+    """Keys of the vertices of the simplex of each point, int64 `[d + 1, num_points]`.
 
-    Vertex k adds k to the coordinates of the origin, and takes d + 1 away from those of the k last ranks.
+    Vertex k adds k to the coordinates of the origin, and subtracts d + 1 from those with the k last ranks.
     """
     num_axes = origin.shape[1]
-    # Counted from the smallest coordinates, so that small keys and no overflow follow from a small span.
+    # Counted from the smallest coordinates: keys depend on the span alone, and do not overflow if it is small.
     first = tf.reduce_sum((origin - tf.reduce_min(origin, axis=0)) * strides, axis=1)
     keys = []
     for k in range(num_axes):
@@ -158,7 +158,7 @@ def _vertex_keys(origin: tf.Tensor, rank: tf.Tensor, strides: tf.Tensor) -> tf.T
 
 
 def _find(keys: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Indices of the wanted keys in the sorted keys, or their number; and that once more at the end."""
+    """Indices of the wanted keys in the sorted keys, with `len(keys)` for missing keys and once more at the end."""
     num_keys = tf.size(keys)
     index = tf.searchsorted(keys, wanted)
     found = tf.gather(keys, tf.minimum(index, num_keys - 1)) == wanted

@@ -14,27 +14,27 @@ def pixel_adaptive_refinement(
     dilations: tuple[int, ...] = (1, 2, 4, 8, 12, 24),
     num_iterations: int = 10,
 ) -> tf.Tensor:
-    """Replaces the scores of each pixel by a weighted mean of its neighbours', again and again (PAMR).
+    """Repeatedly replaces the scores of each pixel by a weighted mean of the scores of its neighbours (PAMR).
 
     The neighbours are the eight around the pixel at every dilation; beyond the border, the nearest pixel of the image
-    stands in. Their weights are a softmax over all of them of
+    counts. Their weights are a softmax over all neighbours of
 
-        -mean over the colors of |I(neighbour) - I(pixel)| / (0.1 * standard deviation),
+        -mean over the colors of |I(neighbour) - I(pixel)| / (0.1 * standard deviation).
 
-    the deviation being that of the color over the neighbours, the pixel itself counting once at every dilation. The
-    factor 0.1 is from the authors' code. Every result is a convex combination of scores.
+    The standard deviation of a color is over the neighbours, and the pixel itself once for every dilation. The factor
+    0.1 is from the authors' code. Every result is a convex combination of scores.
 
     Args:
         scores: float32 `[batch, height, width, channels]`.
         images: uint8 or float32 RGB `[batch, height, width, 3]`; the scale of the colors cancels out.
         dilations: Distances of the neighbours in pixels, each at least 1.
-        num_iterations: Number of repetitions.
+        num_iterations: Number of iterations.
 
     Returns:
         float32 `[batch, height, width, channels]`.
     """
     weights = _affinities(tf.transpose(tf.cast(images, tf.float32), [0, 3, 1, 2]), dilations)
-    # Channels before rows and columns: weights are the same for all channels, and rows are read in one piece.
+    # Channels before rows and columns: all channels have the same weights, and rows are contiguous in memory.
     maps = tf.transpose(scores, [0, 3, 1, 2])
 
     def iterate(index, maps):
@@ -50,7 +50,7 @@ def pixel_adaptive_refinement(
 
 
 def _affinities(images: tf.Tensor, dilations: tuple[int, ...]) -> list[tf.Tensor]:
-    """Weights of all neighbours, float32 `[batch, 1, height, width]` each, with sum 1."""
+    """Weights of all neighbours, float32 `[batch, 1, height, width]` each; their sum is 1."""
     num_cells = len(dilations) * (len(_NEIGHBOURS) + 1)
     mean = (tf.add_n(list(_neighbours(images, dilations))) + len(dilations) * images) / num_cells
     variance = len(dilations) * (images - mean) ** 2

@@ -1,4 +1,4 @@
-"""Refinement of one image's attention maps, by either method."""
+"""Refinement of the attention maps of one image."""
 
 import numpy as np
 import tensorflow as tf
@@ -13,13 +13,13 @@ def refined_attention(method: str, attention: np.ndarray, background: np.ndarray
     """Fits attention maps to the edges of their image.
 
     - "pamr": `pixel_adaptive_refinement` of each map; the background is not used.
-    - "crf": the scores of background and classes, in proportion, are the probabilities that `dense_crf` starts from;
-      its marginals of the classes are the refined maps.
+    - "crf": `dense_crf` takes the scores of background and classes for probabilities; its marginals of the classes are
+      the refined maps.
 
     Args:
         method: One of `METHODS`.
-        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its own size.
-        background: float32 `[height, width]` in [0, 1], the background's score.
+        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its size.
+        background: float32 `[height, width]` in [0, 1], the score of the background.
         image: uint8 RGB `[height, width, 3]`.
 
     Returns:
@@ -27,7 +27,7 @@ def refined_attention(method: str, attention: np.ndarray, background: np.ndarray
     """
     refine = {"pamr": _refined_by_pamr, "crf": _refined_by_crf}[method]
     scores = np.concatenate([background[np.newaxis], attention])
-    # A convex combination of ones can come out just above 1.
+    # Rounding can put a convex combination of ones just above 1.
     return np.clip(refine(scores.astype(np.float32), image).numpy(), 0, 1)
 
 

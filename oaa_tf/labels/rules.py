@@ -1,7 +1,8 @@
-"""Pseudo segmentation labels from attention maps, with or without a saliency map (paper, Sec. 4, and authors' code)."""
+"""Pseudo labels from attention maps, with or without a saliency map (paper, Sec. 4, and the authors' code)."""
 
 import dataclasses
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -12,31 +13,24 @@ from oaa_tf.data.records.keys import IGNORE_LABEL
 _TINY = np.finfo(np.float32).tiny
 
 
+def _share(default: float, help: str) -> Any:
+    return setting(default, help=help, minimum=0, maximum=1)
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class PseudoLabelOptions(Settings):
-    """The rule's numbers; see `pseudo_label`. The defaults are those of the paper's authors."""
+    """Thresholds and powers of `pseudo_label`. The defaults are those of the paper's authors."""
 
-    drop_below: float = setting(0.3, help="Scores below this count as 0.", minimum=0, maximum=1)
-    conflict_above: float = setting(
-        0.9, help="A pixel with several scores above this is ignored; 1 switches the rule off.", minimum=0, maximum=1
+    drop_below: float = _share(0.3, "Scores below this count as 0.")
+    conflict_above: float = _share(0.9, "Pixels with several scores above this are ignored; 1 disables the rule.")
+    attended_above: float = _share(0.8, "Background pixels with more attention are ignored; 1 disables the rule.")
+    salient_above: float = _share(
+        0.125, "With saliency: background pixels with more saliency are ignored; 1 disables the rule."
     )
-    attended_above: float = setting(
-        0.8, help="A background pixel attended more is ignored; 1 switches the rule off.", minimum=0, maximum=1
-    )
-    salient_above: float = setting(
-        0.125,
-        help="With saliency: a background pixel more salient is ignored; 1 switches the rule off.",
-        minimum=0,
-        maximum=1,
-    )
-    min_foreground: float = setting(
-        0.01, help="An image with a smaller share of foreground pixels is ignored whole.", minimum=0, maximum=1
-    )
-    background_score: float = setting(
-        0.0, help="Without saliency: the background's score everywhere; 0 uses background_power.", minimum=0, maximum=1
-    )
+    min_foreground: float = _share(0.01, "Images with a smaller share of foreground pixels are ignored whole.")
+    background_score: float = _share(0.0, "Without saliency: the background score everywhere; 0 uses background_power.")
     background_power: float = setting(
-        3.0, help="Without saliency: the background's score is (1 - highest attention) to this power.", minimum=0
+        3.0, help="Without saliency: the background score is (1 - highest attention) to this power.", minimum=0
     )
 
     def __post_init__(self) -> None:
@@ -50,30 +44,30 @@ def pseudo_label(
 ) -> np.ndarray:
     """Turns the attention maps of an image into a label map.
 
-    Every pixel has one score per class, its attention after min-max normalisation of each map, and one for the
-    background, 1 - saliency.
+    Every pixel has a score for each class, its attention after min-max normalisation of each map, and a background
+    score, 1 - saliency.
 
-    1. A pixel with more than one score above `conflict_above`, the background's included, is ignored.
-    2. Scores below `drop_below` become 0. The highest score gives the label; of equal ones the first, in the order
-       background, then classes as given. So a pixel all of whose scores were dropped is background.
-    3. A background pixel is ignored where it is salient (above `salient_above`) or where some class' attention is
-       above `attended_above`.
-    4. An image with a share of labelled foreground pixels below `min_foreground` is ignored whole.
+    1. A pixel with more than one score above `conflict_above`, including the background score, is ignored.
+    2. Scores below `drop_below` become 0. The highest score gives the label. If scores are equal, the background wins,
+       then the first class. So a pixel whose scores are all dropped is background.
+    3. A background pixel is ignored if its saliency is above `salient_above`, or the attention of any class is above
+       `attended_above`.
+    4. An image whose share of labelled foreground pixels is below `min_foreground` is ignored whole.
 
-    Without saliency the background's score is made from the attention itself: the constant `background_score`, or
-    (1 - highest attention) ** `background_power`. It then says nothing of its own, and the rules change accordingly:
+    Without saliency, the background score depends on nothing but attention: it is the constant `background_score`, or
+    (1 - highest attention) ** `background_power`. The rules change accordingly:
 
-    - Conflicts (1) are counted among the classes only; a high constant must not contradict every clear object.
-    - Dropping (2) is kept. Together with a constant b it labels foreground where attention is above b and at least
-      `drop_below`. With a power of 3, the default, attention has to exceed 0.32.
-    - Only attention can make a background pixel ambiguous (3). This matters for a constant above `attended_above`:
-      attention between the two is ignored. With a power of 1 or more, what is attended so strongly is never background.
+    - Rule 1 counts the classes only; otherwise a high constant would contradict every clear object.
+    - Rule 2 stays. With a constant b, a pixel is foreground if its attention is above b and at least `drop_below`. With
+      a power of 3, the default, its attention has to exceed 0.32.
+    - Rule 3 uses attention only. This matters for a constant above `attended_above`: pixels with attention between the
+      two are ignored. With a power of 1 or more, a pixel with so much attention is never background.
 
     Args:
-        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its own size.
+        attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its size.
         classes: The k class indices.
-        saliency: uint8 `[height, width]`, 255 the most salient, or None.
-        options: The rule's numbers.
+        saliency: uint8 `[height, width]`, 255 for the most salient, or None.
+        options: The thresholds and powers.
 
     Returns:
         uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
@@ -103,12 +97,12 @@ def pseudo_label(
 
 
 def background_scores(foreground: np.ndarray, saliency: np.ndarray | None, options: PseudoLabelOptions) -> np.ndarray:
-    """The background's score at every pixel; see `pseudo_label`.
+    """The background score at every pixel; see `pseudo_label`.
 
     Args:
         foreground: float32 `[k, height, width]` in [0, 1], min-max normalised attention.
-        saliency: uint8 `[height, width]`, 255 the most salient, or None.
-        options: The rule's numbers.
+        saliency: uint8 `[height, width]`, 255 for the most salient, or None.
+        options: The thresholds and powers.
 
     Returns:
         float32 `[height, width]` in [0, 1].
@@ -122,14 +116,7 @@ def background_scores(foreground: np.ndarray, saliency: np.ndarray | None, optio
 
 
 def min_max_normalized(attention: np.ndarray) -> np.ndarray:
-    """Stretches each map to [0, 1]; a constant map becomes 0.
-
-    Args:
-        attention: float32 `[k, height, width]`.
-
-    Returns:
-        float32 `[k, height, width]`.
-    """
+    """Stretches each map, float32 `[k, height, width]`, to [0, 1]; a constant map becomes 0."""
     lowest = attention.min(axis=(1, 2), keepdims=True)
     spread = attention.max(axis=(1, 2), keepdims=True) - lowest
     return (attention - lowest) / (spread + np.float32(1e-8))
@@ -138,18 +125,19 @@ def min_max_normalized(attention: np.ndarray) -> np.ndarray:
 def confident_label(
     probabilities: np.ndarray, classes: Sequence[int], saliency: np.ndarray | None, min_probability: float
 ) -> np.ndarray:
-    """Turns a segmentation network's probabilities for an image whose classes are known into a label map.
+    """Turns the probabilities of a segmentation network into a label map, for an image whose classes are known.
 
-    1. Classes that the image does not have are impossible; the others and the background share their probability.
-    2. With saliency, the background's probability becomes the mean of itself and 1 - saliency. The classes share what
-       is left as they did before.
-    3. The most probable gives the label; of equal ones the first. A pixel where it is not probable enough is ignored.
+    1. Only the background and the classes of the image are possible; their probabilities are scaled to a sum of 1.
+    2. With saliency, the background's probability becomes the mean of itself and 1 - saliency. The classes share the
+       rest in the same proportions.
+    3. The most probable label wins, the first one if several are equal. A pixel is ignored if the probability of its
+       label is below `min_probability`.
 
     Args:
         probabilities: float32 `[height, width, C + 1]`, background first.
-        classes: The image's class indices.
-        saliency: uint8 `[height, width]`, 255 the most salient, or None.
-        min_probability: The least probability of a label.
+        classes: The class indices of the image.
+        saliency: uint8 `[height, width]`, 255 for the most salient, or None.
+        min_probability: Minimum probability of a label, in [0, 1].
 
     Returns:
         uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.

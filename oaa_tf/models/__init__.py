@@ -1,4 +1,4 @@
-"""Networks, losses and training steps, and how a trained network is built again, exported and used.
+"""Networks, losses and training steps, and what rebuilds, exports and applies a trained network.
 
-Belongs here: everything that computes with weights. Does not: the training loop (`training`).
+Belongs here: everything that computes with weights. Belongs elsewhere: the training loop (`training`).
 """

@@ -1,4 +1,6 @@
-"""The attention drop layer: hides from the classifier, now and then, what it attends to most."""
+"""The attention drop layer, which sometimes hides the most attended cells from the classifier."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -6,20 +8,21 @@ import tensorflow as tf
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class AttentionDrop(keras.layers.Layer):
-    """Sets the most attended cells of the features to 0 in training, in some images, so that other cells must serve.
+    """Sets the most attended cells of the features to 0 in some training images.
 
-    The attention is the features' mean over channels (Choe, Shim: Attention-based dropout layer, CVPR 2019). The
-    authors of online attention accumulation use such a layer in their later work, so that more of an object is
-    attended in the course of the training. Which images are concerned is drawn for each by itself, not for the batch.
+    The classifier then has to rely on other cells, so that it attends to more of an object in the course of training.
+    The attention here is the mean of the features over channels (Choe, Shim: Attention-based dropout layer, CVPR 2019).
+    The authors of online attention accumulation use such a layer in their later work. Every image of a batch has its
+    own random draw.
     """
 
     def __init__(self, rate: float, *, threshold: float = 0.8, seed: int = 0, **kwargs) -> None:
         """Configures the layer.
 
         Args:
-            rate: Probability that cells are dropped in an image, in [0, 1].
-            threshold: Cells whose attention exceeds this share of the image's highest are dropped, in [0, 1].
-            seed: Seed of the draws.
+            rate: Probability, for each image, that its cells are dropped, in [0, 1].
+            threshold: Cells with more attention than this share of the image's maximum are dropped, in [0, 1].
+            seed: Seed of the random draws.
         """
         super().__init__(**kwargs)
         self.rate = rate
@@ -27,7 +30,7 @@ class AttentionDrop(keras.layers.Layer):
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def call(self, features, training=False):
+    def call(self, features: tf.Tensor, training: bool = False) -> tf.Tensor:
         """Returns the features, `[batch, height, width, channels]`."""
         if not training or self.rate == 0:
             return features
@@ -37,6 +40,6 @@ class AttentionDrop(keras.layers.Layer):
         dropped = (attention > self.threshold * highest) & (draws < self.rate)
         return tf.where(dropped, tf.zeros([], features.dtype), features)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
         return super().get_config() | {"rate": self.rate, "threshold": self.threshold, "seed": self.seed}

@@ -1,4 +1,4 @@
-"""The backbones by name, and what is done to all of them alike."""
+"""The backbones by name, and freezing their first blocks."""
 
 import dataclasses
 import re
@@ -12,12 +12,12 @@ from oaa_tf.models.vgg import vgg16_backbone
 
 @dataclasses.dataclass(frozen=True)
 class Backbone:
-    """A backbone and the network in `keras.applications` that it takes its weights from.
+    """A backbone and the network in `keras.applications` with the same weights.
 
     Attributes:
-        title: The network's name for people.
-        build: From the width, the number of channels of its first convolution, to the model.
-        reference: Keras' network; its arguments are `weights` and `include_top`.
+        title: The name of the network in messages.
+        build: Function from the width, the number of channels of the first convolution, to the model.
+        reference: Function of Keras that makes the network, from `weights` and `include_top`.
     """
 
     title: str
@@ -33,12 +33,12 @@ BACKBONES = {
 
 
 def freeze_blocks(backbone: keras.Model, num_blocks: int) -> None:
-    """Makes the first blocks untrainable; their backward pass is then left out.
+    """Makes the first blocks untrainable, which also saves their backward pass.
 
     Args:
-        backbone: One of `BACKBONES`. VGG16's blocks are those between its poolings; ResNet-101's first one is the
-            convolution conv1, the others are its stages conv2 to conv5.
-        num_blocks: From 0 to 5.
+        backbone: One of `BACKBONES`. A block of VGG16 ends with a pooling; the blocks of ResNet-101 are its first
+            convolution, conv1, and its stages conv2 to conv5.
+        num_blocks: Number of blocks to freeze, 0 to 5.
     """
     for layer in backbone.layers:
         match = re.match(r"(?:block|conv)(\d)_", layer.name)

@@ -1,6 +1,6 @@
 """The class-aware network: backbone, three 3x3 convolutions, one 1x1 convolution per class (paper, Sec. 3.1, Fig. 2).
 
-It is both the classifier, which pools its score maps, and the integral attention model, which does not.
+The classifier and the integral attention model both use it; only the classifier pools the score maps.
 """
 
 import keras
@@ -25,8 +25,8 @@ def class_aware_network(
         backbone: One of `oaa_tf.models.backbones.BACKBONES`.
         num_classes: Number of classes C.
         initializer: One of `INITIALIZERS`, for the three 3x3 kernels. The 1x1 kernel is small, biases are 0.
-        attention_drop: Rate of an `AttentionDrop` in front of the 1x1 convolution; 0 for none.
-        seed: Its seed.
+        attention_drop: Rate of an `AttentionDrop` before the 1x1 convolution; 0 for none.
+        seed: Seed of the `AttentionDrop`.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to the score maps F, float32
@@ -46,7 +46,7 @@ def class_aware_network(
         )(x)
     if attention_drop:
         x = AttentionDrop(attention_drop, seed=seed, name="attention_drop")(x)
-    # Scores start near zero, whatever the initialisation before them: there is no ReLU behind this layer.
+    # No ReLU follows. A small kernel makes the first scores near 0, whatever the initialisation of the other layers.
     small = INITIALIZERS["gaussian"]()
     scores = Convolution(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
     return keras.Model(images, scores, name="class_aware_network")

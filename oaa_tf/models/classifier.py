@@ -1,4 +1,6 @@
-"""The attention classifier, which accumulates attention while it trains (paper, Sec. 3.1-3.2)."""
+"""The classifier, which accumulates its attention while it trains (paper, Sec. 3.1-3.2)."""
+
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -10,12 +12,12 @@ from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.models.gated_share import GatedShareByClass
 from oaa_tf.models.losses import classification_loss
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class AttentionClassifier(TrainedNetwork):
-    """A multi-label classifier over a network of score maps, with online attention accumulation.
+    """A multi-label classifier with online attention accumulation.
 
         network = class_aware_network(vgg16_backbone(), num_classes=20)
         table = CumulativeAttention(records.first_slots, grid=38)
@@ -23,19 +25,19 @@ class AttentionClassifier(TrainedNetwork):
         model.compile(optimizer)
         model.fit(batches)
 
-    Batches are dictionaries; `oaa_tf.data.views.input_pipeline.training_batches` makes complete ones. Three keys are
-    enough, with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
+    Batches are dictionaries, such as `oaa_tf.data.views.input_pipeline.training_batches` makes. Three keys are enough,
+    with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
 
-    - `image`, `[batch, height, width, 3]`, whatever the network takes;
+    - `image`, `[batch, height, width, 3]`, the input of the network;
     - `labels`, float32 `[batch, C]`, multi-hot;
-    - `position`, int64 `[batch]`, which image it is, from 0: the table's.
+    - `position`, int64 `[batch]`, the index of the image in the table, from 0.
 
-    Then every image is shown whole and upright. `view`, `valid` and `frame_valid` (all or none) say how it is mirrored,
-    scaled, cropped and padded; score maps have stride 8 then. `epoch`, int64 `[batch]`, is what `fit` counts if
-    missing.
+    Images are then whole and upright. For images that are mirrored, scaled, cropped or padded, batches also hold
+    `view`, `valid` and `frame_valid` (all three), and score maps have stride 8. `epoch`, int64 `[batch]`, defaults to
+    the epoch that `fit` counts.
 
-    The table belongs to the training, not to the network: export `model.network`. Keras does not see it among the
-    weights, but `save`, `save_weights` and the callbacks that use them keep it.
+    The table belongs to the training, not to the network: export `model.network`. It is not among the weights of the
+    model, but `save`, `save_weights` and the callbacks that use them save it.
     """
 
     def __init__(
@@ -54,13 +56,16 @@ class AttentionClassifier(TrainedNetwork):
             cumulative_attention: The table to keep up to date.
             gate: See `oaa_tf.attention.gates`.
             accumulate_from_epoch: Epochs (counted from 0) before this one accumulate nothing.
+
+        Raises:
+            ValueError: An unknown gate.
         """
         super().__init__(network, **kwargs)
         if gate not in GATES:
             raise ValueError(f"gate={gate!r}: expected one of {', '.join(GATES)}")
         self.gate = gate
         self.accumulate_from_epoch = accumulate_from_epoch
-        # In tuples, Keras does not see them: they would be weights of the model otherwise.
+        # In tuples, which Keras does not search: it would make them weights of the model.
         self._untracked = (cumulative_attention, GatedShareByClass(network.output_shape[-1]))
         self._epoch_of_fit = (tf.Variable(0, trainable=False, dtype=tf.int64),)
         self.gated_share = keras.metrics.Mean(name="gated_share")
@@ -73,11 +78,11 @@ class AttentionClassifier(TrainedNetwork):
 
     @property
     def gated_share_by_class(self) -> GatedShareByClass:
-        """What the gate let through in training steps since somebody looked."""
+        """The shares of the gate in training steps since they were last taken."""
         return self._untracked[1]
 
-    def get_config(self):
-        """Returns the configuration; that of the table does not hold what it has accumulated."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments; the table is described without what it has accumulated."""
         return super().get_config() | {
             "cumulative_attention": keras.saving.serialize_keras_object(self.cumulative_attention),
             "gate": self.gate,
@@ -85,7 +90,7 @@ class AttentionClassifier(TrainedNetwork):
         }
 
     def save_own_variables(self, store):
-        """Saves the table beside the weights, which belong to the network and the metrics."""
+        """Saves the table; Keras saves the weights of the network and the metrics by itself."""
         for name, variable in self._table_variables.items():
             store[name] = variable.numpy()
 
@@ -93,7 +98,7 @@ class AttentionClassifier(TrainedNetwork):
         """Loads the table.
 
         Raises:
-            ValueError: The file has none, or one of another shape.
+            ValueError: The file has no table, or one of another shape.
         """
         for name, variable in self._table_variables.items():
             found = store[name].shape if name in store else None
@@ -107,47 +112,50 @@ class AttentionClassifier(TrainedNetwork):
         return {f"cumulative_attention_{v.name.split(':')[0].split('/')[-1]}": v for v in table.variables}
 
     def fit(self, *args, callbacks=None, **kwargs):
-        """As `keras.Model.fit`."""
+        """Trains as `keras.Model.fit` does, and counts epochs for batches that do not hold them."""
         counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._epoch_of_fit[0].assign(epoch))
         return super().fit(*args, callbacks=[counter, *(callbacks or ())], **kwargs)
 
-    def compute_loss_of(self, batch, training=True):
-        """The classification loss (Sec. 3.1), the mean over images."""
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """The classification loss (Sec. 3.1), as the mean over images."""
         score_maps = self.network(batch[keys.IMAGE], training=training)
         scores = class_scores(score_maps, _valid(batch, score_maps))
         loss = classification_loss(scores, batch[keys.LABELS])
         return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
 
-    def observe(self, batch, outputs):
-        """Accumulates the attention of the step's own forward pass."""
+    def observe(self, batch: Batch, outputs: Any) -> None:
+        """Accumulates the attention of the forward pass of a training step, if the loss is finite."""
         score_maps, scores, loss = outputs
         labels = batch[keys.LABELS]
         gate = open_gate(self.gate, scores, labels)
         attention, seen = self.attention_on_frame(batch, score_maps)
         grid = self.cumulative_attention.grid
-        if attention.shape[1] not in (grid, None) or attention.shape[2] not in (grid, None):
+        if not attention.shape[1:3].is_compatible_with([grid, grid]):
             raise ValueError(
                 f"the table has a grid of {grid} x {grid} cells, but the network's score maps have"
                 f" {attention.shape[1]} x {attention.shape[2]}: make the table for those, of square images of one size"
             )
         epoch = batch[keys.EPOCH] if keys.EPOCH in batch else tf.fill(tf.shape(labels)[:1], self._epoch_of_fit[0])
-        warm = epoch >= self.accumulate_from_epoch
-        self.cumulative_attention.update(
-            batch[keys.POSITION], labels, gate & warm[:, tf.newaxis] & tf.math.is_finite(loss), attention, seen
-        )
+        chosen = gate & (epoch >= self.accumulate_from_epoch)[:, tf.newaxis] & tf.math.is_finite(loss)
+        self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
         self.gated_share_by_class.update(gate, labels)
         self.measure(batch, outputs)
 
-    def attention_on_frame(self, batch, score_maps):
-        """The class activation maps of a forward pass on the frame's grid, and the cells that the view shows."""
+    def attention_on_frame(self, batch: Batch, score_maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Brings the class activation maps of a forward pass to the frame's grid.
+
+        Returns:
+            Attention, float32 `[batch, grid, grid, C]` in [0, 1], and the cells that the view shows, bool
+            `[batch, grid, grid]`.
+        """
         valid = _valid(batch, score_maps)
         attention = class_activation_maps(score_maps, valid)
         if keys.VIEW not in batch:
             return attention, valid
         return attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
 
-    def measure(self, batch, outputs):
-        """Measures how much the gate lets through, and how many images have all labels right."""
+    def measure(self, batch: Batch, outputs: Any) -> None:
+        """Measures the share of pairs that pass the gate, and the share of images with all labels right."""
         _, scores, _ = outputs
         labels = batch[keys.LABELS]
         gate = open_gate(self.gate, scores, labels)
@@ -155,6 +163,6 @@ class AttentionClassifier(TrainedNetwork):
         self.exact_match.update_state(tf.reduce_all((scores > 0) == (labels > 0), axis=1))
 
 
-def _valid(batch, score_maps: tf.Tensor) -> tf.Tensor:
-    """The cells that show the image, bool `[batch, rows, columns]`; all unless the batch says otherwise."""
+def _valid(batch: Batch, score_maps: tf.Tensor) -> tf.Tensor:
+    """The cells that show the image, bool `[batch, rows, columns]`; all of them if the batch does not say."""
     return batch[keys.VALID] if keys.VALID in batch else tf.ones(tf.shape(score_maps)[:3], tf.bool)

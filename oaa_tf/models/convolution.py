@@ -1,71 +1,68 @@
-"""Convolution whose gradients are right in bfloat16 too, and whose dilation does not multiply zeros."""
+"""A convolution with exact bias gradients in bfloat16, and fast with a wide dilation."""
 
 import keras
 import tensorflow as tf
 
-_LEAST_TAPWISE_DILATION = 4
-
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class Convolution(keras.layers.Conv2D):
-    """As `keras.layers.Conv2D`, but the gradient of the bias is summed in float32, and wide dilations are fast.
+    """`keras.layers.Conv2D` that sums the gradient of the bias in float32, and is fast with a wide dilation.
 
-    On CPUs, TensorFlow sums the bias gradient of a bfloat16 convolution in bfloat16, whose 8 bits stop growing long
-    before thousands of cells are summed: it comes out off by half and more.
+    On CPUs, TensorFlow sums the bias gradient of a bfloat16 convolution in bfloat16. With 8 bits, the sum stops growing
+    long before it has added thousands of cells, and is too small by half or more.
 
-    TensorFlow computes a dilated convolution on many small images of every n-th cell, padded with zeros: with dilation
-    12 on 12 x 16 cells, most of what it multiplies are zeros. `tapwise_convolution` leaves out what is beyond the
-    border. Below dilation 4, TensorFlow's way is as fast.
+    TensorFlow splits the image of a dilated convolution into many small images, each of every n-th cell and padded with
+    zeros. With dilation 12 on 12 x 16 cells, it mostly multiplies zeros. `tapwise_convolution` skips the cells beyond
+    the border. Below dilation 4, TensorFlow is as fast.
     """
 
-    def call(self, inputs):
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
         """Returns the convolution of `[batch, height, width, channels]`."""
         if not self.use_bias or self.compute_dtype != "bfloat16":
             return super().call(inputs)
         outputs = _add_bias(self.convolution_op(inputs, self.kernel), keras.ops.cast(self.bias, "bfloat16"))
         return outputs if self.activation is None else self.activation(outputs)
 
-    def convolution_op(self, inputs, kernel):
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """The convolution without bias and activation."""
-        is_tapwise = min(self.dilation_rate) >= _LEAST_TAPWISE_DILATION and self.padding == "same" and self.groups == 1
-        if not is_tapwise:
-            return super().convolution_op(inputs, kernel)
-        return tapwise_convolution(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
+        if min(self.dilation_rate) >= 4 and self.padding == "same" and self.groups == 1:
+            return tapwise_convolution(inputs, tf.convert_to_tensor(kernel), self.dilation_rate)
+        return super().convolution_op(inputs, kernel)
 
 
 def tapwise_convolution(values: tf.Tensor, kernel: tf.Tensor, dilation: tuple[int, int]) -> tf.Tensor:
-    """A dilated convolution as the sum of its taps' matrix products, each on those cells that the tap can reach.
+    """A dilated convolution with stride 1 and padding "same", computed as one matrix product per tap of the kernel.
 
     Args:
-        values: `[batch, height, width, inputs]`.
-        kernel: `[rows, columns, inputs, outputs]`.
-        dilation: Of rows and columns.
+        values: float32 or bfloat16 `[batch, height, width, inputs]`.
+        kernel: `[rows, columns, inputs, outputs]`, of the same dtype.
+        dilation: Dilation of rows and columns.
 
     Returns:
-        `[batch, height, width, outputs]`, as with stride 1 and padding with zeros ("same").
+        `[batch, height, width, outputs]`, of the same dtype.
     """
     size = tf.shape(values)[1:3]
     rows, columns, num_inputs, num_outputs = kernel.shape
     outputs = []
-    # Taken apart at once: the gradient of a slice would be as large as the kernel, for every tap.
+    # `unstack`, since the gradient of a slice would be as large as the whole kernel, for every tap.
     for number, matrix in enumerate(tf.unstack(tf.reshape(kernel, [rows * columns, num_inputs, num_outputs]))):
         row, column = divmod(number, columns)
-        # From a cell of the output to the cell that this tap sees.
+        # From a cell of the output to the input cell that this tap reads.
         offset = [
             tap * rate - (taps - 1) * rate // 2
             for tap, taps, rate in zip((row, column), (rows, columns), dilation, strict=True)
         ]
-        # Cells of the output whose tap is beyond the border, before and behind the others; but one is always left,
-        # since ONNX cannot reshape what is empty. Where it is beyond the border for all of them, it sees zeros.
+        # The number of output cells at the near and the far border for which this tap reads beyond the border. One cell
+        # is always left, since ONNX cannot reshape an empty tensor: if all cells read beyond the border, it reads 0.
         before = tf.minimum([max(-distance, 0) for distance in offset], size - 1)
-        behind = tf.minimum([max(distance, 0) for distance in offset], size - 1)
+        after = tf.minimum([max(distance, 0) for distance in offset], size - 1)
         is_seen = tf.reduce_all(tf.abs(offset) < size)
-        seen = values[:, behind[0] : size[0] - before[0], behind[1] : size[1] - before[1]]
+        seen = values[:, after[0] : size[0] - before[0], after[1] : size[1] - before[1]]
         seen = tf.where(is_seen, seen, tf.zeros([], values.dtype))
-        # Not `matmul`: oneDNN's writes beyond its result when it broadcasts a matrix over axes of length 1 (TensorFlow
-        # 2.21, github.com/tensorflow/tensorflow/issues/117700). This one multiplies two matrices.
+        # `tensordot` multiplies two matrices. `matmul` would broadcast one, and in TensorFlow 2.21 oneDNN then writes
+        # beyond its result if an axis has length 1 (github.com/tensorflow/tensorflow/issues/117700).
         product = tf.tensordot(seen, matrix, 1)
-        outputs.append(tf.pad(product, [[0, 0], [before[0], behind[0]], [before[1], behind[1]], [0, 0]]))
+        outputs.append(tf.pad(product, [[0, 0], [before[0], after[0]], [before[1], after[1]], [0, 0]]))
     total = tf.add_n(outputs)
     total.set_shape([*values.shape[:3], num_outputs])
     return total

@@ -1,12 +1,12 @@
-"""Writes a network for use elsewhere: as SavedModel, Keras file, ONNX or LiteRT."""
+"""Writes a network for use elsewhere: as a SavedModel, Keras file, ONNX or LiteRT."""
 
-import functools
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -16,8 +16,6 @@ from oaa_tf.data.views.view_options import whole_views
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.runs.atomic import sync
-
-_OPSET = 18  # The newest that tf2onnx writes.
 
 
 def export_network(
@@ -41,65 +39,66 @@ def export_network(
         segmenter = Segmenter("segment")
 
     Args:
-        network: From `class_aware_network` or `largefov_network`, or with as many channels: one for each class, or one
-            more, for the background.
+        network: From `class_aware_network` or `largefov_network`, or any network with one channel per class, or one
+            more for the background.
         output_dir: Folder to write; it must not exist, or be an earlier export.
         classes: Names of the classes.
         image_size: Long side in pixels to which images are resized.
         scales: Sizes of the views that the network sees of an image, relative to `image_size`; their mean counts.
-        flip: Whether it also sees every view mirrored.
-        class_prior: With a segmentation network: whether its probabilities go through
-            `oaa_tf.models.inference.under_class_prior`.
+        flip: Whether the network also sees every view mirrored.
+        class_prior: For a segmentation network: whether to apply `oaa_tf.models.inference.under_class_prior` to its
+            probabilities.
         format: "saved_model", "keras", "onnx" or "litert".
-        supervision: What the network was trained with, one of `oaa_tf.runs.metrics_file.SUPERVISIONS`, for the export's
-            `origin.json`.
-        seed: Seed of the training, likewise.
-        records_checksum: Which records it was trained on, likewise.
-        checkpoint_checksum: Which checkpoint it is of, likewise.
+        supervision: For `origin.json`: one of `oaa_tf.runs.supervision.SUPERVISIONS`.
+        seed: For `origin.json`: the seed of the training.
+        records_checksum: For `origin.json`: the checksum of the training records.
+        checkpoint_checksum: For `origin.json`: the checksum of the checkpoint.
 
     Returns:
-        The signature's name.
+        The name of the signature, "attention" or "segment".
 
     Raises:
-        ValueError: The network has another number of channels; there are views or a class prior for "keras", the bare
-            network; or a class prior for a class-aware network.
+        ValueError: An unknown format; the network has another number of channels; `format` is "keras", the bare
+            network, with several views or a class prior; or a class-aware network has a class prior.
         UserError: A package is missing, or the output can't be written or is something else.
     """
-    write = {"saved_model": _write_saved_model, "keras": _write_keras, "onnx": _write_onnx, "litert": _write_litert}
-    num_channels = network.output_shape[-1]
-    by_channels = {len(classes): attention_functions, len(classes) + 1: segmentation_functions}
-    if num_channels not in by_channels:
-        expected = " or ".join(map(str, by_channels))
+    num_channels, possible = network.output_shape[-1], (len(classes), len(classes) + 1)
+    if num_channels not in possible:
+        expected = " or ".join(map(str, possible))
         raise ValueError(f"a network of {num_channels} channels, for {len(classes)} classes: expected {expected}")
     if format == "keras" and (class_prior or whole_views(scales, flip) != [(1.0, False)]):
         raise ValueError(
             f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}, class_prior"
             f" {class_prior}"
         )
-    inference = {"image_size": image_size, "scales": list(scales), "flip": flip}
-    if by_channels[num_channels] is segmentation_functions:
+    inference: dict[str, Any] = {"image_size": image_size, "scales": list(scales), "flip": flip}
+    portable = format in ("onnx", "litert")
+    if num_channels > len(classes):
         inference["class_prior"] = class_prior
+        functions = segmentation_functions(network, portable=portable, **inference)
     elif class_prior:
         raise ValueError("class_prior is for segmentation networks, which have a channel for the background")
-    make = functools.partial(by_channels[num_channels], network, **inference)
-    trained_on = {
-        "supervision": supervision,
-        "seed": seed,
-        "records_checksum": records_checksum,
-        "checkpoint_checksum": checkpoint_checksum,
-    }
+    else:
+        functions = attention_functions(network, portable=portable, **inference)
     output = checked_output(output_dir)
     temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        write[format](temporary, network, make)
+        _write(format, temporary, network, functions)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
         in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in network.layers)
-        computed = {"inference": inference, "precision": "bfloat16" if in_bfloat16 else "float32"}
-        content = trained_on | computed | {"files": file_checksums(temporary)}
-        (temporary / ORIGIN_FILE).write_text(json.dumps(content, indent=1))
+        origin = {
+            "supervision": supervision,
+            "seed": seed,
+            "records_checksum": records_checksum,
+            "checkpoint_checksum": checkpoint_checksum,
+            "inference": inference,
+            "precision": "bfloat16" if in_bfloat16 else "float32",
+            "files": file_checksums(temporary),
+        }
+        (temporary / ORIGIN_FILE).write_text(json.dumps(origin, indent=1))
         for path in temporary.rglob("*"):
             sync(path)
         shutil.rmtree(output, ignore_errors=True)
@@ -109,7 +108,7 @@ def export_network(
         raise UserError(f"cannot be written ({first_line(error)})", flag="output_dir", value=output) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return next(iter(make()))
+    return next(iter(functions))
 
 
 def checked_output(output_dir: str | os.PathLike) -> Path:
@@ -124,41 +123,39 @@ def checked_output(output_dir: str | os.PathLike) -> Path:
     return output
 
 
-def _write_saved_model(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
-    functions = make()
-    signatures = functions | {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
-    tf.saved_model.save(_module(network, functions), str(folder), signatures)
+def _write(format: str, folder: Path, network: keras.Model, functions: dict[str, Callable]) -> None:
+    name, function = next(iter(functions.items()))
+    if format == "saved_model":
+        default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
+        _save_with_weights(folder, network, functions, functions | default)
+    elif format == "keras":
+        network.save(folder / "model.keras")
+    elif format == "onnx":
+        # It logs a line for every step.
+        logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+        # 18 is the newest that tf2onnx writes.
+        import_tf2onnx().convert.from_function(
+            function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / "model.onnx")
+        )
+    elif format == "litert":
+        # From functions alone, the converter loses the weights.
+        saved_model = folder / "saved_model"
+        _save_with_weights(saved_model, network, {name: function}, {name: function})
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
+        (folder / "model.tflite").write_bytes(converter.convert())
+        shutil.rmtree(saved_model)
+    else:
+        raise ValueError(f"format={format!r}: expected saved_model, keras, onnx or litert")
 
 
-def _write_keras(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
-    network.save(folder / "model.keras")
-
-
-def _write_onnx(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
-    function = next(iter(make(portable=True).values()))
-    # It says on the log what it does, a line for every step.
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
-    import_tf2onnx().convert.from_function(
-        function, [IMAGES_SIGNATURE], opset=_OPSET, output_path=str(folder / "model.onnx")
-    )
-
-
-def _write_litert(folder: Path, network: keras.Model, make: Callable[..., dict]) -> None:
-    name, function = next(iter(make(portable=True).items()))
-    # Without the weights in a module, the converter loses them.
-    saved_model = folder / "saved_model"
-    tf.saved_model.save(_module(network, {name: function}), str(saved_model), {name: function})
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
-    (folder / "model.tflite").write_bytes(converter.convert())
-    shutil.rmtree(saved_model)
-
-
-def _module(network: keras.Model, functions: dict[str, Callable]) -> tf.Module:
+def _save_with_weights(
+    folder: Path, network: keras.Model, functions: dict[str, Callable], signatures: dict[str, Callable]
+) -> None:
     module = tf.Module()
     # As bare variables: Keras' own ExportArchive tracks them twice and writes every weight twice.
     module.network_weights = [weight.value for weight in network.weights]
     module.functions = functions
-    return module
+    tf.saved_model.save(module, str(folder), signatures)
 
 
 def import_tf2onnx():

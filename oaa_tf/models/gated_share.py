@@ -1,18 +1,18 @@
-"""How much attention the gate lets through, by class."""
+"""The share of attention maps that pass the gate, by class."""
 
 import numpy as np
 import tensorflow as tf
 
 
 class GatedShareByClass(tf.Module):
-    """For every class, the share of the pairs of image and class that pass the gate.
+    """For every class, the share of its pairs of image and class that pass the gate.
 
-    No Keras metric: those are single numbers, in the logs of `fit` and elsewhere. Make it inside the distribution
-    strategy's scope.
+    This is not a Keras metric, since Keras expects a single number for its logs. Create it inside the scope of the
+    distribution strategy.
     """
 
     def __init__(self, num_classes: int) -> None:
-        """Nothing is counted yet.
+        """Makes counters of 0.
 
         Args:
             num_classes: C.
@@ -22,7 +22,7 @@ class GatedShareByClass(tf.Module):
             tf.Variable(
                 tf.zeros([num_classes]),
                 trainable=False,
-                # Every replica counts its own part of the batch.
+                # Every replica counts its part of the batch.
                 synchronization=tf.VariableSynchronization.ON_READ,
                 aggregation=tf.VariableAggregation.SUM,
             )
@@ -33,14 +33,14 @@ class GatedShareByClass(tf.Module):
         """Counts a batch.
 
         Args:
-            gate: bool `[batch, C]`, the pairs that pass, labels only.
+            gate: bool `[batch, C]`, the pairs that pass; only labels do.
             labels: Multi-hot, float32 `[batch, C]`.
         """
         self._num_passed.assign_add(tf.reduce_sum(tf.cast(gate, tf.float32), axis=0))
         self._num_pairs.assign_add(tf.reduce_sum(tf.cast(labels > 0, tf.float32), axis=0))
 
     def take(self) -> np.ndarray:
-        """The shares since the last call, float32 `[C]`; NaN for a class that has not occurred since then."""
+        """The shares since the last call, float32 `[C]`, NaN for a class without images; counts anew from here."""
         passed, pairs = (counter.numpy() for counter in (self._num_passed, self._num_pairs))
         for counter in (self._num_passed, self._num_pairs):
             counter.assign(tf.zeros_like(passed))

@@ -1,12 +1,12 @@
-"""From uint8 images of any size to maps of the same size: what is exported, with all processing in the graph.
+"""Functions from uint8 images of any size to maps of the same size, with all processing in the graph, for export.
 
-With `portable`, the graph has only operations that ONNX and LiteRT have too. It computes the same, but for the order of
-floating-point sums.
+With `portable`, the graph has only operations that ONNX and LiteRT have too. It computes the same, except for the order
+of floating-point sums.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -19,6 +19,9 @@ from oaa_tf.data.views.view_options import whole_views
 
 IMAGES_SIGNATURE = tf.TensorSpec([None, None, None, 3], tf.uint8, name="images")
 
+Functions = dict[str, tf.types.experimental.PolymorphicFunction]
+"""The `tf.function`s of a network by the name of their signature."""
+
 
 def attention_functions(
     network: keras.Model,
@@ -27,29 +30,29 @@ def attention_functions(
     scales: Sequence[float] = (1.0,),
     flip: bool = False,
     portable: bool = False,
-):
+) -> Functions:
     """The signature of a class-aware network.
 
-    Several views of an image have the mean of their scores, and that of their maps, normalised again.
+    With several views of an image, scores are the mean over the views, and so are maps, which are normalised again.
 
     Args:
         network: From `oaa_tf.models.class_aware`.
         image_size: Long side in pixels to which images are resized.
         scales: Sizes of the views that the network sees of an image, relative to `image_size`.
-        flip: Whether it also sees every view mirrored.
-        portable: Whether ONNX and LiteRT have all operations.
+        flip: Whether the network also sees every view mirrored.
+        portable: Whether to use only operations that ONNX and LiteRT have.
 
     Returns:
-        By its name `attention`, a `tf.function` from images, uint8 RGB `[batch, height, width, 3]`, to a dictionary of
-        `attention`, float32 `[batch, height, width, C]` in [0, 1] (Eq. 2, every class normalised by itself), and
-        `scores`, float32 `[batch, C]`, the probabilities p_c of Eq. 1 (meaningful for classifiers).
+        "attention", a function from images, uint8 RGB `[batch, height, width, 3]`, to `attention`, float32
+        `[batch, height, width, C]` in [0, 1] (Eq. 2, each class by itself), and `scores`, float32 `[batch, C]`, the
+        probabilities p_c of Eq. 1 (meaningful for classifiers only).
     """
-    views = functools.partial(_views, network, image_size, whole_views(scales, flip), portable)
+    run_views = functools.partial(_run_views, network, image_size, whole_views(scales, flip), portable)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def attention(images):
         maps, scores = [], []
-        for view in views(images):
+        for view in run_views(images):
             maps.append(view.to_images(class_activation_maps(view.scores, view.valid)))
             scores.append(tf.sigmoid(class_scores(view.scores, view.valid)))
         if len(maps) == 1:
@@ -69,38 +72,38 @@ def segmentation_functions(
     flip: bool = False,
     class_prior: bool = False,
     portable: bool = False,
-):
+) -> Functions:
     """The signatures of a segmentation network.
 
-    Several views of an image have the mean of their probabilities.
+    With several views of an image, probabilities are the mean over the views.
 
     Args:
         network: From `oaa_tf.models.largefov`.
-        image_size: As in `attention_functions`, as are `scales`, `flip` and `portable`.
-        class_prior: Whether the probabilities go through `under_class_prior`.
+        image_size: As in `attention_functions`; so are `scales`, `flip` and `portable`.
+        class_prior: Whether to apply `under_class_prior` to the probabilities.
 
     Returns:
-        By name, two `tf.function`s from images, uint8 RGB `[batch, height, width, 3]`, to a dictionary: `segment` gives
-        `mask`, uint8 `[batch, height, width]` (0 background, c + 1 class c), and `probabilities` gives `probabilities`,
-        float32 `[batch, height, width, C + 1]`, which takes longer.
+        Two functions from images, uint8 RGB `[batch, height, width, 3]`: "segment" to `mask`, uint8
+        `[batch, height, width]` (0 background, c + 1 class c), and "probabilities" to `probabilities`, float32
+        `[batch, height, width, C + 1]`, which takes longer.
     """
-    looks = whole_views(scales, flip)
-    views = functools.partial(_views, network, image_size, looks, portable)
+    views = whole_views(scales, flip)
+    run_views = functools.partial(_run_views, network, image_size, views, portable)
 
     def probabilities_of(images: tf.Tensor) -> tf.Tensor:
-        of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in views(images)]
+        of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in run_views(images)]
         mean = tf.add_n(of_views) / len(of_views)
         return under_class_prior(mean) if class_prior else mean
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def segment(images):
-        if len(looks) > 1 or class_prior:
+        if len(views) > 1 or class_prior:
             return {"mask": tf.cast(tf.argmax(probabilities_of(images), axis=-1, output_type=tf.int32), tf.uint8)}
-        [view] = views(images)
+        [view] = run_views(images)
         logits = _interpolated(view.scores, view.content, view.size)
         if portable:
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
-        return {"mask": _first_of_the_greatest(logits)}
+        return {"mask": _fast_argmax(logits)}
 
     @tf.function(input_signature=[IMAGES_SIGNATURE])
     def probabilities(images):
@@ -110,18 +113,17 @@ def segmentation_functions(
 
 
 def under_class_prior(probabilities: tf.Tensor) -> tf.Tensor:
-    """Probabilities that take into account that an image shows few of the classes.
+    """Weighs classes by how frequent they are in the image, since an image shows few of the classes.
 
-    Which classes are frequent in an image is estimated from its own pixels: one step of the expectation maximization of
-    Saerens et al. (Neural Computation 2002), from classes that are equally frequent. The background keeps its
-    probability, and the classes share the rest anew.
+    The frequency of a class is its mean probability over the pixels of the image: one step of the expectation
+    maximization of Saerens et al. (Neural Computation 2002) that starts from equal frequencies. The background keeps
+    its probability; the classes share the rest in proportion to probability times frequency.
 
     Args:
         probabilities: float32 `[batch, height, width, C + 1]`, background first.
 
     Returns:
-        The same shape. A class has the probability that it had times its mean in the image, but for a factor of the
-        pixel.
+        The new probabilities, of the same shape.
     """
     background, classes = probabilities[..., :1], probabilities[..., 1:]
     weighted = classes * tf.reduce_mean(classes, axis=(1, 2), keepdims=True)
@@ -129,18 +131,21 @@ def under_class_prior(probabilities: tf.Tensor) -> tf.Tensor:
     return tf.concat([background, share * tf.reduce_sum(classes, axis=-1, keepdims=True)], axis=-1)
 
 
-def serving_function(functions: Mapping[str, Callable]) -> Callable:
+def serving_function(functions: Functions) -> tf.types.experimental.PolymorphicFunction:
     """The signature for servers: encoded images of any sizes in, small answers out.
+
+    TensorFlow Serving sends outputs whose name ends in `_bytes` as base64.
 
     Args:
         functions: From `attention_functions` or `segmentation_functions`.
 
     Returns:
-        A `tf.function` from `image_bytes`, string `[batch]`, each a JPEG or PNG, to a dictionary. Of a segmentation
-        network: `mask_bytes`, string `[batch]`, 8-bit grey PNGs of the images' sizes (0 background, c + 1 class c), and
-        `shares`, float32 `[batch, C + 1]`, the share of the pixels that each has. Of a class-aware network:
-        `attention_bytes`, string `[batch, C]`, 8-bit grey PNGs, value / 255 being the attention, and `scores`, float32
-        `[batch, C]`. TensorFlow Serving writes what ends in `_bytes` as base64.
+        A function from `image_bytes`, string `[batch]`, JPEGs or PNGs.
+
+        - Of a segmentation network, to `mask_bytes`, string `[batch]`, 8-bit grey PNGs of the size of their images (0
+          background, c + 1 class c), and `shares`, float32 `[batch, C + 1]`, the share of the pixels by label.
+        - Of a class-aware network, to `attention_bytes`, string `[batch, C]`, 8-bit grey PNGs with attention as
+          value / 255, and `scores`, float32 `[batch, C]`.
     """
 
     def segment(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -174,12 +179,12 @@ def serving_function(functions: Mapping[str, Callable]) -> Callable:
 
 
 def to_image(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Resamples maps on the grid bilinearly to the image's pixels; the in-graph `Frame.to_image`.
+    """Resamples maps from the grid to the pixels of the image, bilinearly: `Frame.to_image` in the graph.
 
     Args:
         maps: float32 `[batch, rows, columns, channels]`.
-        content: int32 `[2]`, size of the resized image.
-        size: int32 `[2]`, size of the image.
+        content: int32 `[2]`, height and width of the resized image.
+        size: int32 `[2]`, height and width of the image.
 
     Returns:
         float32 `[batch, size[0], size[1], channels]`.
@@ -188,7 +193,7 @@ def to_image(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def _interpolated(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """As `to_image`, but `[batch, channels, size[0], size[1]]`, in which order it is faster."""
+    """`to_image` with the result `[batch, channels, size[0], size[1]]`, which is faster."""
     weights = []
     for axis in (0, 1):
         num_cells = tf.shape(maps)[1 + axis]
@@ -203,24 +208,24 @@ def _interpolated(maps: tf.Tensor, content: tf.Tensor, size: tf.Tensor) -> tf.Te
 
 
 def _resampled(planes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """Planes with other numbers of rows and columns.
+    """Multiplies planes with a matrix from the left and one from the right.
 
-    oneDNN's product of several matrices with a single one writes beyond its result when there is an axis of length 1
-    (TensorFlow 2.21, github.com/tensorflow/tensorflow/issues/117700). So one of these products is of two matrices, and
-    the other one of equally many on both sides. `tensordot` would do for the first, but LiteRT does not convert its
-    reshaping to more than one unknown size.
+    In TensorFlow 2.21, oneDNN writes beyond its result when it multiplies several matrices with one and an axis has
+    length 1 (github.com/tensorflow/tensorflow/issues/117700). So the first product here is of two matrices, and the
+    second has equally many on both sides. `tensordot` would do for the first, but LiteRT cannot convert its reshaping
+    to more than one unknown size.
 
     Args:
-        planes: `[batch, channels, height, width]`.
-        rows: `[new height, height]`, what each new row takes of the old ones.
-        columns: `[new width, width]`.
+        planes: float32 `[batch, channels, height, width]`.
+        rows: float32 `[new height, height]`, the weights of the old rows in each new row.
+        columns: float32 `[new width, width]`, likewise.
 
     Returns:
         `[batch, channels, new height, new width]`.
     """
     batch, channels, height, width = tf.unstack(tf.shape(planes))
     new_height, new_width = tf.shape(rows)[0], tf.shape(columns)[0]
-    # Columns first: the result of the first product is the smaller, the fewer rows it has.
+    # Columns first: the planes have few rows, which keeps the result of the first product small.
     wide = tf.linalg.matmul(tf.reshape(planes, [-1, width]), columns, transpose_b=True)
     wide = tf.reshape(wide, [batch * channels, height, new_width])
     resampled = tf.tile(rows[tf.newaxis], [batch * channels, 1, 1]) @ wide
@@ -229,8 +234,8 @@ def _resampled(planes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tf.Ten
     return resampled
 
 
-def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
-    """`tf.argmax` over the second of four axes, which has at most 255 entries, as uint8; faster than TensorFlow's."""
+def _fast_argmax(scores: tf.Tensor) -> tf.Tensor:
+    """`tf.argmax` over the second of four axes, as uint8, for at most 255 entries; faster than TensorFlow's."""
     num_channels = scores.shape[1]
     is_greatest = tf.cast(scores >= tf.reduce_max(scores, axis=1, keepdims=True), tf.uint8)
     descending = tf.reshape(tf.range(num_channels, 0, -1), [-1, 1, 1])
@@ -239,14 +244,14 @@ def _first_of_the_greatest(scores: tf.Tensor) -> tf.Tensor:
 
 @dataclasses.dataclass(frozen=True)
 class _View:
-    """What the network says of images in one size, mirrored or not.
+    """The output of the network for one view of a batch of images.
 
     Attributes:
-        scores: The network's output.
-        valid: bool, the cells of its grid that show the image.
-        content: int32 `[2]`, the size of the resized images.
-        size: int32 `[2]`, that of the images.
-        mirrored: Whether they are mirrored.
+        scores: float32 `[batch, rows, columns, channels]`, the output.
+        valid: bool `[batch, rows, columns]`, the cells that show the image.
+        content: int32 `[2]`, height and width of the resized images.
+        size: int32 `[2]`, height and width of the images.
+        mirrored: Whether the view is mirrored.
     """
 
     scores: tf.Tensor
@@ -256,22 +261,22 @@ class _View:
     mirrored: bool
 
     def to_images(self, maps: tf.Tensor) -> tf.Tensor:
-        """Maps on the grid as maps of the images, as `to_image`."""
+        """Resamples maps on the grid of the view to the pixels of the images, see `to_image`."""
         maps = to_image(maps, self.content, self.size)
         return tf.reverse(maps, axis=[2]) if self.mirrored else maps
 
 
-def _views(
-    network: keras.Model, image_size: int, looks: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
+def _run_views(
+    network: keras.Model, image_size: int, views: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
 ) -> Iterator[_View]:
     size = tf.shape(images)[1:3]
     batch, height, width = tf.unstack(tf.shape(images)[:3])
     resize = _resized if portable else functools.partial(tf.image.resize, antialias=True)
-    for scale, mirrored in looks:
+    for scale, mirrored in views:
         content = frame_content(height, width, round(scale * image_size))
         resized = resize(tf.reverse(images, axis=[2]) if mirrored else images, content)
-        # Up to the next multiple of the stride, with the color that is zero after preprocessing. Not
-        # `-content % STRIDE`, which tf2onnx turns into a remainder below zero.
+        # Padded to the next multiple of the stride with the color that preprocessing turns into zero. tf2onnx makes a
+        # negative remainder of `-content % STRIDE`.
         margin = (STRIDE - content % STRIDE) % STRIDE
         mean = tf.constant(MEAN_RGB)
         padded = tf.pad(resized - mean, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]) + mean
@@ -282,7 +287,7 @@ def _views(
 
 
 def _resized(images: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """`tf.image.resize(images, size, antialias=True)` as products of matrices."""
+    """`tf.image.resize(images, size, antialias=True)` with matrix products."""
     weights = []
     for axis in (0, 1):
         num_in, num_out = (tf.cast(shape[axis], tf.float32) for shape in (tf.shape(images)[1:3], size))

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 from keras import ops
@@ -9,16 +10,16 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class CenteredHeNormal(keras.initializers.Initializer):
-    """He initialisation with kernels whose mean over the inputs of each output channel is zero.
+    """He initialisation with kernels whose mean is zero for each output channel.
 
-    Behind a ReLU all inputs are positive. A kernel that does not sum to zero turns their common mean into an offset of
-    its channel, the same for every image; layer by layer this offset outgrows the differences between images, and a
-    deep plain network learns nothing for hundreds of steps. Without it, the variance that a ReLU passes on is
-    (1 - 1 / pi) / 2 of its input's, for which the kernels make up.
+    After a ReLU, no input is negative. A kernel that does not sum to zero turns their mean into an offset of its
+    channel, the same for every image. Layer by layer, this offset outgrows the differences between images, and a deep
+    plain network learns nothing for hundreds of steps. Without the mean, a ReLU passes on (1 - 1 / pi) / 2 of the
+    variance of its input; the scale of the kernels compensates for this.
     """
 
     def __init__(self, seed: int | None = None) -> None:
-        """Makes the initializer; like Keras' own, it draws from the global seed if it has none."""
+        """Makes the initializer; without a seed it draws from the global one, like those of Keras."""
         self.seed = seed
         self._normal = keras.initializers.VarianceScaling(
             2.0 / (1.0 - 1.0 / math.pi), mode="fan_in", distribution="truncated_normal", seed=seed
@@ -29,13 +30,13 @@ class CenteredHeNormal(keras.initializers.Initializer):
         kernel = self._normal(shape, dtype)
         return kernel - ops.mean(kernel, axis=tuple(range(len(shape) - 1)), keepdims=True)
 
-    def get_config(self):
-        """Returns the configuration."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         return {"seed": self.seed}
 
 
 def initializer_for_pixels() -> keras.initializers.Initializer:
-    """He initialisation for inputs whose standard deviation is not 1 but about 58, that of pixels minus the means."""
+    """He initialisation for pixels minus the channel means, whose standard deviation is about 58 instead of 1."""
     return keras.initializers.VarianceScaling(2.0 / 58.0**2)
 
 
@@ -44,7 +45,8 @@ INITIALIZERS: dict[str, Callable[[], keras.Initializer]] = {
     "he": keras.initializers.HeNormal,
     "centered_he": CenteredHeNormal,
 }
-"""Initialisation of new layers by name: the paper's, and two that train faster, the last one also from scratch.
+"""Initialisation of new layers by name.
 
-Make one for each layer: one that is shared gives every layer of the same shape the same kernel.
+"gaussian" is the paper's. The other two train faster; "centered_he" also trains a network from scratch. Every layer
+needs an initializer of its own: a shared one gives all layers of the same shape the same kernel.
 """

@@ -1,12 +1,14 @@
 """The integral attention model, OAA+ (paper, Sec. 3.3)."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_view
 from oaa_tf.models.losses import hybrid_loss, multi_label_cross_entropy
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
 
@@ -15,8 +17,8 @@ LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
 class IntegralAttentionModel(TrainedNetwork):
     """Learns cumulative attention maps as soft labels, without pooling and classification loss.
 
-    Batches hold, besides the features of `training_batches`, `keys.ATTENTION`: the cumulative attention on the frame's
-    grid, float32 `[batch, grid, grid, classes]` in [0, 1], 0 for classes that are not in the image.
+    Batches are those of `training_batches`, with `keys.ATTENTION`: the cumulative attention on the frame's grid,
+    float32 `[batch, grid, grid, classes]` in [0, 1], 0 for classes that are not in the image.
 
         model = IntegralAttentionModel(class_aware_network(vgg16_backbone(), num_classes=20))
         model.compile(optimizer)
@@ -29,18 +31,21 @@ class IntegralAttentionModel(TrainedNetwork):
         Args:
             network: From images to score maps, see `oaa_tf.models.class_aware`.
             attention_loss: "hybrid" (Eq. 9) or "mce" (Eq. 6).
+
+        Raises:
+            ValueError: An unknown loss.
         """
         super().__init__(network, **kwargs)
         if attention_loss not in LOSSES:
             raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
         self.attention_loss = attention_loss
 
-    def get_config(self):
-        """Returns the configuration."""
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
         return super().get_config() | {"attention_loss": self.attention_loss}
 
-    def compute_loss_of(self, batch, training=True):
-        """The loss against the cumulative attention as the view shows it, the mean over images."""
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """The loss between the score maps and the cumulative attention in the view, as the mean over images."""
         valid = batch[keys.VALID]
         targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])
         score_maps = self.network(batch[keys.IMAGE], training=training)

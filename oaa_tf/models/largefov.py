@@ -1,5 +1,7 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -9,7 +11,7 @@ from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.losses import segmentation_loss
 from oaa_tf.models.preprocessing import CaffePreprocessing
-from oaa_tf.models.trained_network import TrainedNetwork
+from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
 def largefov_network(
@@ -28,8 +30,8 @@ def largefov_network(
         num_classes: Number of foreground classes C.
         initializer: One of `INITIALIZERS`, for fc6 and fc7. The score kernel is small, biases are 0.
         channels: Channels of fc6 and fc7.
-        dropout: Rate of the dropout behind fc6 and fc7.
-        seed: Seed of the dropout; its state counts the steps and belongs into checkpoints.
+        dropout: Rate of the dropout after fc6 and fc7.
+        seed: Seed of the dropout; its state changes with every step and belongs in checkpoints.
 
     Returns:
         A model from RGB images in [0, 255], float32 `[batch, height, width, 3]`, to logits, float32
@@ -58,7 +60,7 @@ def largefov_network(
 class DeepLabLargeFOV(TrainedNetwork):
     """Trains a segmentation network on label maps with ignored pixels.
 
-    `fit` takes batches with `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]` with 255 to ignore.
+    Batches hold `keys.IMAGE` and `keys.SEGMENTATION`, uint8 `[batch, height, width]`, 255 for ignored pixels.
 
         model = DeepLabLargeFOV(largefov_network(vgg16_backbone(), num_classes=20))
         model.compile(optimizer)
@@ -70,15 +72,15 @@ class DeepLabLargeFOV(TrainedNetwork):
         super().__init__(network, **kwargs)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
-    def compute_loss_of(self, batch, training=True):
-        """The segmentation loss, the mean over labelled pixels."""
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        """The segmentation loss, as the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         logits = self.network(batch[keys.IMAGE], training=training)
         logits = tf.image.resize(logits, tf.shape(labels)[1:3])
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
         return segmentation_loss(logits, labels), num_labelled, logits
 
-    def measure(self, batch, outputs):
+    def measure(self, batch: Batch, outputs: Any) -> None:
         """Measures the accuracy on labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         correct = tf.argmax(outputs, axis=-1, output_type=tf.int32) == labels

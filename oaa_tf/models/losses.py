@@ -1,8 +1,8 @@
-"""The paper's losses (Eq. 1, 6-9) and the segmentation loss, all computed from logits: there is no log(0).
+"""The paper's losses (Eq. 1, 6-9) and the segmentation loss, all computed from logits, which avoids log(0).
 
-Shapes: `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets` the cumulative attention p
-in [0, 1], of the same shape; `valid` bool `[batch, height, width]`, False in padding. Each loss is a float32 scalar,
-the mean over the batch, 0 for an empty one.
+Unless a docstring says otherwise, `logits` are the score maps F, float32 `[batch, height, width, classes]`; `targets`
+are the cumulative attention p in [0, 1], of the same shape; `valid` is bool `[batch, height, width]`, False in padding.
+Each loss is a float32 scalar, the mean over the batch, or 0 for an empty batch.
 """
 
 import keras
@@ -25,23 +25,26 @@ def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
     """The hybrid loss of the integral attention model (paper, Eq. 7-9).
 
-    With q = sigmoid(F), per image and class, over valid cells: the enhanced loss -1/|N+| sum p log q over the cells N+
-    with p > 0, plus the constraint loss -1/|N-| sum log(1 - q) over the cells N- with p = 0; summed over classes. An
-    empty set contributes 0.
+    With q = sigmoid(F), per image and class, over valid cells:
+
+        L = -1/|N+| sum over N+ of p log q  -  1/|N-| sum over N- of log(1 - q)
+
+    where N+ are the cells with p > 0 and N- those with p = 0. The first term is the enhanced loss, the second the
+    constraint loss; an empty set contributes 0. Summed over classes.
     """
     return _mean_over_images(_hybrid_loss_of_images(logits, targets, valid))
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class HybridLoss(keras.losses.Loss):
-    """The hybrid loss (Eq. 7-9) for Keras' `compile`: mean over images, which may have weights.
+    """The hybrid loss (Eq. 7-9) for `compile` of Keras: the mean over images, which may have weights.
 
         model = class_aware_network(vgg16_backbone(), num_classes=20)
         model.compile("adam", loss=HybridLoss())
         model.fit(images, attention)
 
-    `y_true` is the attention p in [0, 1], float32 `[batch, height, width, classes]`, or -1 in cells that do not count
-    (padding), for all classes; `y_pred` are the score maps F, logits of the same shape.
+    `y_true` is the attention p in [0, 1], float32 `[batch, height, width, classes]`, and -1 for all classes in padding,
+    which does not count. `y_pred` are the score maps F, logits of the same shape.
     """
 
     def __init__(self, reduction="sum_over_batch_size", name="hybrid_loss", **kwargs):
@@ -64,13 +67,13 @@ def _hybrid_loss_of_images(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tens
 
 
 def multi_label_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """The multi-label cross-entropy (MCE) that the hybrid loss is compared with (paper, Eq. 6), summed over classes."""
+    """Multi-label cross-entropy (MCE), the mean over valid cells, summed over classes: the baseline in Eq. 6."""
     per_cell = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
     return _mean_over_images(tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
 
 
 def _mean_over_images(losses: tf.Tensor) -> tf.Tensor:
-    """Mean of `[batch]`; 0 for no image, since one of several GPUs may have none of a small batch."""
+    """Mean of `[batch]`; 0 without images, since one of several GPUs may get none of a small batch."""
     return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype))
 
 
@@ -82,7 +85,7 @@ def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
 
 
 def segmentation_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """Softmax cross-entropy, mean over the pixels of the batch whose label is not `IGNORE_LABEL`; 0 if there are none.
+    """Softmax cross-entropy, the mean over all pixels of the batch that are not `IGNORE_LABEL`; 0 if there are none.
 
     Args:
         logits: float32 `[batch, height, width, classes + 1]`.

@@ -1,8 +1,8 @@
-"""Networks by description: what a work_dir says about its network, and the network itself with its weights."""
+"""Descriptions of networks, from which they are built, and networks with the weights of a stage."""
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -19,13 +19,10 @@ from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.work_dir import NETWORK_FILE
 
-_TASKS = ("attention", "segmentation")
-_LARGEST = 1 << 16
-
 
 @dataclasses.dataclass(frozen=True)
 class NetworkDescription:
-    """All that is needed to build a network again.
+    """What `network.json` says about a network: enough to build it again.
 
     Attributes:
         task: "attention" (class-aware network) or "segmentation" (DeepLab-LargeFOV).
@@ -53,14 +50,14 @@ class NetworkDescription:
         """Builds the network.
 
         Args:
-            initializer: One of `INITIALIZERS`, for the new layers but the last.
+            initializer: One of `INITIALIZERS`, for all new layers except the last.
             seed: Seed of dropout and attention drop.
-            precision: One of `PRECISIONS`, in which all layers but the last compute. Weights are float32.
-            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`; for VGG16 only.
-            attention_drop: See `class_aware_network`; for attention only.
+            precision: One of `PRECISIONS`, for the computations of all layers except the last. Weights are float32.
+            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`; VGG16 only.
+            attention_drop: See `class_aware_network`; attention only.
 
         Returns:
-            The network and, inside it, its backbone.
+            The network, and its backbone, which is a layer of the network.
         """
         with _layer_policy(PRECISIONS[precision]):
             options = {"recompute": True} if recompute else {}
@@ -70,27 +67,22 @@ class NetworkDescription:
                 network = class_aware_network(
                     backbone, num_classes, initializer=initializer, attention_drop=attention_drop, seed=seed
                 )
-                return network, backbone
-            channels = 16 * self.width
-            return largefov_network(
-                backbone, num_classes, initializer=initializer, channels=channels, seed=seed
-            ), backbone
+            else:
+                network = largefov_network(
+                    backbone, num_classes, initializer=initializer, channels=16 * self.width, seed=seed
+                )
+        return network, backbone
 
     def write(self, work_dir: Path) -> None:
         """Writes `network.json`.
 
         Raises:
-            UserError: The folder holds another network.
+            UserError: The folder has the checkpoint of another network.
         """
         if (work_dir / NETWORK_FILE).exists():
-            before = self.read(work_dir)
-            for field in dataclasses.fields(self):
-                old, new = getattr(before, field.name), getattr(self, field.name)
-                if old != new:
-                    raise UserError(
-                        f"{work_dir}: its checkpoint has {field.name} {_shown(old)}, not {_shown(new)};"
-                        " use another --work_dir"
-                    )
+            difference = self.read(work_dir).difference(self, [field.name for field in dataclasses.fields(self)])
+            if difference:
+                raise UserError(f"{work_dir}: its checkpoint has {difference}; use another --work_dir")
         write_json(work_dir / NETWORK_FILE, self)
 
     @classmethod
@@ -112,31 +104,36 @@ class NetworkDescription:
         except (OSError, ValueError, KeyError, TypeError):
             raise UserError(f"{path}: damaged; expected the work_dir of a training stage") from None
 
+    def difference(self, other: Self, fields: Sequence[str]) -> str | None:
+        """The first of some fields in which this network differs from another, such as "width 64, not 32"."""
+        for name in fields:
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine != theirs:
+                # Class names in a tuple, anything else alone.
+                mine, theirs = (", ".join(value) if isinstance(value, tuple) else value for value in (mine, theirs))
+                return f"{name} {mine}, not {theirs}"
+        return None
+
     def _is_possible(self) -> bool:
-        """Whether a network of this description can be built."""
-        sizes = (self.width, self.image_size)
+        """Whether the values have the right types and are in range; `network.json` may be damaged."""
         return (
-            self.task in _TASKS
+            self.task in ("attention", "segmentation")
             and self.backbone in BACKBONES
             and all(isinstance(name, str) for name in self.classes)
             and 0 < len(self.classes) < IGNORE_LABEL
-            and all(type(size) is int and 0 < size <= _LARGEST for size in sizes)
+            and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))
         )
 
 
 @contextlib.contextmanager
 def _layer_policy(name: str) -> Iterator[None]:
-    """Layers that are made inside the block have this Keras dtype policy."""
+    """Gives layers that are created inside the block a dtype policy of Keras."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(name)
     try:
         yield
     finally:
         keras.config.set_dtype_policy(before)
-
-
-def _shown(value: object) -> str:
-    return ", ".join(value) if isinstance(value, tuple) else str(value)
 
 
 def load_network(
@@ -149,10 +146,10 @@ def load_network(
         precision: As in `NetworkDescription.build`.
 
     Returns:
-        Its description, the network and, inside it, its backbone.
+        Its description, the network, and its backbone, which is a layer of the network.
 
     Raises:
-        UserError: The folder is no training stage's, or has no readable checkpoint.
+        UserError: The folder is not that of a training stage, or has no readable checkpoint.
     """
     work_dir = Path(work_dir)
     description = NetworkDescription.read(work_dir)
@@ -163,8 +160,8 @@ def load_network(
     try:
         checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
         checkpoint.read(checkpoints[-1]).assert_existing_objects_matched().expect_partial()
-    except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
-        # An older one would pass for the trained network.
+    except Exception as error:  # TensorFlow raises many types of errors for a damaged file.
+        # An older checkpoint would be taken for the trained network.
         raise UserError(
             f"{checkpoints[-1]}: cannot be restored ({first_line(error)}); delete {work_dir / 'metrics.json'} and run"
             " the training stage again, which goes on from the checkpoint before"
@@ -173,26 +170,35 @@ def load_network(
 
 
 def check_common_layers(initial_dir: str, description: NetworkDescription) -> None:
-    """Refuses another stage's weights if its layers are of other sizes.
+    """Checks that a network can take the weights of another stage.
+
+    Args:
+        initial_dir: The work_dir of that stage.
+        description: The network.
 
     Raises:
-        UserError: It is no training stage's folder, or has another backbone or, for the same task, other
-            classes.
+        UserError: The folder is not that of a training stage, or its network has another backbone or, for the same
+            task, other classes.
     """
     initial = NetworkDescription.read(Path(initial_dir))
-    names = ["backbone", "width", *(["classes"] if initial.task == description.task else [])]
-    for name in names:
-        theirs, ours = getattr(initial, name), getattr(description, name)
-        if theirs != ours:
-            raise UserError(
-                f"{name} {_shown(theirs)}, not {_shown(ours)}; start from a stage that has the same",
-                flag="initial_weights",
-                value=initial_dir,
-            )
+    same_task = initial.task == description.task
+    difference = initial.difference(description, ["backbone", "width", *(["classes"] if same_task else [])])
+    if difference:
+        raise UserError(
+            f"{difference}; start from a stage that has the same", flag="initial_weights", value=initial_dir
+        )
 
 
-def take_common_layers(initial_dir: str, description: NetworkDescription, network, backbone) -> None:
-    """Starts a network from the weights of another stage: all of it for the same task, else the backbone.
+def take_common_layers(
+    initial_dir: str, description: NetworkDescription, network: keras.Model, backbone: keras.Model
+) -> None:
+    """Copies weights from another stage: of the whole network for the same task, else of the backbone.
+
+    Args:
+        initial_dir: The work_dir of that stage.
+        description: The network.
+        network: The network, whose weights change.
+        backbone: Its backbone.
 
     Raises:
         UserError: See `check_common_layers` and `load_network`.

@@ -1,4 +1,4 @@
-"""Preprocessing inside the networks, so that whoever has a model has its preprocessing."""
+"""Preprocessing inside the networks, so that a saved model needs nothing else."""
 
 import keras
 

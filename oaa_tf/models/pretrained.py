@@ -1,4 +1,4 @@
-"""Weights from Keras' networks: the backbones', and those of VGG16's fully connected layers for fc6 and fc7."""
+"""Weights from the networks of Keras: for backbones, and for fc6 and fc7 from VGG16's fully connected layers."""
 
 import contextlib
 import os
@@ -23,11 +23,11 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
 
     Args:
         backbone: One of `BACKBONES`.
-        weights: "imagenet" (downloaded by Keras), "none" (nothing is loaded) or the path of one of Keras' own h5
-            files without the top.
+        weights: "imagenet" (downloaded by Keras), "none" (nothing is loaded) or the path of an h5 file of Keras without
+            the top.
 
     Raises:
-        UserError: The file is missing, is no Keras weights file, or has other shapes.
+        UserError: The file is missing, is not a Keras weights file, or has other shapes.
     """
     if weights == "none":
         return
@@ -39,12 +39,12 @@ def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
 
 
 def load_head_weights(network: keras.Model, weights: str) -> None:
-    """Starts fc6 and fc7 from VGG16's fully connected layers, as DeepLab-LargeFOV did.
+    """Initialises fc6 and fc7 from VGG16's fully connected layers, as in DeepLab-LargeFOV.
 
     Args:
         network: From `oaa_tf.models.largefov`, on VGG16 of full width.
-        weights: "imagenet" (downloaded by Keras), "none" (nothing is loaded) or the path of one of Keras' own h5
-            files of VGG16 with the top.
+        weights: "imagenet" (downloaded by Keras), "none" (nothing is loaded) or the path of an h5 file of Keras for
+            VGG16 with the top.
 
     Raises:
         UserError: The file is missing or has no such weights.
@@ -57,39 +57,31 @@ def load_head_weights(network: keras.Model, weights: str) -> None:
         network.get_layer(name).set_weights(values)
 
 
-def subsampled_head(
-    fc1: list[np.ndarray], fc2: list[np.ndarray], *, size: int = 7, spatial_step: int = 3, channel_step: int = 4
-) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Makes convolutions of two fully connected layers, keeping some of their inputs and outputs.
+def subsampled_head(fc1: list[np.ndarray], fc2: list[np.ndarray]) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Makes convolutions of VGG16's fully connected layers: every third row and column, and every fourth unit.
 
         fc6, fc7 = subsampled_head(fc1, fc2)  # 7x7x512x4096 -> 3x3x512x1024; 4096x4096 -> 1x1x1024x1024
 
     Args:
-        fc1: Kernel `[size * size * channels, units]` and bias `[units]`, on the flattened features
-            `[size, size, channels]` of an image.
+        fc1: Kernel `[7 * 7 * channels, units]` and bias `[units]`, on the flattened features `[7, 7, channels]`.
         fc2: Kernel `[units, units]` and bias `[units]`, on the output of fc1.
-        size: Rows and columns of the features.
-        spatial_step: Of rows and columns, this one is kept, counted from the first.
-        channel_step: Of units, this one is kept, counted from the first.
 
     Returns:
-        Kernel `[height, width, inputs, outputs]` and bias `[outputs]` of fc6 and of fc7.
+        Kernel `[3, 3, channels, units / 4]` and bias of fc6, and kernel `[1, 1, units / 4, units / 4]` and bias of fc7.
     """
-    units = slice(None, None, channel_step)
-    cells = slice(None, None, spatial_step)
     # Keras flattens rows first, then columns, then channels.
-    kernel = fc1[0].reshape(size, size, -1, fc1[0].shape[-1])
-    fc6 = [kernel[cells, cells, :, units], fc1[1][units]]
-    fc7 = [fc2[0][np.newaxis, np.newaxis, units, units], fc2[1][units]]
+    kernel = fc1[0].reshape(7, 7, -1, fc1[0].shape[-1])
+    fc6 = [kernel[::3, ::3, :, ::4], fc1[1][::4]]
+    fc7 = [fc2[0][np.newaxis, np.newaxis, ::4, ::4], fc2[1][::4]]
     return fc6, fc7
 
 
 @contextlib.contextmanager
 def named_as_keras_expects(weights: str) -> Iterator[str]:
-    """The path of a weights file under a name that tells Keras its format, which is not always that of the file.
+    """A path to a weights file with the suffix from which Keras learns its format; the user may have renamed the file.
 
-    Keras 3 writes `.weights.h5` and reads it under no other name; its predecessors' `.h5` has the names of the layers
-    in an attribute.
+    Keras 3 writes `.weights.h5`, and reads this format under no other suffix. Files of earlier versions end in `.h5`,
+    and have the names of the layers in an attribute.
     """
     if weights == "imagenet" or not h5py.is_hdf5(weights):
         yield weights
@@ -103,14 +95,14 @@ def named_as_keras_expects(weights: str) -> Iterator[str]:
 
 
 def _reference_network(flag: str, name: str, weights: str, *, include_top: bool) -> keras.Model:
-    """Keras' own network with its weights; it knows every layout of the files that Keras has published."""
+    """The network of Keras with its weights; Keras can read all layouts of its published files."""
     if weights != "imagenet" and not os.path.isfile(weights):
         raise UserError(f"{flag}: no such file; expected imagenet, none or the path of an h5 file")
     try:
         with warnings.catch_warnings(), named_as_keras_expects(weights) as path:
             warnings.simplefilter("ignore")
             return BACKBONES[name].reference(weights=path, include_top=include_top)
-    except Exception as error:  # Keras raises a different type for every way in which a file can be wrong.
+    except Exception as error:  # Keras raises many types of errors for a damaged file.
         top = "with" if include_top else "without"
         raise UserError(
             f"{flag}: cannot be read as {BACKBONES[name].title} weights {top} top in Keras' h5 format"

@@ -5,33 +5,31 @@ import keras
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import CenteredHeNormal, initializer_for_pixels
 
-BLOCKS_PER_STAGE = (3, 4, 23, 3)
-_STRIDES = (1, 2, 1, 1)
-_DILATIONS = (1, 1, 2, 4)
-_EPSILON = 1.001e-5
+_STAGES = ((3, 1, 1), (4, 2, 1), (23, 1, 2), (3, 1, 4))
+"""Number of blocks, stride and dilation of the stages conv2 to conv5."""
 
 
 def resnet101_backbone(width: int = 64) -> keras.Model:
     """ResNet-101 without its top, at output stride 8 (paper, Sec. 4.1; DeepLab).
 
-    The layers, their names and the order of their weights are those of `keras.applications.ResNet101(
-    include_top=False)`. The stages conv4 and conv5 keep the resolution; their 3x3 convolutions have dilation 2 and 4
-    instead, so that every fourth row and column of the features is what the network at stride 32 computes. In this
-    version of ResNet a stage's stride is in its first 1x1 convolution, in front of the 3x3 convolution, which is why
-    the first block of a stage has the stage's dilation already.
+    The layers, their names and the order of their weights are those of
+    `keras.applications.ResNet101(include_top=False)`. The stages conv4 and conv5 keep the resolution. Their 3x3
+    convolutions have dilation 2 and 4 instead, so that every fourth row and column of the features equals the output of
+    the network at stride 32. In this version of ResNet, the stride of a stage is in its first 1x1 convolution, before
+    the 3x3 convolution; so even the first block of a stage has the dilation.
 
-    Batch normalisation is frozen and always in inference mode: its statistics, scale and offset stay as they were
-    loaded, also in training, as in DeepLab, whose batches are too small for statistics of their own. So do the biases
-    of the convolutions, which are offsets of the same channels; DeepLab's ResNet has none.
+    Batch normalisation is frozen and always in inference mode: its statistics, scale and offset stay as loaded, in
+    training too. DeepLab does the same, since its batches are too small for good statistics. The biases of the
+    convolutions are frozen as well, since they are offsets of the same channels; DeepLab's ResNet has none.
 
-    A cell of the grid is centred on the pixel (8 row, 8 column), where VGG16's cell is centred on its 8x8 pixels.
+    A cell of the grid is centred on the pixel (8 row, 8 column); a cell of VGG16 is centred on its 8x8 pixels.
 
     Args:
         width: Channels of the first convolution; 64 is ResNet-101. The last stage has 32 times as many.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to features
-        `[batch, height / 8, width / 8, 32 * width]`, rounded up.
+        `[batch, height / 8, width / 8, 32 * width]`; divisions round up.
     """
     images = keras.Input((None, None, 3), name="preprocessed")
     x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(images)
@@ -39,7 +37,7 @@ def resnet101_backbone(width: int = 64) -> keras.Model:
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
     x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
-    for stage, (num_blocks, stride, dilation) in enumerate(zip(BLOCKS_PER_STAGE, _STRIDES, _DILATIONS, strict=True)):
+    for stage, (num_blocks, stride, dilation) in enumerate(_STAGES):
         for block in range(1, num_blocks + 1):
             x = _residual_block(
                 x,
@@ -53,7 +51,7 @@ def resnet101_backbone(width: int = 64) -> keras.Model:
 
 
 def _residual_block(x, channels: int, *, name: str, is_first: bool, stride: int, dilation: int):
-    """1x1, 3x3 and 1x1 convolutions beside a shortcut, which in a stage's first block is a 1x1 convolution."""
+    """1x1, 3x3 and 1x1 convolutions and a shortcut, which is a 1x1 convolution in the first block of a stage."""
     shortcut = x
     if is_first:
         shortcut = _normalized(x, 4 * channels, 1, name, index=0, strides=stride)
@@ -61,21 +59,22 @@ def _residual_block(x, channels: int, *, name: str, is_first: bool, stride: int,
     x = keras.layers.Activation("relu", name=f"{name}_1_relu")(x)
     x = _normalized(x, channels, 3, name, index=2, padding="same", dilation_rate=dilation)
     x = keras.layers.Activation("relu", name=f"{name}_2_relu")(x)
-    # Without loaded weights nothing is normalised, and sums of blocks grow exponentially unless each adds little.
-    x = _normalized(x, 4 * channels, 1, name, index=3, scale=sum(BLOCKS_PER_STAGE) ** -0.5)
+    num_blocks = sum(blocks for blocks, _, _ in _STAGES)
+    # Without loaded weights nothing is normalised, and the sums grow exponentially unless each block adds little.
+    x = _normalized(x, 4 * channels, 1, name, index=3, scale=num_blocks**-0.5)
     x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
     return keras.layers.Activation("relu", name=f"{name}_out")(x)
 
 
 def _normalized(x, channels: int, size: int, name: str, *, index: int | None = None, scale: float = 1.0, **options):
-    """A convolution with fixed biases and its frozen batch normalisation, `<name>_<index>_conv` and `_bn`."""
+    """A convolution with frozen biases and its frozen batch normalisation, `<name>_<index>_conv` and `_bn`."""
     prefix = name if index is None else f"{name}_{index}"
     options = {"kernel_initializer": CenteredHeNormal()} | options
     convolution = Convolution(channels, size, name=f"{prefix}_conv", **options)
     x = convolution(x)
     convolution.bias.trainable = False
     return keras.layers.BatchNormalization(
-        epsilon=_EPSILON,
+        epsilon=1.001e-5,
         gamma_initializer=keras.initializers.Constant(scale),
         trainable=False,
         name=f"{prefix}_bn",

@@ -1,4 +1,4 @@
-"""A segmentation SavedModel as a function."""
+"""A SavedModel for segmentation as a Python function."""
 
 import contextlib
 import functools
@@ -19,22 +19,22 @@ from oaa_tf.runs.supervision import SUPERVISIONS
 from oaa_tf.runs.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
-"""Where an exported SavedModel has its class names, a JSON list."""
+"""The file in an exported SavedModel with its class names, a JSON list."""
 
 ORIGIN_FILE = Path("assets.extra") / "origin.json"
-"""Where it says what it was trained on ("supervision", "seed", "records_checksum"; null if that is not known), which
-checkpoint it is of ("checkpoint_checksum", likewise), how it looks at an image ("inference"), in which "precision" it
-computes, and the checksums of its other files ("files")."""
+"""The file in an exported SavedModel that describes where it comes from: "supervision", "seed" and "records_checksum"
+of its training, and "checkpoint_checksum" (each null if unknown); how it processes an image ("inference"); the
+"precision" of its computations; and the checksums of its other files ("files")."""
 
 
 class Segmenter:
-    """A SavedModel with the signature `segment`, or `probabilities` for masks that a CRF has refined.
+    """A SavedModel with the signature `segment`, and with `probabilities` for masks that a CRF refines.
 
     Attributes:
         classes: Names of the foreground classes.
-        supervision: What the model was trained with, or None if it does not say so.
-        seed: Seed of its training, or None.
-        inference: How it looks at an image ("image_size", "scales", "flip", "class_prior"), or None.
+        supervision: What the model was trained with, None if unknown.
+        seed: Seed of its training, None if unknown.
+        inference: How it processes an image ("image_size", "scales", "flip", "class_prior"), None if unknown.
     """
 
     def __init__(self, folder: str | Path, *, crf: bool = False) -> None:
@@ -42,13 +42,13 @@ class Segmenter:
 
         Args:
             folder: The SavedModel.
-            crf: Whether masks come from the model's probabilities through `dense_crf`.
+            crf: Whether `dense_crf` turns the probabilities of the model into masks.
 
         Raises:
-            UserError: It is no SavedModel of `oaa_tf.export`, is damaged, or has another signature.
+            UserError: It is not a SavedModel of `oaa_tf.export`, is damaged, or has another signature.
         """
-        folder = Path(folder)
-        self._folder = folder
+        self._folder = folder = Path(folder)
+        self._crf = crf
         try:
             self.classes = tuple(read_json(folder / CLASSES_FILE, list))
             if not self.classes or not all(isinstance(name, str) for name in self.classes):
@@ -56,26 +56,16 @@ class Segmenter:
             self._origin = _checked_origin(folder)
             self.supervision, self.seed, self.inference = map(self._origin.get, ("supervision", "seed", "inference"))
             self._model = tf.saved_model.load(str(folder))
-        except Exception as error:  # TensorFlow raises many types for the ways in which a file can be wrong.
-            raise UserError(
-                f"no SavedModel of oaa_tf.export ({first_line(error)})", flag="model", value=folder
-            ) from None
+        except Exception as error:  # TensorFlow raises many types of errors for a damaged file.
+            raise self._error(f"no SavedModel of oaa_tf.export ({first_line(error)})") from None
         if "segment" not in self._model.signatures:
             found = ", ".join(self._model.signatures) or "none"
-            raise UserError(
-                f"expected the signature segment (a model of train_seg), found {found}", flag="model", value=folder
-            )
+            raise self._error(f"expected the signature segment (a model of train_seg), found {found}")
         segment = self._model.signatures["segment"]
         inputs = segment.structured_input_signature[1]
-        if (
-            inputs.keys() != {"images"}
-            or inputs["images"].dtype != tf.uint8
-            or "mask" not in segment.structured_outputs
-        ):
-            raise UserError(
-                "its signature segment is not from uint8 images to a mask; export it again", flag="model", value=folder
-            )
-        self._crf = crf
+        takes_images = inputs.keys() == {"images"} and inputs["images"].dtype == tf.uint8
+        if not takes_images or "mask" not in segment.structured_outputs:
+            raise self._error("its signature segment is not from uint8 images to a mask; export it again")
         if crf:
             self.require_probabilities()
 
@@ -92,10 +82,10 @@ class Segmenter:
 
     @functools.cached_property
     def checksum(self) -> str:
-        """SHA-256 (hex) of the model, for a `claim`; computed when it is first asked for.
+        """SHA-256 (hex) of the model, for `WorkDir.claim`.
 
-        Over which checkpoint it is of, how it looks at an image, and what else it says of itself, if it does: when a
-        network is exported again, its files differ, though nothing has changed. Else over its files.
+        If `origin.json` names the checkpoint, the checksum covers the classes and what else `origin.json` says, but no
+        files: these differ in every export, even if nothing has changed. Otherwise it covers the files.
         """
         if self._origin.get("checkpoint_checksum") is None:
             return files_checksum(sorted(path for path in self._folder.rglob("*") if path.is_file()))
@@ -103,13 +93,13 @@ class Segmenter:
         return hashlib.sha256(json.dumps([self.classes, said], sort_keys=True).encode()).hexdigest()
 
     def require_probabilities(self) -> None:
-        """Checks that the model gives probabilities, without which there is no CRF.
+        """Checks that the model gives probabilities, which a CRF needs.
 
         Raises:
             UserError: It has no signature `probabilities`.
         """
         if "probabilities" not in self._model.signatures:
-            raise UserError("has no signature probabilities; export it again", flag="model", value=self._folder)
+            raise self._error("has no signature probabilities; export it again")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
@@ -121,20 +111,18 @@ class Segmenter:
             uint8 `[height, width]`: 0 background, c + 1 class c.
 
         Raises:
-            UserError: The model fails, or gives something else.
+            UserError: The model fails, or its output has another dtype, shape or range.
         """
-        with self._failing_in_one_line(image):
+        with self._named_errors(image):
             if self._crf:
-                mask = _refined_mask(self._probabilities(image), tf.constant(image)).numpy()
+                mask = _refined_mask(self.probabilities(image), image).numpy()
             else:
                 mask = self._model.signatures["segment"](images=tf.constant(image[np.newaxis]))["mask"][0].numpy()
         expected, num_classes = image.shape[:2], len(self.classes)
         if mask.dtype != np.uint8 or mask.shape != expected or mask.max() > num_classes:
-            raise UserError(
+            raise self._error(
                 f"a mask of {mask.dtype} {list(mask.shape)} with values up to {mask.max()},"
-                f" expected {list(expected)} and at most {num_classes}",
-                flag="model",
-                value=self._folder,
+                f" expected {list(expected)} and at most {num_classes}"
             )
         return mask
 
@@ -148,49 +136,44 @@ class Segmenter:
             float32 `[height, width, C + 1]`, background first.
 
         Raises:
-            UserError: The model fails, gives something else, or has no signature `probabilities`.
+            UserError: The model fails, its output has another shape, or it has no signature `probabilities`.
         """
-        with self._failing_in_one_line(image):
-            return self._probabilities(image).numpy()
-
-    def _probabilities(self, image: np.ndarray) -> tf.Tensor:
         self.require_probabilities()
-        signature = self._model.signatures["probabilities"]
-        probabilities = signature(images=tf.constant(image[np.newaxis]))["probabilities"][0]
+        with self._named_errors(image):
+            signature = self._model.signatures["probabilities"]
+            probabilities = signature(images=tf.constant(image[np.newaxis]))["probabilities"][0].numpy()
         expected = (*image.shape[:2], len(self.classes) + 1)
         if probabilities.shape != expected:
-            raise UserError(
-                f"probabilities {probabilities.shape.as_list()}, expected {list(expected)}",
-                flag="model",
-                value=self._folder,
-            )
+            raise self._error(f"probabilities {list(probabilities.shape)}, expected {list(expected)}")
         return probabilities
 
     @contextlib.contextmanager
-    def _failing_in_one_line(self, image: np.ndarray) -> Iterator[None]:
+    def _named_errors(self, image: np.ndarray) -> Iterator[None]:
+        """Turns errors of TensorFlow into a `UserError` that names the model and the size of the image."""
         try:
             yield
         except tf.errors.OpError as error:
             size = "x".join(map(str, image.shape[:2]))
-            raise UserError(
-                f"fails on an image of {size} pixels: {first_line(error)}", flag="model", value=self._folder
-            ) from None
+            raise self._error(f"fails on an image of {size} pixels: {first_line(error)}") from None
+
+    def _error(self, message: str) -> UserError:
+        return UserError(message, flag="model", value=self._folder)
 
 
 def file_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of all files of a SavedModel but its `ORIGIN_FILE`, by their paths inside it."""
+    """SHA-256 (hex) of all files of a SavedModel except `ORIGIN_FILE`, by their paths inside it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / ORIGIN_FILE)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
 
 def _checked_origin(folder: Path) -> dict[str, Any]:
-    """The content of `ORIGIN_FILE`, once it is clear that no file has changed; TensorFlow itself would not notice.
+    """The content of `ORIGIN_FILE`, after a check that no file has changed, which TensorFlow would not notice.
 
     Raises:
-        ValueError: A file has changed.
+        ValueError: The file is damaged, or another file has changed.
     """
     if not (folder / ORIGIN_FILE).exists():
-        # Exported before there was such a file, or by another program.
+        # Exported by an earlier version, or by another program.
         return {}
     origin = read_json(folder / ORIGIN_FILE)
     supervision, expected = origin.get("supervision"), origin.get("files")

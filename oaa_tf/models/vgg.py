@@ -16,13 +16,13 @@ _WIDTHS = (1, 2, 4, 8, 8)
 def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
     """VGG16 without its top, at output stride 8 (paper, Sec. 3.1 and Fig. 2).
 
-    pool4 keeps the resolution (3x3, stride 1), the convolutions of block 5 have dilation 2 instead, and pool5 is left
-    out. The layers with weights are those of `keras.applications.VGG16(include_top=False)`, in the same order.
+    pool4 keeps the resolution (3x3, stride 1), the convolutions of block 5 have dilation 2 instead, and there is no
+    pool5. The layers with weights are those of `keras.applications.VGG16(include_top=False)`, in the same order.
 
     Args:
         width: Channels of the first block; 64 is VGG16. The last block has 8 times as many.
-        recompute: Whether training keeps the outputs of blocks only, and computes what is inside a block once more for
-            its backward pass: less memory, about a third more time, the same gradients.
+        recompute: Whether training keeps only the outputs of blocks, and computes the inside of a block again for its
+            backward pass. This takes less memory and about a third more time; the gradients are the same.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to features
@@ -49,7 +49,7 @@ def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
 class _RecomputedBlocks(keras.Model):
-    """A chain of layers that keeps no more than the outputs of its blocks for the backward pass."""
+    """A chain of layers that keeps only the outputs of its blocks for the backward pass."""
 
     def call(self, inputs, training=None, mask=None):
         if not training:

@@ -1,4 +1,4 @@
-"""What people look at: the report page, pictures, plots and colors.
+"""Output for people: the report page, pictures, plots and colors.
 
 Belongs here: drawing and layout. Does not: measuring (`oaa_tf.metrics`) and training.
 """

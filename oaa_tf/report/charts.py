@@ -1,4 +1,4 @@
-"""Line charts: places and paths for `template/curves.html`, and the numbers that the page's script reads out."""
+"""Line charts: positions and paths for `template/curves.html`, and the values that the page's script shows."""
 
 import dataclasses
 import math
@@ -18,9 +18,9 @@ class Line:
     """A line of a chart.
 
     Attributes:
-        name: For the legend.
-        points: x and y. x ascends, except for curves of precision over recall; y is None or NaN for a gap.
-        style: Number of its color and dashes; the same thing has the same style in all charts.
+        name: Name in the legend.
+        points: x and y. x ascends, except in curves of precision over recall; y is None or NaN for a gap.
+        style: Number of its color and dashes, the same for the same thing in all charts.
     """
 
     name: str
@@ -37,15 +37,15 @@ def line_chart(
     x_range: tuple[float, float] | None = None,
     y_range: tuple[float, float] | None = None,
 ) -> dict[str, Any] | None:
-    """What the template needs to draw a chart; None if there is no finite value.
+    """The data with which the template draws a chart; None if there is no finite value.
 
     Args:
-        title: Above the chart.
-        lines: In the order of the legend.
-        x_label: Below the axis.
-        y_label: Below the title.
-        x_range: Ends of the axis; those of the data by default.
-        y_range: Likewise, from 0 or below to round numbers.
+        title: Title above the chart.
+        lines: The lines, in the order of the legend.
+        x_label: Label below the x axis.
+        y_label: Label of the y axis, below the title.
+        x_range: Ends of the x axis; by default those of the data.
+        y_range: Ends of the y axis; by default round numbers around 0 and the data.
 
     Returns:
         "title" and "y_label"; "x_ticks" and "y_ticks", each a place and a number; "lines", each with "name", "style"
@@ -83,7 +83,7 @@ def line_chart(
 
 
 def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, float | None]]:
-    """At most `_MAX_POINTS` points, each the mean of those that it stands for: more than pixels would not be seen."""
+    """At most `_MAX_POINTS` points, each the mean of several: the chart has too few pixels for more."""
     size = math.ceil(len(points) / _MAX_POINTS)
     thinned = []
     for start in range(0, len(points), size or 1):
@@ -94,13 +94,13 @@ def _thinned(points: Sequence[tuple[float, float | None]]) -> list[tuple[float, 
 
 
 def _scale(ends: tuple[float, float], first: float, last: float) -> Callable[[float], float]:
-    """From a value on an axis to its place in the chart."""
+    """A function from a value on an axis to its position in the chart."""
     low, high = ends
     return lambda value: round(first + (value - low) / (high - low or 1) * (last - first), 1)
 
 
 def _path(points: Sequence[tuple[float, float | None]], x_place: Callable, y_place: Callable) -> str:
-    """A line as SVG draws it, with gaps where y is not known."""
+    """The SVG path of a line, with gaps where y is unknown."""
     path, command = "", "M"
     for x, y in points:
         if y is not None:
@@ -110,7 +110,7 @@ def _path(points: Sequence[tuple[float, float | None]], x_place: Callable, y_pla
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers that span a range, about five."""
+    """About five round numbers that span a range."""
     span = high - low or 1.0
     step = 10 ** math.floor(math.log10(span / 4))
     step *= next(factor for factor in (1, 2, 2.5, 5, 10) if span / (factor * step) <= 5)

@@ -1,7 +1,7 @@
-"""Colors of classes that everybody can tell apart, and label maps in them as layers over a photograph.
+"""Class colors that color-blind people can tell apart, and label maps as layers over a photograph.
 
-VOC's palette has several greens and reds that one man in twelve cannot tell apart. Here classes have the colors of
-Okabe and Ito, then the same again with stripes and with dots.
+One man in twelve cannot tell several greens and reds of VOC's palette apart. Classes here have the colors of Okabe and
+Ito, first plain, then with stripes, then with dots.
 """
 
 import cv2
@@ -21,7 +21,7 @@ def class_color(label: int) -> tuple[str, str]:
 
 
 def label_layer(labels: np.ndarray) -> np.ndarray:
-    """A label map as a layer: classes in color with an outline, background darkened, ignored pixels hatched in white.
+    """A label map as a layer: classes colored with an outline, background darkened, ignored pixels hatched in white.
 
     Args:
         labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
@@ -47,7 +47,7 @@ def label_layer(labels: np.ndarray) -> np.ndarray:
 
 
 def outline(labels: np.ndarray) -> np.ndarray:
-    """Where classes end: bool `[height, width]`, the pixels of a class with a neighbour of another label."""
+    """The pixels of classes that have a neighbour with another label, bool `[height, width]`."""
     kernel = np.ones((3, 3), np.uint8)
     is_edge = cv2.dilate(labels, kernel) != cv2.erode(labels, kernel)
     return is_edge & (labels > 0) & (labels != IGNORE_LABEL)

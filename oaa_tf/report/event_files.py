@@ -9,17 +9,17 @@ from tensorboard.util.tensor_util import make_ndarray
 def read_scalars(folder: Path) -> dict[str, dict[int, float]]:
     """All scalar summaries of a training stage.
 
-    A resumed run has several files; of a step that was taken twice, the later one counts. A run that was killed, or is
-    running, leaves a record half written: the file counts as far as it can be read.
+    A resumed run has several files; if it took a step twice, the later value counts. A file that ends in an incomplete
+    record, because its run was killed or still goes on, is read up to there.
 
     Args:
         folder: A stage's `tensorboard` folder.
 
     Returns:
-        By tag, the values by step in ascending order; empty if there are none.
+        By tag, the values by step in ascending order.
     """
     scalars: dict[str, dict[int, float]] = {}
-    # The names begin with the time in seconds.
+    # The names begin with the time in seconds, so the latest file comes last.
     for path in sorted(folder.glob("events.out.tfevents.*")):
         for event in LegacyEventFileLoader(str(path)).Load():
             for value in event.summary.value:

@@ -1,4 +1,4 @@
-"""The rows of pictures: what every stage makes of an image, with its IoU where there is a mask to compare with."""
+"""The rows of pictures: the results of every stage for an image, with their IoU if the image has a mask."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -28,12 +28,12 @@ class Picture:
 
     Attributes:
         title: For example "CAM".
-        layer: Data URI of what lies over the photograph; None for the photograph itself.
-        is_attention: Whether the layer is attention; the photograph below is grey then.
-        names: Class index, x and y of the names to write on it, as in `pictures.name_places`.
+        layer: Data URI of the layer over the photograph; None for the photograph itself.
+        is_attention: Whether the layer is attention; then the photograph below is grey.
+        names: Class index, x and y of the names to write on it, see `pictures.name_places`.
         classes: Classes that it shows, for its description.
-        iou: Its mean IoU, over the labels that occur in this image; NaN if it leaves all pixels without a label, None
-            without a mask to compare with.
+        iou: Mean IoU over the labels that occur in this image; NaN if no pixel has a label, None without a mask to
+            compare with.
     """
 
     title: str
@@ -49,8 +49,8 @@ class Row:
     """One image.
 
     Attributes:
-        image_id: Its name.
-        split: "train", for example.
+        image_id: Id of the image.
+        split: Its split, for example "train".
         classes: Indices of its classes.
         size: Height and width of the photograph.
         photo: Data URI.
@@ -66,19 +66,19 @@ class Row:
 
     @property
     def ious(self) -> dict[str, float | None]:
-        """The pictures' IoU by title, None for NaN, of those that have one."""
+        """IoU by title of the pictures that have one, None for NaN."""
         return json_ready({picture.title: picture.iou for picture in self.pictures if picture.iou is not None})
 
 
 _Column = Callable[[int, Record], Picture | None]
-"""What makes the pictures of one column, from an image's position and record."""
+"""Makes the picture of one column from an image's position and record."""
 
 
 class Gallery:
     """Makes the rows of a run.
 
     Attributes:
-        missing: What cannot be shown, and why, a sentence each.
+        missing: A sentence for each thing that cannot be shown, with the reason.
     """
 
     def __init__(self, run: RunFolder, side: int) -> None:
@@ -91,21 +91,24 @@ class Gallery:
         """The rows of both splits.
 
         Args:
-            num_images: How many images of each split, if none are named.
+            num_images: Number of images of each split, without `image_ids`.
             image_ids: The images to show instead.
-            choose: "random", or "worst" for those with the lowest IoU of the pseudo label or the prediction.
-            seed: Of the random choice.
+            choose: "random", or "worst" for images whose pseudo label or prediction has the lowest IoU.
+            seed: Seed of the random choice.
 
         Raises:
-            UserError: An image that is named is in neither split.
+            UserError: One of `image_ids` is in neither split.
         """
         train, val = self._run.train_records, self._run.val_records
         if train is None:
             self.missing.append("Pictures of training images: the records that they were made into are not there.")
         elif val is not None and val.checksum == train.checksum:
             val = None
-        splits = [(train, self._train_columns), (val, self._val_columns)]
-        splits = [(records, columns) for records, columns in splits if records is not None]
+        splits: list[tuple[RecordSet, Callable[[RecordSet], list[_Column | None]]]] = []
+        if train is not None:
+            splits.append((train, self._train_columns))
+        if val is not None:
+            splits.append((val, self._val_columns))
         for name in image_ids:
             if not any(name in records.image_ids for records, _ in splits):
                 raise UserError(f"no such image among those of {self._run.root}", flag="images", value=name)
@@ -135,11 +138,11 @@ class Gallery:
         return sorted(order[:count].tolist())
 
     def _iou_of_file(self, records: RecordSet, folder: Path, position: int) -> float:
-        """The IoU; below all others for an image that is ignored whole, above them for one without a file."""
-        path = folder / f"{records.image_ids[position]}.png"
-        if not path.exists():
+        """The IoU, to sort by: -1 if all pixels are ignored, 2 without a file."""
+        path, truth = folder / f"{records.image_ids[position]}.png", records.record(position).mask
+        if truth is None or not path.exists():
             return 2.0
-        return float(np.nan_to_num(_iou(records.record(position).mask, read_indexed(path), records), nan=-1))
+        return float(np.nan_to_num(_iou(truth, read_indexed(path), records), nan=-1))
 
     def _label_folder(self, name: str) -> Path | None:
         stage = self._run.stages.get(name)
@@ -182,7 +185,7 @@ class Gallery:
 
         def column(position: int, record: Record) -> Picture:
             classes, grids = maps.for_image(position)
-            size = pictures.thumbnail_size(*record.image.shape[:2], _HEAT_SIDE)
+            size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
             layer = pictures.heat(maps.frame(position).to_image(grids, *size).max(axis=0))
             iou = None
             if record.mask is not None and evaluation is not None:
@@ -193,9 +196,9 @@ class Gallery:
 
         return column
 
-    def _files_column(self, title: str, folder: Path | None, source: str, records: RecordSet) -> _Column | None:
+    def _files_column(self, title: str, folder: Path | None, stage: str, records: RecordSet) -> _Column | None:
         if folder is None:
-            self.missing.append(f"{title}: {source} has not been run, or not finished.")
+            self.missing.append(f"{title}: {stage} has not been run, or not finished.")
             return None
 
         def column(position: int, record: Record) -> Picture | None:
@@ -222,9 +225,10 @@ class Gallery:
         return column
 
     def _truth_column(self, records: RecordSet) -> _Column | None:
-        if not records.has_masks:
-            return None
-        return lambda position, record: self._mask_picture("Ground truth", record.mask, None, records)
+        def column(position: int, record: Record) -> Picture | None:
+            return None if record.mask is None else self._mask_picture("Ground truth", record.mask, None, records)
+
+        return column if records.has_masks else None
 
     def _mask_picture(self, title: str, labels: np.ndarray, truth: np.ndarray | None, records: RecordSet) -> Picture:
         places = pictures.name_places(labels)

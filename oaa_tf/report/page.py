@@ -1,4 +1,4 @@
-"""The page: what stands in it, from what a run has. How it looks is in the folder `template`."""
+"""The content of the report page; the folder `template` has its layout."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -46,16 +46,16 @@ _STYLES = {"CAM": 0, "OAA max": 1, "OAA average": 2, "OAA+ MCE": 3, "OAA+ hybrid
 
 
 def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, Any]], missing: Sequence[str]) -> str:
-    """The page's HTML, with everything in it.
+    """The complete HTML of the page.
 
     Args:
         run: The run.
         rows: The gallery's rows.
         replay: See `oaa_tf.report.replay`.
-        missing: What cannot be shown, a sentence each.
+        missing: A sentence for each thing that cannot be shown.
     """
     charts = [chart for chart in (*_training_charts(run), *_sweep_charts(run)) if chart]
-    # The name of a section is that of its template.
+    # A section has the name of its template.
     sections = (
         ("summary", "Summary", run.evaluations),
         ("curves", "Curves", charts),
@@ -75,7 +75,7 @@ def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, 
         classes=run.classes,
         charts=charts,
         rows=rows,
-        # To choose from, and in the legend.
+        # Choices for the reader, and the legend.
         splits=dict.fromkeys(row.split for row in rows),
         orders=list(dict.fromkeys(picture.title for picture in pictures if picture.iou is not None))[::-1],
         labels=sorted(labels),
@@ -99,7 +99,7 @@ def _template() -> jinja2.Template:
 
 
 def _percent(share: float | None) -> str:
-    """A share as "55.0"; a dash for one that is not known."""
+    """A share in percent, such as "55.0"; a dash if it is unknown."""
     return "-" if share is None or not math.isfinite(share) else f"{100 * share:.1f}"
 
 
@@ -108,10 +108,9 @@ def _facts(run: RunFolder) -> list[str]:
     for records, kind in ((run.train_records, "training"), (run.val_records, "validation")):
         if records is not None:
             facts.append(f"{len(records):,} {kind} images")
-    metrics = [one.metrics for one in (*run.stages.values(), *run.evaluations) if one.metrics]
-    if seeds := sorted({one["seed"] for one in metrics if one.get("seed") is not None}):
+    if seeds := sorted({metrics["seed"] for metrics in run.metrics if metrics.get("seed") is not None}):
         facts.append(f"seed {', '.join(map(str, seeds))}")
-    if versions := next((one["versions"] for one in metrics if one.get("versions")), None):
+    if versions := next((metrics["versions"] for metrics in run.metrics if metrics.get("versions")), None):
         facts.append(f"TensorFlow {versions.get('tensorflow')}, Keras {versions.get('keras')}")
     return facts
 
@@ -127,7 +126,8 @@ def _training_charts(run: RunFolder) -> Iterator[dict[str, Any] | None]:
 
 
 def _sweep_charts(run: RunFolder) -> Iterator[dict[str, Any] | None]:
-    by_threshold, by_recall = [], []
+    by_threshold: list[Line] = []
+    by_recall: list[Line] = []
     for one in run.evaluations:
         if one.metrics["evaluated"] == "maps":
             sweep, style = one.metrics["sweep"], _STYLES.get(one.name, len(by_recall))

@@ -1,4 +1,4 @@
-"""The pipeline's picture grid: what each stage makes of a few training images, side by side."""
+"""The pipeline's picture grid: the results of each stage for a few training images, side by side."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,12 +23,12 @@ def write_picture_grid(
 ) -> None:
     """Writes one row per training image: image, attention maps, pseudo label, prediction and, if known, the truth.
 
-    Attention is shown as the highest over the image's classes.
+    Attention is the maximum over the image's classes.
 
     Args:
         path: The PNG to write.
         records: The training records.
-        positions: Which images.
+        positions: Positions of the images to show.
         maps: Folders of attention maps by column title.
         label_folder: Folder of the pseudo labels' `<id>.png`.
         model: SavedModel with the signature `segment`.

@@ -13,8 +13,14 @@ from oaa_tf.report.visualization import attention_colors, encoded
 _LOSSLESS = 101
 
 
-def thumbnail_size(height: int, width: int, side: int) -> tuple[int, int]:
-    """Height and width of an image made as large as `side` allows, never larger than it is."""
+def thumbnail_size(image: np.ndarray, side: int) -> tuple[int, int]:
+    """Height and width of an image that is shrunk, if necessary, to a longest side of `side` pixels.
+
+    Args:
+        image: `[height, width]` or `[height, width, channels]`.
+        side: Longest side of the result in pixels.
+    """
+    height, width = image.shape[:2]
     scale = min(1.0, side / max(height, width))
     return max(1, round(scale * height)), max(1, round(scale * width))
 
@@ -26,7 +32,7 @@ def photo(image: np.ndarray, side: int) -> str:
         image: uint8 RGB `[height, width, 3]`.
         side: Longest side of the picture in pixels.
     """
-    size = thumbnail_size(*image.shape[:2], side)
+    size = thumbnail_size(image, side)
     return _webp(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), 78)
 
 
@@ -34,7 +40,7 @@ def heat(attention: np.ndarray) -> str:
     """Attention as a layer, dark blue for 0 and yellow for 1, as a data URI.
 
     Args:
-        attention: float `[height, width]` in [0, 1]; maps are smooth, and a few pixels do.
+        attention: float `[height, width]` in [0, 1]; maps are smooth, so few pixels suffice.
     """
     return _webp(attention_colors(attention), 80)
 
@@ -46,7 +52,7 @@ def mask(labels: np.ndarray, side: int) -> str:
         labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
         side: Longest side of the picture in pixels.
     """
-    size = thumbnail_size(*labels.shape, side)
+    size = thumbnail_size(labels, side)
     return _webp(label_layer(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)), _LOSSLESS)
 
 
@@ -79,8 +85,8 @@ def thresholded(attention: np.ndarray, classes: Sequence[int], threshold: float)
     Returns:
         uint8 `[height, width]`.
     """
-    winners = np.uint8([label + 1 for label in classes])[np.argmax(attention, axis=0)]
-    return np.where(attention.max(axis=0) > threshold, winners, 0).astype(np.uint8)
+    winners = np.array(classes, np.uint8)[np.argmax(attention, axis=0)] + np.uint8(1)
+    return np.where(attention.max(axis=0) > threshold, winners, np.uint8(0))
 
 
 def _webp(picture: np.ndarray, quality: int) -> str:

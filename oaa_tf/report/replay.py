@@ -1,4 +1,4 @@
-"""Data for the slider that replays the attention of a few training images beside its accumulation."""
+"""Data for the slider that replays current and cumulative attention of a few training images."""
 
 from typing import Any
 
@@ -19,8 +19,8 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
 
     Returns:
         For each: "image", "name" of the class, "photo", "width" and "height"; and lists, an item a step: "steps",
-        "epochs", "attention" and "cumulative" (data URIs), "scores", "updates", and "waiting", whether accumulation has
-        not begun.
+        "epochs", "attention" and "cumulative" (data URIs), "scores", "updates", and "waiting", true before the
+        accumulation begins.
 
     Raises:
         UserError: A snapshot or `flags.txt` is damaged.
@@ -32,20 +32,21 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
     every = np.linspace(0, len(history) - 1, min(len(history), _MAX_STEPS)).round().astype(int)
     steps = [list(history)[index] for index in every]
     entries = []
-    # The images of the last step: the number of pictures may have been changed on the way.
+    # The images of the last step: a resumed run may show another number of pictures.
     for slot in history[steps[-1]].slots.tolist():
         position = int(np.searchsorted(records.first_slots, slot, side="right")) - 1
         record = records.record(position)
-        frame = Frame(*record.image.shape[:2], image_size)
-        size = pictures.thumbnail_size(*record.image.shape[:2], _HEAT_SIDE)
+        height, width = record.image.shape[:2]
+        frame = Frame(height, width, image_size)
+        size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
         found = [(step, history[step], row) for step in steps for row in np.flatnonzero(history[step].slots == slot)]
         epochs = [step * batch_size / len(records) for step, _, _ in found]
         entry = {
             "image": record.image_id,
             "name": records.classes[records.labels[position][slot - records.first_slots[position]]],
             "photo": pictures.photo(record.image, _PHOTO_SIDE),
-            "height": record.image.shape[0],
-            "width": record.image.shape[1],
+            "height": height,
+            "width": width,
             "steps": [step for step, _, _ in found],
             "epochs": [round(epoch, 1) for epoch in epochs],
             "scores": [round(float(snapshot.scores[row]), 3) for _, snapshot, row in found],

@@ -1,4 +1,4 @@
-"""What there is in the folder of a run: stages, finished or not, the records they were made from, evaluations."""
+"""The contents of a run's folder: stages, finished or not, their records, and evaluations."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from oaa_tf.runs.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
 STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
 
-# What can be evaluated, in the order of the page.
+# The kinds of evaluations, in the order of the page.
 _NAMES = {
     "cam": "CAM",
     "oaa_max": "OAA max",
@@ -23,7 +23,7 @@ _NAMES = {
     "masks": "pseudo labels",
     "model": "segmentation",
 }
-# What the report takes for granted in an evaluation's metrics.
+# The report needs these in an evaluation's metrics.
 _KEYS = {"classes", "split", "num_images", "supervision"}
 _MAPS_KEYS = _KEYS | {"maps_kind", "best", "sweep"}
 
@@ -56,7 +56,7 @@ class StageFolder:
         metrics = _json_if_there(path / METRICS_FILE)
         name = (metrics or {}).get("stage")
         if metrics is None:
-            # Until a stage has finished, its folder's name is all that tells which one it is.
+            # Before a stage has finished, only the name of its folder identifies it.
             name = next((stage for stage in STAGES if path.name.startswith(stage)), None)
         lines = (path / FLAGS_FILE).read_text(encoding="utf-8", errors="replace").splitlines()
         return cls(path, name, dict(map(name_and_value, lines)), metrics) if name else None
@@ -76,7 +76,7 @@ class StageFolder:
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-    """What `oaa_tf.evaluate` found out about maps, masks or a model.
+    """The result of `oaa_tf.evaluate` for maps, masks or a model.
 
     Attributes:
         name: For example "OAA max", "pseudo labels" or "segmentation".
@@ -90,26 +90,26 @@ class Evaluation:
 
     @property
     def kind(self) -> str:
-        """What was evaluated: a kind of maps, for example "cam", or "masks" or a "model"."""
+        """What was evaluated: a kind of maps, for example "cam"; or "masks" or "model"."""
         return self.metrics.get("maps_kind") or self.metrics["evaluated"]
 
     @property
     def scores(self) -> dict[str, Any]:
-        """What it found, "mean_iou" and "iou_per_class" among it; of maps, at the best threshold."""
+        """The scores, such as "mean_iou" and "iou_per_class"; for maps, at the best threshold."""
         return self.metrics.get("best", self.metrics)
 
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
-    """A run's folder, as the pipeline writes it or as somebody has run the stages below it.
+    """A run's folder, written by the pipeline or by stages that were run one by one below it.
 
     Attributes:
         root: The folder.
         stages: The first stage of each name, `train_integral` before `train_integral_mce`, `train_seg` before
             `train_seg_first`.
-        evaluations: Those that have scores, attention maps first.
-        train_records: What the stages were trained on; None if it is not there any more.
-        val_records: What the segmentation was evaluated on; None without such an evaluation.
+        evaluations: Evaluations with scores, attention maps first.
+        train_records: The training images; None if the records no longer exist.
+        val_records: The images that the segmentation was evaluated on; None without such an evaluation.
     """
 
     root: Path
@@ -120,23 +120,23 @@ class RunFolder:
 
     @classmethod
     def open(cls, root: Path) -> Self:
-        """Looks through a folder and the two levels below it.
+        """Searches a folder and two levels below it.
 
         Raises:
-            UserError: There is no stage in it, or a file is damaged.
+            UserError: It holds no stage, or a file is damaged.
         """
         folders = [root, *sorted([*root.glob("*/"), *root.glob("*/*/")])]
         found = [stage for folder in folders if (stage := StageFolder.open(folder))]
         stages: dict[str, StageFolder] = {}
         for stage in found:
             stages.setdefault(stage.name, stage)
-        evaluated = [stage for stage in found if stage.name == "evaluate" and stage.metrics]
+        evaluated = [(stage, stage.metrics) for stage in found if stage.name == "evaluate" and stage.metrics]
         stages.pop("evaluate", None)
         if not stages and not evaluated:
             raise UserError(
                 "no stage has been run in it; give the work_dir of the pipeline", flag="work_dir", value=root
             )
-        of_models = [stage for stage in evaluated if stage.metrics.get("evaluated") == "model"]
+        of_models = [stage for stage, metrics in evaluated if metrics.get("evaluated") == "model"]
         return cls(
             root,
             stages,
@@ -146,22 +146,28 @@ class RunFolder:
         )
 
     @property
+    def metrics(self) -> list[dict[str, Any]]:
+        """The metrics of all finished stages, then of all evaluations."""
+        stages = [stage.metrics for stage in self.stages.values() if stage.metrics]
+        return stages + [one.metrics for one in self.evaluations]
+
+    @property
     def classes(self) -> tuple[str, ...]:
         """The classes' names."""
         if self.train_records is not None:
             return tuple(self.train_records.classes)
-        folders = (*self.stages.values(), *self.evaluations)
-        return next((tuple(one.metrics["classes"]) for one in folders if one.metrics), ())
+        return next((tuple(metrics["classes"]) for metrics in self.metrics), ())
 
     def evaluation(self, kind: str) -> Evaluation | None:
         """The first evaluation of a kind."""
         return next((one for one in self.evaluations if one.kind == kind), None)
 
 
-def _evaluations(stages: list[StageFolder]) -> tuple[Evaluation, ...]:
+def _evaluations(stages: list[tuple[StageFolder, dict[str, Any]]]) -> tuple[Evaluation, ...]:
+    """The evaluations with scores, from stages and their metrics."""
     found: dict[str, Evaluation] = {}
-    for stage in stages:
-        metrics, evaluated = stage.metrics, stage.metrics.get("evaluated")
+    for stage, metrics in stages:
+        evaluated = metrics.get("evaluated")
         keys = _MAPS_KEYS if evaluated == "maps" else _KEYS
         if evaluated not in ("maps", "masks", "model") or keys - metrics.keys():
             raise _damaged(stage.path / METRICS_FILE)
@@ -177,7 +183,7 @@ def _evaluations(stages: list[StageFolder]) -> tuple[Evaluation, ...]:
 
 
 def _records(root: Path, stages: list[StageFolder]) -> RecordSet | None:
-    """The records that stages were made from, found by their checksum: folders are moved, and named from elsewhere."""
+    """The records of some stages, found by checksum, since the folders may have been moved."""
     for stage in stages:
         checksum = (_json_if_there(stage.path / INPUTS_FILE) or {}).get("records")
         for path in (*sorted(root.glob("records/*.json")), Path(stage.flags.get("records", ""))):

@@ -1,4 +1,4 @@
-"""Pictures of images, attention maps and masks, for TensorBoard, reports and the eye. All are uint8 RGB."""
+"""Pictures of images, attention maps and masks for TensorBoard and reports, all uint8 RGB."""
 
 import functools
 import os
@@ -23,7 +23,7 @@ _MAX_ASPECT = 1.25  # Of a column's cells, height over width.
 
 
 def colorize(labels: np.ndarray) -> np.ndarray:
-    """Colors a label map with the VOC palette, pixels without a label (255) almost white.
+    """Colors a label map with the VOC palette; pixels without a label (255) become almost white.
 
     Args:
         labels: uint8 `[height, width]`, 0 background, `c + 1` class `c`, 255 ignore.
@@ -40,7 +40,7 @@ def attention_colors(attention: np.ndarray) -> np.ndarray:
     """Colors an attention map: dark blue is 0, yellow 1.
 
     Args:
-        attention: float `[height, width]` in [0, 1]; what lies outside is clipped, and NaN is 0.
+        attention: float `[height, width]` in [0, 1]; other values are clipped, NaN counts as 0.
 
     Returns:
         uint8 `[height, width, 3]`.
@@ -52,7 +52,7 @@ def attention_colors(attention: np.ndarray) -> np.ndarray:
 def overlay_attention(image: np.ndarray, attention: np.ndarray, opacity: float = 0.6) -> np.ndarray:
     """Lays an attention map over its image, in the colors of `attention_colors`.
 
-    The image shows through in grey, so that all color is attention.
+    The image shows through in grey, so that only attention has color.
 
     Args:
         image: uint8 `[height, width, 3]`.
@@ -71,7 +71,7 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray, opacity: float =
 
 
 def overlay_mask(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Lays a label map over its image: classes in the VOC colors with an outline, background as it is but darker.
+    """Lays a label map over its image: classes in the VOC colors with an outline, background darkened.
 
     Args:
         image: uint8 `[height, width, 3]`.
@@ -94,7 +94,7 @@ def overlay_mask(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def overlay_labels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Lays a label map over its image in the colors and patterns of `class_colors`, which `legend` explains.
+    """Lays a label map over its image in the colors and patterns of `class_colors`; `legend` explains them.
 
     Args:
         image: uint8 `[height, width, 3]`.
@@ -113,17 +113,18 @@ def overlay_labels(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def legend(names: Mapping[int, str], width: int) -> np.ndarray:
-    """What the colors of `overlay_labels` mean: a swatch and a name for each label, in as many lines as it takes.
+    """Explains the colors of `overlay_labels`: a swatch and a name for each label, on as many lines as necessary.
 
     Args:
-        names: By label, `c + 1` for class `c` or 255; at least one.
-        width: Of the picture, in pixels. A name that is longer is cut off.
+        names: Names by label, `c + 1` for class `c` or 255; at least one.
+        width: Width of the picture in pixels; longer names are cut off.
 
     Returns:
         uint8 `[height, width, 3]`.
     """
     text_size, gap, line_height = 18, 9, 36
-    lines, left = [[]], gap
+    lines: list[list[tuple[int, str, int]]] = [[]]
+    left = gap
     for label, name in names.items():
         needed = line_height + _text_width(name, text_size) + 2 * gap
         if left + needed > width and lines[-1]:
@@ -143,7 +144,7 @@ def legend(names: Mapping[int, str], width: int) -> np.ndarray:
 
 
 def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
-    """A picture with a line of text at its lower edge, which is darkened there; text that is too long gets smaller.
+    """A picture with a line of text on a darkened strip at its lower edge; long text is set smaller.
 
     Args:
         picture: uint8 `[height, width, 3]`.
@@ -163,7 +164,7 @@ def captioned(picture: np.ndarray, caption: str) -> np.ndarray:
 
 
 def cell_size(height: int, width: int, cell_width: int = _CELL_WIDTH) -> tuple[int, int]:
-    """Height and width in which `grid` shows a picture that is alone in its row: as large as fits into a column."""
+    """Height and width at which `grid` shows a picture that is alone in its row: as large as a column allows."""
     scale = min(cell_width / width, round(_MAX_ASPECT * cell_width) / height)
     return max(1, round(scale * height)), max(1, round(scale * width))
 
@@ -182,7 +183,7 @@ def grid(
     Args:
         rows: uint8 RGB pictures `[height, width, 3]` of any sizes; a row may be shorter than others.
         column_titles: Titles above the columns; none for no header.
-        row_titles: One title per row, below one another at the left; none for no such column.
+        row_titles: One title per row, to its left; none for no such column.
         cell_width: Width of a column in pixels.
 
     Returns:
@@ -203,7 +204,8 @@ def grid(
     left = max(left, gap)
     header = 2 * text_size if any(column_titles) else gap
     heights = [
-        max((cell_size(*picture.shape[:2], cell_width)[0] for picture in row), default=text_size) for row in rows
+        max((cell_size(picture.shape[0], picture.shape[1], cell_width)[0] for picture in row), default=text_size)
+        for row in rows
     ]
     page = np.empty((header + sum(heights) + gap * len(rows), left + (cell_width + gap) * num_columns, 3), np.uint8)
     page[:] = _PAGE_COLOR
@@ -224,7 +226,7 @@ def grid(
 
 
 def write_png(path: str | os.PathLike, picture: np.ndarray) -> None:
-    """Writes a picture, uint8 RGB `[height, width, 3]`, atomically; its folder is made if missing."""
+    """Writes a picture, uint8 RGB `[height, width, 3]`, atomically; makes its folder if necessary."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_write(path) as file:
@@ -236,8 +238,8 @@ def encoded(picture: np.ndarray, suffix: str, *options: int) -> bytes:
 
     Args:
         picture: uint8 RGB `[height, width, 3]` or RGBA `[height, width, 4]`.
-        suffix: Of its name, for example ".png".
-        *options: As in `cv2.imencode`, for example `cv2.IMWRITE_JPEG_QUALITY, 90`.
+        suffix: Suffix of the format, for example ".png".
+        *options: Options of `cv2.imencode`, for example `cv2.IMWRITE_JPEG_QUALITY, 90`.
     """
     order = cv2.COLOR_RGB2BGR if picture.shape[2] == 3 else cv2.COLOR_RGBA2BGRA
     return cv2.imencode(suffix, cv2.cvtColor(picture, order), options)[1].tobytes()

@@ -99,19 +99,16 @@ def test_the_format_is_told_by_the_content(tmp_path: Path, name: str, is_old: bo
 # --- fc6 and fc7 ---
 
 
-@pytest.mark.parametrize(("size", "spatial_step", "channel_step"), [(7, 3, 4), (5, 2, 3), (4, 3, 1)])
-def test_subsampling_equals_a_loop_over_the_flattened_inputs(size: int, spatial_step: int, channel_step: int) -> None:
+def test_subsampling_equals_a_loop_over_the_flattened_inputs() -> None:
     generator = np.random.default_rng(0)
-    channels, units = 3, 9
+    size, channels, units = 7, 3, 9
     fc1 = [generator.normal(size=(size * size * channels, units)), generator.normal(size=units)]
     fc2 = [generator.normal(size=(units, units)), generator.normal(size=units)]
-    (fc6, fc6_bias), (fc7, fc7_bias) = subsampled_head(
-        fc1, fc2, size=size, spatial_step=spatial_step, channel_step=channel_step
-    )
+    (fc6, fc6_bias), (fc7, fc7_bias) = subsampled_head(fc1, fc2)
     # Which entry of the flattened features a cell and channel is, says Keras itself.
     numbers = np.arange(size * size * channels).reshape(1, size, size, channels)
     place = {number: index for index, number in enumerate(np.asarray(keras.layers.Flatten()(numbers))[0])}
-    kept_cells, kept_units = range(0, size, spatial_step), range(0, units, channel_step)
+    kept_cells, kept_units = range(0, size, 3), range(0, units, 4)
     assert fc6.shape == (len(kept_cells), len(kept_cells), channels, len(kept_units))
     assert fc7.shape == (1, 1, len(kept_units), len(kept_units))
     for new_unit, unit in enumerate(kept_units):

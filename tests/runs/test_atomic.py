@@ -116,8 +116,9 @@ ALLOWED = {
     "oaa_tf/data/records/record_writer.py": "inside the temporary folder",
     "oaa_tf/training/log.py": "the log of TensorBoard, which grows",
     "oaa_tf/training/checkpoint.py": "inside the temporary folder",
-    "tools/benchmark.py": "inside a temporary folder; --output is opened to see whether it can be written",
+    "tools/benchmark.py": "--output is opened to see whether it can be written",
     "tools/benchmark_candidates.py": "inside a temporary folder",
+    "tools/benchmark_measurements.py": "inside a temporary folder",
     "tools/stage_process.py": "the log of a process",
 }
 WRITERS = {

@@ -1,4 +1,4 @@
-"""The ways in which people bring photos with tags and masks: VOC, COCO, CSV, a folder for each class.
+"""The formats of photos with tags and masks that `make_records` reads: VOC, COCO, CSV, a folder for each class.
 
-Belongs here: a reader for each format, all as a `Source`. Does not: decoding of images (`images`), writing of records.
+Belongs here: a reader for each format, which makes a `Source`. Does not: decoding images (`images`), writing records.
 """

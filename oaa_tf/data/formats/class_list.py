@@ -1,4 +1,4 @@
-"""The classes of a data set, and which of them are kept."""
+"""The classes of a data set, and those to keep."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -17,15 +17,19 @@ _MAX_CLASS_LENGTH = 100
 
 
 class ClassList:
-    """All classes that a data set knows, and the kept ones, which alone are in the records.
+    """All classes of a data set, and those of them that the records keep.
 
     Args:
         known: Names of all classes, in the order in which masks number them (the first is 1).
-        kept: Those to keep, in the order of their new indices; all if empty.
-        where: What the known classes come from, a file mostly.
+        kept: Names of the classes to keep, in the order of their new indices; all if empty.
+        where: The file or folder that names the classes.
+
+    Attributes:
+        known: As given.
+        kept: As given; all if it was empty.
 
     Raises:
-        UserError: A known class has no proper name, or a kept one is unknown or named twice.
+        UserError: The name of a class is invalid, or a class to keep is unknown or named twice.
     """
 
     def __init__(self, known: Sequence[str], kept: Sequence[str], where: str | os.PathLike) -> None:
@@ -38,21 +42,20 @@ class ClassList:
         if len(set(kept)) != len(kept):
             raise UserError("a class is named twice", flag="classes", value=",".join(kept))
         self.kept = tuple(kept) or self.known
-        self._index = {name: index for index, name in enumerate(self.known)}
-        self._new_index = {self._index[name]: index for index, name in enumerate(self.kept)}
+        self._new_index = {self.known.index(name): index for index, name in enumerate(self.kept)}
 
     def index(self, name: str, where: str | os.PathLike) -> int:
-        """Index of a known class.
+        """Index of a class among all.
 
         Raises:
-            UserError: There is no such class; the message begins with `where`.
+            UserError: The class is unknown; the message begins with `where`.
         """
-        if name not in self._index:
+        if name not in self.known:
             raise UserError(f"{where}: unknown class {quoted(name)}; expected one of {', '.join(self.known)}")
-        return self._index[name]
+        return self.known.index(name)
 
     def kept_labels(self, indices: Iterable[int]) -> tuple[int, ...]:
-        """The new indices, ascending, of those known classes that are kept."""
+        """Indices among the kept classes, ascending, for indices among all; other classes are left out."""
         return tuple(sorted({self._new_index[index] for index in indices if index in self._new_index}))
 
     def renumbered(self, mask: np.ndarray, where: str | os.PathLike) -> np.ndarray:
@@ -60,7 +63,7 @@ class ClassList:
 
         Args:
             mask: uint8 `[height, width]`: 0 background, n the n-th known class, `IGNORE_LABEL`.
-            where: Its file, for messages.
+            where: Its file, for error messages.
 
         Returns:
             uint8 `[height, width]`: 0 background, c + 1 kept class c, `IGNORE_LABEL` for all other classes.
@@ -103,10 +106,10 @@ def read_class_file(root: Path) -> tuple[str, ...] | None:
     """The lines of `classes.txt` in a data folder; None without the file.
 
     Raises:
-        UserError: It cannot be read, or links to somewhere outside.
+        UserError: It cannot be read, or is a link to somewhere outside.
     """
     path = root / CLASSES_FILE
-    # A link to nowhere is a list that is missing, not a folder without one.
+    # A broken link is an error, not a folder without the file.
     if not os.path.lexists(path):
         return None
     return tuple(line.strip() for line in as_text(read_inside(path, root), path).rstrip().split("\n"))

@@ -12,7 +12,7 @@ from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.run_lengths import decompressed, region_of_polygons, region_of_run_lengths
 from oaa_tf.data.formats.tagged_images import TaggedFile
-from oaa_tf.data.images.palette_png import check_size
+from oaa_tf.data.images.input_files import check_size
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.runs.json_file import read_json
 

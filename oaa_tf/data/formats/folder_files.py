@@ -1,31 +1,34 @@
-"""The files of a data folder: what they may be called, and that none of them leads out of it."""
+"""The files of a data folder, none of which may lead out of it."""
 
-import os
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.palette_png import read_bytes
+from oaa_tf.data.images.input_files import read_bytes
 from oaa_tf.runs.file_names import links_outside
 
 
 class Listing:
     """The files of a folder by their names without suffix.
 
-    Files are looked up here, never opened by a name that a list made up. Accents may be spelled either way that Unicode
-    has for them: file systems and lists differ in it.
+    Readers look files up here; they never open a path that a list gives. File systems and lists may use different
+    Unicode forms for the same accented name; both forms are found.
 
     Args:
         folder: The folder.
-        suffixes: File name endings that count, in lower case.
-        root: The data's folder; a file that links to somewhere outside of it is refused when it is asked for.
-        may_be_empty: Whether there need not be any file.
-        recursive: Whether files in folders below count too, by their path (`dog/001`); what is hidden does not then.
-        skip: With `recursive`: paths of folders that do not count.
+        suffixes: File name endings of the files, in lower case.
+        root: The data folder. `find` refuses a file that is a link to somewhere outside.
+        optional: Whether the folder may be missing or empty.
+        recursive: Whether to include the folders below, with names like `dog/001`. This leaves out hidden files.
+        skip: Folders to leave out if `recursive`.
+
+    Attributes:
+        folder: As given.
+        other_files: Files with other endings.
 
     Raises:
-        UserError: The folder cannot be read, or is empty, or a folder below is a link.
+        UserError: The folder cannot be read or is empty, or a folder below is a link.
     """
 
     def __init__(
@@ -34,64 +37,73 @@ class Listing:
         suffixes: tuple[str, ...],
         root: Path,
         *,
-        may_be_empty: bool = False,
+        optional: bool = False,
         recursive: bool = False,
         skip: tuple[Path, ...] = (),
     ) -> None:
         self.folder = folder
         self.other_files: list[Path] = []
+        self._root = root
         self._files: dict[str, list[Path]] = {}
-        self._outside = set()
+        if optional and not folder.is_dir():
+            return
         for path in _walk(folder, {path.resolve() for path in skip}) if recursive else _entries(folder):
-            if path.suffix.lower() not in suffixes:
+            if path.suffix.lower() in suffixes:
+                name = path.relative_to(folder).with_suffix("").as_posix()
+                self._files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
+            else:
                 self.other_files.append(path)
-                continue
-            name = path.relative_to(folder).with_suffix("").as_posix()
-            self._files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
-            if links_outside(path, root):
-                self._outside.add(path)
-        if not self._files and not may_be_empty:
+        if not self._files and not optional:
             raise UserError(f"{folder}: empty folder; expected {', '.join(suffixes)} files")
 
-    def __iter__(self) -> Iterator[str]:
-        """The names, in alphabetical order."""
-        return iter(sorted(self._files))
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is no file."""
+        return not self._files
+
+    def paths(self) -> list[Path]:
+        """All files in the alphabetical order of their names; raises like `find`."""
+        return [self._only(self._files[name]) for name in sorted(self._files)]
 
     def find(self, name: str) -> Path | None:
-        """The path of a file; None when there is none.
+        """The path of a file; None if it is missing.
 
         Raises:
-            UserError: There are two, or it links to somewhere outside of the data's folder.
+            UserError: Two files have this name, or the file is a link to somewhere outside of the data folder.
         """
         paths = self._files.get(unicodedata.normalize("NFC", name))
-        if not paths:
-            return None
+        return self._only(paths) if paths else None
+
+    def _only(self, paths: list[Path]) -> Path:
         if len(paths) > 1:
             raise UserError(f"{paths[0]}: {paths[1].name} has the same id; remove one of the two")
-        if paths[0] in self._outside:
-            raise UserError(f"{paths[0]}: links to a file outside of the data folder; copy the file")
+        _refuse_link_outside(paths[0], self._root)
         return paths[0]
 
 
 def inside(folder: Path, name: str) -> Path:
-    """The path of a folder in a data folder, named by `--mask_dir`.
+    """The path of the folder in a data folder that `--mask_dir` names.
 
     Raises:
-        UserError: The name leads out of it.
+        UserError: The name leads out of the data folder.
     """
     if Path(name).is_absolute() or ".." in Path(name).parts:
         raise UserError(f"expected the name of a folder inside {folder}", flag="mask_dir", value=name)
     return folder / name
 
 
+def list_masks(root: Path, mask_dir: str, *, recursive: bool = False) -> Listing | None:
+    """The masks in the folder `mask_dir` of a data folder, which may be missing or empty; None if `mask_dir` is ""."""
+    return Listing(inside(root, mask_dir), (".png",), root, optional=True, recursive=recursive) if mask_dir else None
+
+
 def read_inside(path: Path, root: Path) -> bytes:
     """Reads a file of a data folder.
 
     Raises:
-        UserError: It is missing, unreadable, or links to somewhere outside of `root`.
+        UserError: It is missing, unreadable, or a link to somewhere outside of `root`.
     """
-    if links_outside(path, root):
-        raise UserError(f"{path}: links to a file outside of the data folder; copy the file")
+    _refuse_link_outside(path, root)
     return read_bytes(path)
 
 
@@ -99,7 +111,7 @@ def as_text(data: bytes, path: Path) -> str:
     """Decodes the content of a text file.
 
     Raises:
-        UserError: It is no UTF-8.
+        UserError: It is not UTF-8.
     """
     try:
         return data.decode("utf-8-sig")
@@ -107,15 +119,20 @@ def as_text(data: bytes, path: Path) -> str:
         raise UserError(f"{path}: expected a text file in UTF-8") from None
 
 
+def _refuse_link_outside(path: Path, root: Path) -> None:
+    if links_outside(path, root):
+        raise UserError(f"{path}: links to a file outside of the data folder; copy the file")
+
+
 def _entries(folder: Path) -> list[Path]:
     try:
-        return [Path(entry.path) for entry in sorted(os.scandir(folder), key=lambda entry: entry.name)]
+        return sorted(folder.iterdir())
     except OSError as error:
         raise UserError(f"{folder}: cannot read the folder: {error.strerror}") from None
 
 
 def _walk(folder: Path, skip: set[Path]) -> Iterator[Path]:
-    """The files of a folder and below, but for hidden ones, among which some systems keep small copies of images."""
+    """The files of a folder and below, except hidden ones: some systems keep thumbnails there."""
     for path in _entries(folder):
         if path.name.startswith("."):
             continue

@@ -1,6 +1,9 @@
 """Regions of an image as COCO writes them: run lengths, their compressed form, and polygons.
 
 Run lengths count the pixels column by column, from the top left: so many outside, so many inside, and so on.
+
+Not read with pycocotools, which trusts its input: it crashes without any run lengths, shows other memory as pixels when
+they are too few, and takes gigabytes for a polygon far outside of the image. The tests compare with it.
 """
 
 import math

@@ -16,21 +16,24 @@ from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList, read_class_file
 from oaa_tf.data.formats.folder_files import as_text
 from oaa_tf.data.formats.tagged_images import TaggedFile
-from oaa_tf.data.images.palette_png import read_bytes
+from oaa_tf.data.images.input_files import read_bytes
 
 _HEADER = ["file", "tags"]
 
 
 def read_tag_list(path: Path, image_dir: Path, kept: Sequence[str]) -> tuple[list[TaggedFile], ClassList]:
-    """The lines of a list; the classes are those of `classes.txt` in `image_dir`, else all tags in alphabetical order.
+    """The images of a list and their tags.
+
+    The classes are the lines of `classes.txt` in `image_dir`; without this file, they are all tags in alphabetical
+    order.
 
     Args:
         path: The list.
-        image_dir: The folder that its paths are below.
+        image_dir: The folder of images; paths in the list start there.
         kept: Classes to keep; all if empty.
 
     Raises:
-        UserError: It is missing or no such list, or a tag is unknown; the message names the line.
+        UserError: The file is missing or not such a list, or a tag is unknown; the message names the line.
     """
     lines = _read(path)
     listed = read_class_file(image_dir)
@@ -50,7 +53,7 @@ def read_tag_list(path: Path, image_dir: Path, kept: Sequence[str]) -> tuple[lis
 
 
 def _read(path: Path) -> list[tuple[int, str, list[str]]]:
-    """Number, file and tags of every line."""
+    """Line number, file and tags of each image."""
     reader = csv.reader(io.StringIO(as_text(read_bytes(path), path), newline=""), strict=True)
     lines = []
     try:

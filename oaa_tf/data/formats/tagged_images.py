@@ -1,4 +1,4 @@
-"""Photos with tags: a folder of images, and what a list or the folders in it say about them."""
+"""A folder of images whose tags come from a list, or from the folders that the images are in."""
 
 import dataclasses
 import hashlib
@@ -10,26 +10,26 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import ClassList
-from oaa_tf.data.formats.folder_files import Listing, inside
-from oaa_tf.data.formats.source import Source, SourceImage, check_complete, check_masks
+from oaa_tf.data.formats.folder_files import Listing, list_masks
+from oaa_tf.data.formats.source import Source, SourceImage
 from oaa_tf.data.images.image_files import SUFFIXES
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.runs.file_names import is_plain_name
 
 SALIENCY_DIR = "saliency"
-"""Where the pipeline looks for saliency maps inside a data folder."""
+"""Folder inside a data folder where the pipeline looks for saliency maps."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TaggedFile:
-    """What is known of one image.
+    """An image and its tags, before the image is looked up.
 
     Attributes:
-        file: Its path below the folder of images, with `/`.
+        file: Path of the image below the folder of images, with `/` between folders.
         tags: Indices among all classes.
-        where: Where that is said, for messages: `tags.csv:7`.
-        draw_mask: Draws the image's mask, uint8 `[height, width]` with the indices + 1 of all classes; None when it is
-            not known, or only from a file.
+        where: The place that gives the tags, such as `tags.csv:7`, for error messages.
+        draw_mask: Draws the image's mask, uint8 `[height, width]` with the indices + 1 of all classes; None if there is
+            nothing to draw it from.
     """
 
     file: str
@@ -37,26 +37,32 @@ class TaggedFile:
     where: str
     draw_mask: Callable[[], np.ndarray] | None = None
 
+    @property
+    def stem(self) -> str:
+        """The path without suffix."""
+        path = PurePosixPath(self.file)
+        return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
+
 
 class TaggedImages(Source):
-    """Images below one folder with tags from anywhere.
+    """Images below one folder whose tags were read from folders, CSV or COCO.
 
-    An image's id is its path without suffix, with `_` for `/`: `dog/001.jpg` is `dog_001`. Masks and saliency maps lie
-    as the images do: `SegmentationClass/dog/001.png`.
+    An image's id is its path without suffix, with `_` for `/`: `dog/001.jpg` is `dog_001`. Masks and saliency maps have
+    the same paths in their folders: `SegmentationClass/dog/001.png`.
 
-    Which split an image belongs to follows from its id alone, so that it stays there when others come.
+    Which split an image belongs to follows from its id alone, so it stays there when images are added.
 
     Args:
-        listing: The images.
-        tagged: Which of them there are, and their tags.
-        name: Where the tags come from.
-        labels_from: The kind of that, for the manifest.
-        classes: All classes, and the kept ones.
+        listing: All images of the folder.
+        tagged: The images to take, with their tags.
+        name: The file or folder that gives the tags.
+        labels_from: "folders", "csv" or "coco".
+        classes: All classes, and those to keep.
         split: "train", "val", or any other name if `val_share` is 0.
-        val_share: Share of the images that are in the split "val" instead of "train"; 0 has all in any split.
-        mask_dir: Name of the masks' folder inside the folder of images; "" for none.
-        saliency_dir: Path of the saliency maps' folder; "" for none.
-        files: What was read.
+        val_share: Share of the images that belong to the split "val" instead of "train"; with 0, any split has all.
+        mask_dir: Name of the folder with the masks inside the folder of images; "" for none.
+        saliency_dir: Path of the folder with the saliency maps; "" for none.
+        files: Files that the tags and classes were read from; they need not exist.
 
     Raises:
         UserError: An image is missing or named twice, a path leads out of the folder, or masks or saliency maps are
@@ -77,22 +83,8 @@ class TaggedImages(Source):
         saliency_dir: str,
         files: tuple[Path, ...],
     ) -> None:
-        self.name = name
-        self.labels_from = labels_from
-        self.classes = classes.kept
-        self.files = files
-        self._class_list = classes
-        if not tagged:
-            raise UserError(f"{name}: lists no images")
-        by_id: dict[str, TaggedFile] = {}
-        for one in tagged:
-            image_id = _image_id(one, listing.folder)
-            if image_id in by_id:
-                raise UserError(
-                    f"{one.where}: {one.file} has the id {image_id} of {by_id[image_id].file}"
-                    f" ({by_id[image_id].where}); an image comes once, with all its tags"
-                )
-            by_id[image_id] = one
+        super().__init__(name, labels_from=labels_from, class_list=classes, files=files)
+        by_id = self._by_id(tagged, listing.folder)
         self._tagged = {
             image_id: one
             for image_id, one in by_id.items()
@@ -104,87 +96,84 @@ class TaggedImages(Source):
                 flag="val_share",
                 value=val_share,
             )
-        images = {image_id: _find_image(listing, one) for image_id, one in self._tagged.items()}
-        missing = [image_id for image_id, path in images.items() if path is None]
-        if missing:
-            first = self._tagged[missing[0]]
-            raise UserError(
-                f"{first.where}: {first.file}: no such image in {listing.folder} ({len(missing)} of {len(images)} are"
-                " missing); add it, or take it off the list"
-            )
-        masks = self._find_masks(listing.folder, mask_dir)
-        saliency = {}
-        if saliency_dir:
-            maps = Listing(Path(saliency_dir), SUFFIXES, Path(saliency_dir), recursive=True)
-            saliency = {image_id: maps.find(_stem(one.file)) for image_id, one in self._tagged.items()}
-            check_complete(saliency, name, f"map in --saliency_dir={saliency_dir}", "add them")
-        self.images = tuple(
-            SourceImage(image_id, path, masks.get(image_id), saliency.get(image_id))
-            for image_id, path in images.items()
-        )
+        images = self._find_images(listing)
+        stems = {image_id: one.stem for image_id, one in self._tagged.items()}
+        masks = list_masks(listing.folder, mask_dir, recursive=True)
+        self._set_images(images, stems, masks=masks, mask_dir=mask_dir, saliency_dir=saliency_dir, recursive=True)
 
     def labels_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...], np.ndarray | None]:
         """See `Source`."""
         tagged = self._tagged[image.image_id]
         labels = self._class_list.kept_labels(tagged.tags)
-        if not self.has_masks or not labels:
+        if not labels:
             return labels, None
-        drawn = read_indexed(image.mask) if image.mask else tagged.draw_mask()
-        return labels, self._class_list.renumbered(drawn, image.mask or tagged.where)
+        if image.mask:
+            return labels, self._class_list.renumbered(read_indexed(image.mask), image.mask)
+        if self.has_masks and tagged.draw_mask:
+            return labels, self._class_list.renumbered(tagged.draw_mask(), tagged.where)
+        return labels, None
 
     @staticmethod
     def draw(image_id: str) -> float:
-        """The number in [0, 1) that an id has on every machine; below `val_share`, its image is in "val"."""
+        """A number in [0, 1) that depends on the id alone; if it is below `val_share`, the image is in "val"."""
         return int.from_bytes(hashlib.sha256(image_id.encode()).digest()[:6], "big") / 2**48
 
-    def _find_masks(self, folder: Path, mask_dir: str) -> dict[str, Path | None]:
-        """Files of masks by image id; none if there are to be none, or if they are drawn."""
-        mask_folder = inside(folder, mask_dir) if mask_dir else None
-        masks: dict[str, Path | None] = dict.fromkeys(self._tagged)
-        if mask_folder and mask_folder.is_dir():
-            found = Listing(mask_folder, (".png",), folder, may_be_empty=True, recursive=True)
-            masks = {image_id: found.find(_stem(one.file)) for image_id, one in self._tagged.items()}
+    def _by_id(self, tagged: Sequence[TaggedFile], folder: Path) -> dict[str, TaggedFile]:
+        """All images by their ids."""
+        by_id: dict[str, TaggedFile] = {}
+        for one in tagged:
+            path = PurePosixPath(one.file)
+            if "\\" in one.file or path.is_absolute() or ".." in path.parts:
+                raise UserError(f"{one.where}: {quoted(one.file)} is no path below {folder}, with / between folders")
+            image_id = image_id_of(one.file)
+            if not is_plain_name(image_id):
+                raise UserError(f"{one.where}: {quoted(one.file)} makes no image id; rename the file")
+            if image_id in by_id:
+                raise UserError(
+                    f"{one.where}: {one.file} has the id {image_id} of {by_id[image_id].file}"
+                    f" ({by_id[image_id].where}); an image comes once, with all its tags"
+                )
+            by_id[image_id] = one
+        if not by_id:
+            raise UserError(f"{self.name}: lists no images")
+        return by_id
+
+    def _find_images(self, listing: Listing) -> dict[str, Path]:
+        """The images of the split by their ids."""
+        images: dict[str, Path] = {}
+        missing = []
+        for image_id, one in self._tagged.items():
+            path = listing.find(one.stem)
+            suffix = PurePosixPath(one.file).suffix
+            # A list may leave out the suffix, but not give another one.
+            if path and (suffix.lower() not in SUFFIXES or suffix == path.suffix):
+                images[image_id] = path
+            else:
+                missing.append(one)
+        if missing:
+            raise UserError(
+                f"{missing[0].where}: {missing[0].file}: no such image in {listing.folder} ({len(missing)} of"
+                f" {len(self._tagged)} are missing); add it, or take it off the list"
+            )
+        return images
+
+    def _has_masks_without_files(self, folder: Path | None, mask_dir: str) -> bool:
+        """Masks are drawn if all images with tags have something to draw them from."""
         with_tags = [one for one in self._tagged.values() if one.tags]
         undrawable = [one for one in with_tags if one.draw_mask is None]
-        if mask_dir and len(undrawable) < len(with_tags) and not any(masks.values()):
-            if undrawable:
-                raise UserError(
-                    f"{undrawable[0].where}: {undrawable[0].file} has objects without an outline, other images have"
-                    " outlines; add them, or set --mask_dir= for no masks"
-                )
-            self.has_masks = True
-        else:
-            check_masks(masks, self.name, mask_folder, mask_dir)
-            self.has_masks = any(masks.values())
-        return masks
+        if not mask_dir or len(undrawable) == len(with_tags):
+            return super()._has_masks_without_files(folder, mask_dir)
+        if undrawable:
+            raise UserError(
+                f"{undrawable[0].where}: {undrawable[0].file} has objects without an outline, other images have"
+                " outlines; add them, or set --mask_dir= for no masks"
+            )
+        return True
 
 
 def image_id_of(file: str) -> str:
     """The id of an image, from its path: without suffix, with `_` for `/`."""
-    return _stem(file).replace("/", "_")
-
-
-def _stem(file: str) -> str:
-    path = PurePosixPath(file)
-    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
-
-
-def _image_id(tagged: TaggedFile, folder: Path) -> str:
-    path = PurePosixPath(tagged.file)
-    if "\\" in tagged.file or path.is_absolute() or ".." in path.parts:
-        raise UserError(f"{tagged.where}: {quoted(tagged.file)} is no path below {folder}, with / between folders")
-    image_id = image_id_of(tagged.file)
-    if not is_plain_name(image_id):
-        raise UserError(f"{tagged.where}: {quoted(tagged.file)} makes no image id; rename the file")
-    return image_id
-
-
-def _find_image(listing: Listing, tagged: TaggedFile) -> Path | None:
-    path = listing.find(_stem(tagged.file))
-    named = PurePosixPath(tagged.file).suffix
-    # A list may leave out the suffix, but not name another.
-    is_named = path is not None and (named.lower() not in SUFFIXES or named == path.suffix)
-    return path if is_named else None
+    return TaggedFile(file, (), "").stem.replace("/", "_")
 
 
 def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike]) -> Listing:
@@ -192,15 +181,15 @@ def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike])
 
     Args:
         folder: The folder.
-        skip: Folders of other images in it.
+        skip: Folders in it that hold other images, such as masks.
 
     Raises:
-        UserError: It is missing or has no images.
+        UserError: The folder is missing or has no images.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError("no such folder", flag="image_dir", value=folder)
-    listing = Listing(folder, SUFFIXES, folder, recursive=True, skip=tuple(map(Path, skip)), may_be_empty=True)
-    if not list(listing):
+    listing = Listing(folder, SUFFIXES, folder, recursive=True, skip=tuple(map(Path, skip)), optional=True)
+    if listing.is_empty:
         raise UserError(f"no images in it; expected {', '.join(SUFFIXES)} files", flag="image_dir", value=folder)
     return listing

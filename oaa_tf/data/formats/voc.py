@@ -20,7 +20,7 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList, read_class_file
-from oaa_tf.data.formats.folder_files import Listing, as_text, inside, read_inside
+from oaa_tf.data.formats.folder_files import Listing, as_text, list_masks, read_inside
 from oaa_tf.data.images.image_files import SUFFIXES
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
@@ -33,46 +33,44 @@ VOC_CLASSES = (
 
 
 class VocFolder:
-    """The images, masks, saliency maps and labels of one folder, by image id.
+    """The images, masks and labels of one folder, by image id.
 
-    Class indices that come out count the kept classes. Files are looked up in listings of their folders, never opened
-    by a name that a list made up; an id cannot leave the folder, nor can a link.
+    The methods return indices among the kept classes. Images and masks are looked up in listings of their folders,
+    never opened by a name from a list; neither an id nor a link can lead out of the folder.
 
     Args:
         root: The folder.
         classes: The classes to keep, in the order of their new indices; all by default.
         mask_dir: Name of the folder with the masks; "" for none.
-        saliency_dir: Path of a folder with saliency maps, `<id>.png` or `.jpg`; "" for none.
+
+    Attributes:
+        root: As given.
+        class_list: All classes, and the kept ones.
+        classes: Names of the kept classes.
+        images: The files of `JPEGImages/`.
+        masks: The files of masks, possibly none; None without `mask_dir`.
 
     Raises:
-        UserError: A folder or `classes.txt` is missing, empty or wrong, or a class is unknown.
+        UserError: The folder, its images or `classes.txt` are missing or wrong, or a class to keep is unknown.
     """
 
     def __init__(
-        self,
-        root: str | os.PathLike,
-        *,
-        classes: Sequence[str] = (),
-        mask_dir: str = "SegmentationClass",
-        saliency_dir: str = "",
+        self, root: str | os.PathLike, *, classes: Sequence[str] = (), mask_dir: str = "SegmentationClass"
     ) -> None:
         self.root = Path(root)
         if not self.root.is_dir():
             raise UserError(f"{self.root}: no such folder; expected one in VOC layout (JPEGImages/, ImageSets/)")
-        self._class_list = ClassList(read_class_file(self.root) or VOC_CLASSES, classes, self.root / CLASSES_FILE)
-        self.classes = self._class_list.kept
-        self.mask_folder = inside(self.root, mask_dir) if mask_dir else None
-        self._images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
-        has_masks = self.mask_folder is not None and self.mask_folder.is_dir()
-        self._masks = Listing(self.mask_folder, (".png",), self.root, may_be_empty=True) if has_masks else None
-        self._saliency = Listing(Path(saliency_dir), SUFFIXES, Path(saliency_dir)) if saliency_dir else None
+        self.class_list = ClassList(read_class_file(self.root) or VOC_CLASSES, classes, self.root / CLASSES_FILE)
+        self.classes = self.class_list.kept
+        self.images = Listing(self.root / "JPEGImages", SUFFIXES, self.root)
+        self.masks = list_masks(self.root, mask_dir)
 
     def split_file(self, split: str, suffix: str = "") -> Path:
-        """Path of a split's list of ids, or with the suffix "_cls" of its labels."""
+        """Path of a split's list of ids; with the suffix "_cls", path of its list of labels."""
         return self.root / "ImageSets" / "Segmentation" / f"{split}{suffix}.txt"
 
     def annotation_file(self, image_id: str) -> Path:
-        """Path of an image's VOC annotation; it need not exist."""
+        """Path of an image's annotation, which need not exist."""
         return self.root / "Annotations" / f"{image_id}.xml"
 
     def image_ids(self, split: str) -> tuple[str, ...]:
@@ -82,11 +80,11 @@ class VocFolder:
         stem is the id.
 
         Raises:
-            UserError: The list is missing or empty, or a line is no id, or an id comes twice.
+            UserError: The list is missing or empty, or has a wrong line or an id twice.
         """
         path = self.split_file(split)
-        first_line = {}
-        for number, words in self._lines(path):
+        first_line: dict[str, int] = {}
+        for number, words in self._lines(path, "list; check --voc_dir and --split"):
             ids = [_image_id(word, f"{path}:{number}") for word in words[:3]]
             if len(ids) > 2 or len(set(ids)) > 1 or (len(ids) == 2 and "/" not in words[1]):
                 found = quoted(" ".join(words[:9]))
@@ -98,39 +96,28 @@ class VocFolder:
             raise UserError(f"{path}: empty list; expected one image id per line")
         return tuple(first_line)
 
-    def image(self, image_id: str) -> Path | None:
-        """Path of an image, None when there is none."""
-        return self._images.find(image_id)
-
-    def mask(self, image_id: str) -> Path | None:
-        """Path of a mask, None when there is none."""
-        return self._masks.find(image_id) if self._masks else None
-
-    def saliency(self, image_id: str) -> Path | None:
-        """Path of a saliency map, None when there is none."""
-        return self._saliency.find(image_id) if self._saliency else None
-
     def read_mask(self, path: str | os.PathLike) -> np.ndarray:
-        """Reads a mask and renumbers it: 0 background, c + 1 for kept class c, `IGNORE_LABEL` for all other classes.
+        """Reads a mask: 0 background, c + 1 for kept class c, `IGNORE_LABEL` for all other classes.
 
         Returns:
             uint8 `[height, width]`.
 
         Raises:
-            UserError: The file is damaged or no mask, or a pixel value is no class.
+            UserError: The file is damaged or not a mask, or a pixel value is no class.
         """
-        return self._class_list.renumbered(read_indexed(path), path)
+        return self.class_list.renumbered(read_indexed(path), path)
 
     def listed_labels(self, split: str) -> dict[str, tuple[int, ...]]:
         """Labels from `<split>_cls.txt`: kept classes, ascending, by image id.
 
         Raises:
-            UserError: The list is missing, or a line is wrong, or an id comes twice.
+            UserError: The list is missing, or has a wrong line or an id twice.
         """
         path = self.split_file(split, "_cls")
-        num_classes = len(self._class_list.known)
+        num_classes = len(self.class_list.known)
         labels = {}
-        for number, (word, *indices) in self._lines(path):
+        if_missing = "list of labels; write it, or use --labels_from=annotations or masks"
+        for number, (word, *indices) in self._lines(path, if_missing):
             image_id = _image_id(word, f"{path}:{number}")
             if image_id in labels:
                 raise UserError(f"{path}:{number}: duplicate id {image_id}")
@@ -140,7 +127,7 @@ class VocFolder:
                         f"{path}:{number}: class {index[:20]} of {image_id} is out of range; "
                         f"expected 0 to {num_classes - 1}"
                     )
-            labels[image_id] = self._class_list.kept_labels(int(index) for index in indices)
+            labels[image_id] = self.class_list.kept_labels(int(index) for index in indices)
         return labels
 
     def annotated_labels(self, image_id: str, *, skip_difficult: bool) -> tuple[int, ...]:
@@ -151,11 +138,11 @@ class VocFolder:
             skip_difficult: Whether to leave out objects that are marked as difficult.
 
         Raises:
-            UserError: The file is missing or no annotation, or names a class that is not in the folder's classes.
+            UserError: The file is missing or not an annotation, or names an unknown class.
         """
         path = self.annotation_file(image_id)
         text = read_inside(path, self.root).decode("utf-8-sig", errors="replace")
-        # Annotations need no document type; entities of one could grow without bound or name other files.
+        # Entities can grow without bound and read other files; VOC's annotations need none.
         if "<!DOCTYPE" in text or "<!ENTITY" in text:
             raise UserError(f"{path}: annotation with a DOCTYPE or ENTITY declaration: not accepted; remove it")
         try:
@@ -164,15 +151,15 @@ class VocFolder:
             raise UserError(f"{path}: not a VOC annotation: {error}") from None
         indices = []
         for element in objects:
-            index = self._class_list.index((element.findtext("name") or "").strip(), path)
+            index = self.class_list.index((element.findtext("name") or "").strip(), path)
             if not (skip_difficult and (element.findtext("difficult") or "").strip() == "1"):
                 indices.append(index)
-        return self._class_list.kept_labels(indices)
+        return self.class_list.kept_labels(indices)
 
-    def _lines(self, path: Path) -> list[tuple[int, list[str]]]:
-        """The words of each line that is not blank, with the line's number."""
+    def _lines(self, path: Path, if_missing: str) -> list[tuple[int, list[str]]]:
+        """Number and words of each line that is not blank; `if_missing` ends the message about a missing file."""
         if not path.is_file():
-            raise UserError(f"{path}: no such list; check --voc_dir and --split")
+            raise UserError(f"{path}: no such {if_missing}")
         lines = enumerate(as_text(read_inside(path, self.root), path).splitlines(), start=1)
         return [(number, line.split()) for number, line in lines if line.strip()]
 

@@ -9,14 +9,13 @@ the pixels as they are stored.
 from __future__ import annotations
 
 import os
-import struct
 from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.palette_png import PNG_SIGNATURE, check_size, png_chunks, read_bytes
+from oaa_tf.data.images.input_files import PNG_SIGNATURE, check_size, open_png, read_bytes
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -79,28 +78,17 @@ def decode_image(data: bytes | tf.Tensor) -> tf.Tensor:
 def _decode(data: bytes, name: str) -> tf.Tensor:
     import tensorflow as tf
 
-    if data.startswith(_JPEG_START):
-        if _JPEG_END not in data:
-            raise UserError(f"{name}: truncated JPEG: it ends after {len(data)} bytes; replace the file")
-        read_size = _jpeg_size
-    elif data.startswith(PNG_SIGNATURE):
-        read_size = _png_size
-    else:
+    if data.startswith(_JPEG_START) and _JPEG_END not in data:
+        raise UserError(f"{name}: truncated JPEG: it ends after {len(data)} bytes; replace the file")
+    if not data.startswith((_JPEG_START, PNG_SIGNATURE)):
         found = "an empty file" if not data else "something else"
         raise UserError(f"{name}: expected a JPEG or PNG, found {found}; replace the file or take it off the list")
     try:
-        check_size(*read_size(data, name), name)
+        if data.startswith(_JPEG_START):
+            height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
+            check_size(width, height, name)
+        else:
+            open_png(data, name)
         return decode_image(data)
     except tf.errors.OpError:
         raise UserError(f"{name}: truncated or damaged image: it cannot be decoded; replace the file") from None
-
-
-def _jpeg_size(data: bytes, name: str) -> tuple[int, int]:
-    import tensorflow as tf
-
-    height, width, _ = tf.image.extract_jpeg_shape(data).numpy().tolist()
-    return width, height
-
-
-def _png_size(data: bytes, name: str) -> tuple[int, int]:
-    return struct.unpack(">II", png_chunks(data, name)[0][1][:8])

@@ -1,31 +1,21 @@
-"""Label images as PNG files: class indices as VOC stores them, in palette or grey PNGs, without a color conversion.
-
-OpenCV reads a palette PNG as colors and cannot write one. A palette PNG differs from a grey one only in the header's
-color type and the palette, so reading turns the file into a grey PNG in memory and writing does the reverse.
-"""
+"""Label images as PNG files: class indices as VOC stores them, in palette or grey PNGs, without a color conversion."""
 
 import functools
+import io
 import os
-import stat
-import struct
 import zlib
-from pathlib import Path
 
-import cv2
 import numpy as np
+from PIL import Image
+from PIL.PngImagePlugin import PngImageFile
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.input_files import open_png, read_bytes
 from oaa_tf.runs.atomic import atomic_write
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
-
-MAX_PIXELS = 1 << 27
-"""The largest image that is decoded (134 megapixels, 400 MB in RGB): a few kilobytes can claim or unfold to more."""
-
-_GREY, _PALETTE = 0, 3
-_COLOR_TYPES = {_GREY: "grey", 2: "RGB", _PALETTE: "palette", 4: "grey with alpha", 6: "RGBA"}
-# First column, first row, column step and row step of the seven passes of an interlaced PNG.
-_ADAM7 = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
+# The ways of storing indices, in Pillow's words, and the steps in which it spreads grey values of few bits over 0..255.
+_STEPS = {"1": 1, "L;2": 85, "L;4": 17, "L": 1, "P;1": 1, "P;2": 1, "P;4": 1, "P": 1}
+_OTHER_KINDS = {"I": "grey", "LA": "grey with alpha"}
 
 
 @functools.cache
@@ -58,25 +48,22 @@ def read_indexed(source: str | os.PathLike | bytes) -> np.ndarray:
         UserError: The file is missing, damaged, no PNG, or neither palette nor grey with at most 8 bits.
     """
     name, data = ("PNG data", source) if isinstance(source, bytes) else (os.fspath(source), read_bytes(source))
-    chunks = png_chunks(data, name)
-    width, height, depth, color_type, compression, filtering, interlace = struct.unpack(">IIBBBBB", chunks[0][1])
-    check_size(width, height, name)
-    if color_type not in (_GREY, _PALETTE) or depth not in (1, 2, 4, 8):
-        found = f"{depth}-bit {_COLOR_TYPES.get(color_type, 'unknown')}"
+    stored = open_png(data, name).tile[0].args
+    if stored not in _STEPS:
+        kind = stored.split(";")[0]
+        found = f"{16 if '16' in stored else 8}-bit {_OTHER_KINDS.get(kind, kind)}"
         raise UserError(f"{name}: expected a palette PNG or an 8-bit grey PNG of class indices, found {found}")
-    pixels = b"".join(body for kind, body in chunks if kind == b"IDAT")
-    if not _inflates_to(pixels, _raw_size(width, height, depth, interlace)):
-        raise UserError(f"{name}: damaged PNG: its pixel data is incomplete; replace the file")
-    header = struct.pack(">IIBBBBB", width, height, depth, _GREY, compression, filtering, interlace)
-    grey = _join([(b"IHDR", header), (b"IDAT", pixels), (b"IEND", b"")])
     try:
-        values = cv2.imdecode(np.frombuffer(grey, np.uint8), cv2.IMREAD_GRAYSCALE | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error:
-        values = None
-    if values is None:
-        raise UserError(f"{name}: damaged PNG: it cannot be decoded; replace the file")
-    # Grey values of fewer than 8 bits come spread over 0..255.
-    return values // (255 // (2**depth - 1)) if depth < 8 else values
+        # Pillow leaves rows that the file lacks as they were; they include one of the last 8, interlaced or not.
+        last_rows = _decoded_onto(255, data)[-8:].copy()
+        values = _decoded_onto(0, data)
+        is_complete = np.array_equal(values[-8:], last_rows)
+    except Exception:  # Damaged chunks raise almost anything.
+        is_complete = False
+    if not is_complete:
+        raise UserError(f"{name}: damaged PNG: its pixel data is incomplete or wrong; replace the file")
+    values //= _STEPS[stored]
+    return values
 
 
 def write_indexed(path: str | os.PathLike, labels: np.ndarray) -> None:
@@ -86,109 +73,30 @@ def write_indexed(path: str | os.PathLike, labels: np.ndarray) -> None:
         path: The file; an existing one is replaced only when the new one is complete.
         labels: uint8 `[height, width]`.
     """
-    (_, header), *rest = png_chunks(encode_grey(labels), "encoded labels")
-    depth_and_type = struct.pack(">BB", 8, _PALETTE)
-    header = header[:8] + depth_and_type + header[10:]
+    data = _encoded(labels, voc_palette().tobytes())
     with atomic_write(path) as file:
-        file.write(_join([(b"IHDR", header), (b"PLTE", voc_palette().tobytes()), *rest]))
+        file.write(data)
 
 
 def encode_grey(values: np.ndarray) -> bytes:
     """Encodes uint8 `[height, width]` as an 8-bit grey PNG."""
+    return _encoded(values)
+
+
+def _decoded_onto(value: int, data: bytes) -> np.ndarray:
+    """Decodes a PNG into an image that has one value everywhere."""
+    image = PngImageFile(io.BytesIO(data))
+    image.im = Image.new(image.mode, image.size, value).im
+    return np.array(image, np.uint8)
+
+
+def _encoded(values: np.ndarray, palette: bytes = b"") -> bytes:
     if values.dtype != np.uint8 or values.ndim != 2 or not values.size:
         raise ValueError(f"expected non-empty uint8 [height, width], got {values.dtype} {list(values.shape)}")
-    return cv2.imencode(".png", values)[1].tobytes()
-
-
-def png_chunks(data: bytes, name: str) -> list[tuple[bytes, bytes]]:
-    """Splits a PNG into (type, body) chunks, the header first and IEND last, and checks their checksums.
-
-    Raises:
-        UserError: `data` is no PNG, is cut short, or fails a checksum; the message begins with `name`.
-    """
-    if not data.startswith(PNG_SIGNATURE):
-        raise UserError(f"{name}: not a PNG file")
-    chunks = []
-    position = len(PNG_SIGNATURE)
-    while not chunks or chunks[-1][0] != b"IEND":
-        if position + 12 > len(data):
-            raise UserError(f"{name}: truncated PNG: it ends after {len(data)} bytes; replace the file")
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 12 + length
-        if end > len(data):
-            raise UserError(f"{name}: truncated PNG: it ends after {len(data)} bytes; replace the file")
-        body = data[position + 8 : end - 4]
-        if zlib.crc32(body, zlib.crc32(kind)) != int.from_bytes(data[end - 4 : end], "big"):
-            raise UserError(f"{name}: damaged PNG: wrong checksum at byte {position}; replace the file")
-        chunks.append((kind, body))
-        position = end
-    if chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 13:
-        raise UserError(f"{name}: damaged PNG: it does not begin with a header; replace the file")
-    return chunks
-
-
-def check_size(width: int, height: int, name: str) -> None:
-    """Refuses images that are too large to decode, by their headers.
-
-    Raises:
-        UserError: There are more than `MAX_PIXELS`, or none; the message begins with `name`.
-    """
-    if not width or not height:
-        raise UserError(f"{name}: damaged image: {width}x{height} pixels; replace the file")
-    if width * height > MAX_PIXELS:
-        raise UserError(
-            f"{name}: {width}x{height} pixels, expected at most {MAX_PIXELS // 10**6} megapixels; make it smaller"
-        )
-
-
-def read_bytes(path: str | os.PathLike) -> bytes:
-    """Reads an input file.
-
-    Raises:
-        UserError: It is missing, no regular file, or unreadable.
-    """
-    path = Path(path)
-    try:
-        # Others, such as named pipes, could keep a reader waiting forever.
-        if stat.S_ISREG(path.stat().st_mode) or path.is_dir():
-            return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
-    raise UserError(f"{path}: cannot read: not a regular file")
-
-
-def _raw_size(width: int, height: int, depth: int, interlace: int) -> int:
-    """Bytes of the decompressed pixel data: one filter byte and the packed samples per row."""
-    size = 0
-    for first_column, first_row, column_step, row_step in _ADAM7 if interlace else ((0, 0, 1, 1),):
-        columns = len(range(first_column, width, column_step))
-        rows = len(range(first_row, height, row_step))
-        size += rows * (1 + (columns * depth + 7) // 8) if columns else 0
-    return size
-
-
-def _inflates_to(compressed: bytes, size: int) -> bool:
-    """Whether zlib data decompresses to at least `size` bytes.
-
-    OpenCV must not find out: some versions leave missing rows black, others print lines of their own.
-    """
-    inflater = zlib.decompressobj()
-    step = 1 << 24
-    try:
-        while size > 0:
-            # In bounded steps, so that a forged header costs no memory.
-            got = len(inflater.decompress(compressed, min(step, size)))
-            compressed = inflater.unconsumed_tail
-            if not got:
-                return False
-            size -= got
-    except zlib.error:
-        return False
-    return True
-
-
-def _join(chunks: list[tuple[bytes, bytes]]) -> bytes:
-    parts = [PNG_SIGNATURE]
-    for kind, body in chunks:
-        parts += [struct.pack(">I4s", len(body), kind), body, struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))]
-    return b"".join(parts)
+    image = Image.fromarray(values)
+    if palette:
+        image.putpalette(palette)
+    file = io.BytesIO()
+    # Of zlib's strategies, run lengths make the smallest files of label images and maps in the shortest time.
+    image.save(file, "PNG", compress_type=zlib.Z_RLE)
+    return file.getvalue()

@@ -1,10 +1,10 @@
-"""The one home of the feature keys of a record (a serialized `tf.train.Example`)."""
+"""Feature keys of a record (a serialized `tf.train.Example`) and of a batch."""
 
 IMAGE_ID = "image_id"
 """Bytes, UTF-8: the image's name without extension."""
 
 IMAGE = "image"
-"""Bytes: a JPEG or an 8-bit RGB PNG; EXIF orientation does not count."""
+"""Bytes: a JPEG or an 8-bit RGB PNG; EXIF orientation is ignored."""
 
 MASK = "mask"
 """Bytes: an 8-bit grey PNG of the image's size, 0 background, c + 1 class c, 255 ignore; empty without a mask."""
@@ -22,7 +22,7 @@ LABELS = "labels"
 """int64 list: class indices in ascending order, at least one."""
 
 IGNORE_LABEL = 255
-"""Value of mask pixels that count for nothing: borders, other classes, ambiguous pseudo labels."""
+"""Value of mask pixels that training and evaluation ignore: borders, other classes, ambiguous pseudo labels."""
 
 # Features of a batch, beside IMAGE and LABELS; see `oaa_tf.data.views.input_pipeline`.
 POSITION = "position"

@@ -1,4 +1,4 @@
-"""The manifest of a record set: a JSON file that says what is in the shards beside it and how to tell damage."""
+"""The manifest of a record set: a JSON file that describes the shards beside it, with checksums that reveal damage."""
 
 import dataclasses
 import hashlib
@@ -56,7 +56,7 @@ class Manifest:
         has_masks: Whether every record has a mask.
         has_saliency: Whether every record has a saliency map.
         settings: The settings of `make_records`.
-        inputs: Fingerprint of the input files.
+        inputs: Fingerprint of the input files (hex).
         shards: The shards in order.
         images: The records in order, shard after shard.
         skipped: Images that were left out.
@@ -75,7 +75,7 @@ class Manifest:
 
     @property
     def checksum(self) -> str:
-        """SHA-256 (hex) over the shards' checksums and the classes: the name of the data set."""
+        """SHA-256 (hex) of the shards' checksums and the classes; identifies the data set."""
         return _sha256([[shard.sha256 for shard in self.shards], self.classes])
 
     def write(self, path: str | os.PathLike) -> None:
@@ -89,14 +89,13 @@ class Manifest:
             **dataclasses.asdict(self),
         }
         content["manifest_sha256"] = _sha256(content)
-        # One line per image: short enough to read, and to compare with diff.
+        # One line per image, to read and to compare with diff.
         lines = []
         for key, value in content.items():
+            text = json.dumps(value)
             if isinstance(value, tuple) and value and isinstance(value[0], dict):
-                value = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
-            else:
-                value = json.dumps(value)
-            lines.append(f" {json.dumps(key)}: {value}")
+                text = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+            lines.append(f" {json.dumps(key)}: {text}")
         with atomic_write(path) as file:
             file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
 
@@ -105,7 +104,7 @@ class Manifest:
         """Reads a manifest and checks it against its own checksum.
 
         Raises:
-            UserError: It is missing, damaged, no manifest, or of another version.
+            UserError: It is missing or damaged, is not a manifest, or has another version.
         """
         name = os.fspath(path)
         try:
@@ -133,20 +132,20 @@ class Manifest:
             wrong = manifest._first_wrong_value()
         except (KeyError, TypeError):
             wrong = "its fields"
-        # A program other than make_records can give it the right checksum all the same.
+        # A program other than make_records can write wrong values with the right checksum.
         if wrong:
             raise UserError(f"{name}: not a manifest as make_records writes it: wrong {wrong}; run make_records again")
         return manifest
 
     def _first_wrong_value(self) -> str | None:
-        """What is wrong with the values, None if nothing is. They name files that are read and written.
+        """Names the first wrong value; None if all are right. Some of them name files that are read and written.
 
         Raises:
-            TypeError: A value has another type altogether.
+            TypeError: A value has an unexpected type.
         """
-        names = (*self.classes, self.split, self.labels_from, self.inputs)
+        texts = (*self.classes, self.split, self.labels_from, self.inputs)
         flags = (self.has_masks, self.has_saliency)
-        if not all(isinstance(name, str) for name in names) or not all(isinstance(flag, bool) for flag in flags):
+        if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
             return "types"
         if not 0 < len(self.classes) < 255 or len(set(self.classes)) < len(self.classes):
             return "classes"

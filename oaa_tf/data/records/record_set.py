@@ -1,15 +1,16 @@
-"""Reading record sets: random access to the records of sharded TFRecord files through their manifest."""
+"""Reads record sets: random access to the records of sharded TFRecord files."""
 
 import contextlib
 import dataclasses
 import hashlib
+import io
 import os
 import struct
 import threading
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, Self
 
 import cv2
 import numpy as np
@@ -59,19 +60,14 @@ class RecordSet:
         labels_from: Where the labels came from, see `Manifest`.
         has_masks: Whether the records have masks.
         has_saliency: Whether the records have saliency maps.
-        checksum: SHA-256 (hex) over the shards' checksums and the classes; the name of the data set.
-        read_error: What a reader in a tf.data pipeline has met, see `oaa_tf.data.views.input_pipeline.reading_errors`.
+        checksum: SHA-256 (hex) of the shards' checksums and the classes; identifies the data set.
+        read_error: The last error of a tf.data pipeline that reads these records; see `reading_errors` in
+            `oaa_tf.data.views.input_pipeline`.
     """
 
-    def __init__(self, manifest_path: Path, manifest: Manifest, shards: Sequence[BinaryIO], places: np.ndarray) -> None:
-        """Use `open`.
-
-        Args:
-            manifest_path: Path of the manifest.
-            manifest: Its content.
-            shards: The open files of the shards.
-            places: int64 `[num_images, 3]`: shard, offset and length of each record's data.
-        """
+    def __init__(self, manifest_path: Path, *, verify: bool) -> None:
+        """Use `open`."""
+        manifest = Manifest.read(manifest_path)
         self.manifest_path = manifest_path
         self.split = manifest.split
         self.classes = manifest.classes
@@ -84,57 +80,54 @@ class RecordSet:
         self.has_saliency = manifest.has_saliency
         self.checksum = manifest.checksum
         self.read_error: UserError | None = None
-        self._shard_names = tuple(shard.file for shard in manifest.shards)
-        # Threads share the position in an open file.
-        self._shards = tuple((file, threading.Lock()) for file in shards)
-        self._places = places
+        # Threads share the read position of an open file, so each file has a lock.
+        self._shards: list[tuple[Path, io.FileIO, threading.Lock]] = []
+        places: list[tuple[int, int, int]] = []
+        with contextlib.ExitStack() as opened:
+            for index, shard in enumerate(manifest.shards):
+                path = manifest_path.parent / shard.file
+                if links_outside(path, manifest_path.parent):
+                    raise UserError(f"{path}: links to a file outside of the records' folder; copy the file")
+                try:
+                    file = opened.enter_context(io.FileIO(path))
+                    places += [(index, *place) for place in _scan(file, shard, path, verify)]
+                except OSError as error:
+                    raise UserError(f"{path}: cannot read: {error.strerror}; run make_records again") from None
+                self._shards.append((path, file, threading.Lock()))
+            if len(places) != len(self):
+                raise UserError(
+                    f"{manifest_path}: lists {len(self)} images, the shards hold {len(places)}; run make_records again"
+                )
+            weakref.finalize(self, opened.pop_all().close)
+        # int64 [num_images, 3]: shard, offset and length of each record's data.
+        self._places = np.array(places, np.int64)
 
     @classmethod
-    def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> "RecordSet":
+    def open(cls, manifest: str | os.PathLike, *, verify: bool = True) -> Self:
         """Opens a record set and checks that it is whole.
 
         Args:
             manifest: Path of `<split>.json`.
-            verify: Whether to compare every shard with its checksum too, which reads all data once. Without it, sizes
-                and numbers of records are compared.
+            verify: Whether to compare every shard with its checksum, which reads all data once. Sizes and numbers of
+                records are compared in any case.
 
         Raises:
-            UserError: The manifest or a shard is missing, damaged, or of another version.
+            UserError: The manifest or a shard is missing or damaged, or has another version.
         """
-        path = Path(manifest)
-        content = Manifest.read(path)
-        shards: list[BinaryIO] = []
-        places = []
-        with contextlib.ExitStack() as opened:
-            for index, shard in enumerate(content.shards):
-                shard_path = path.parent / shard.file
-                if links_outside(shard_path, path.parent):
-                    raise UserError(f"{shard_path}: links to a file outside of the records' folder; copy the file")
-                try:
-                    shards.append(opened.enter_context(open(shard_path, "rb", buffering=0)))
-                    places += [(index, *place) for place in _scan(shards[-1], shard, shard_path, verify)]
-                except OSError as error:
-                    raise UserError(f"{shard_path}: cannot read: {error.strerror}; run make_records again") from None
-            if len(places) != len(content.images):
-                raise UserError(
-                    f"{path}: lists {len(content.images)} images, the shards hold {len(places)}; run make_records again"
-                )
-            records = cls(path, content, shards, np.array(places, np.int64).reshape(-1, 3))
-            weakref.finalize(records, opened.pop_all().close)
-        return records
+        return cls(Path(manifest), verify=verify)
 
     def __len__(self) -> int:
         return len(self.image_ids)
 
     def require_classes(self, what: str, classes: Sequence[str]) -> None:
-        """Refuses what is for other classes, or has them in another order.
+        """Refuses a model or file with other classes than the records, or with another order of them.
 
         Args:
-            what: What it is, for the message, such as "--model=runs/segment".
+            what: The model or file, for the error message, such as "--model=runs/segment".
             classes: The names of its classes.
 
         Raises:
-            UserError: They are not those of the records.
+            UserError: The classes differ.
         """
         if tuple(classes) != self.classes:
             raise UserError(
@@ -142,14 +135,14 @@ class RecordSet:
             )
 
     def require_source(self, what: str, checksum: str) -> None:
-        """Refuses what was made from other records.
+        """Refuses a result that was made from other records.
 
         Args:
-            what: What it is, for the message, such as "--labels=runs/labels".
+            what: The result, for the error message, such as "--labels=runs/labels".
             checksum: The `checksum` of the records that it was made from.
 
         Raises:
-            UserError: It is not that of these records.
+            UserError: The checksums differ.
         """
         if checksum != self.checksum:
             raise UserError(
@@ -158,7 +151,7 @@ class RecordSet:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What every figure that is measured on these records says about them, for `metrics.json`."""
+        """The entries of `metrics.json` that identify the records of a measurement."""
         return {
             "split": self.split,
             "num_images": len(self),
@@ -167,7 +160,7 @@ class RecordSet:
         }
 
     def label_matrix(self) -> np.ndarray:
-        """The labels as float32 `[num_images, num_classes]`, 1 for each class in the image, else 0."""
+        """The labels as float32 `[num_images, num_classes]`: 1 for each class in the image, else 0."""
         matrix = np.zeros((len(self), len(self.classes)), np.float32)
         for row, labels in zip(matrix, self.labels, strict=True):
             row[list(labels)] = 1
@@ -178,25 +171,24 @@ class RecordSet:
 
         Raises:
             IndexError: `position` is not in 0..len - 1.
-            UserError: The shard cannot be read, or has become shorter since it was opened.
+            UserError: The shard cannot be read, or was cut after it was opened.
         """
         if not 0 <= position < len(self):
             raise IndexError(f"position {position}: expected 0 to {len(self) - 1}")
         shard, offset, length = self._places[position].tolist()
-        shard_path = self.manifest_path.parent / self._shard_names[shard]
-        file, lock = self._shards[shard]
+        path, file, lock = self._shards[shard]
         try:
             with lock:
                 file.seek(offset)
                 data = file.read(length)
         except OSError as error:
-            raise UserError(f"{shard_path}: cannot read: {error.strerror}; check the disk") from None
+            raise UserError(f"{path}: cannot read: {error.strerror}; check the disk") from None
         if len(data) != length:
-            raise UserError(f"{shard_path}: was cut while in use; run make_records again")
+            raise UserError(f"{path}: was cut while in use; run make_records again")
         return data
 
     def record(self, position: int) -> Record:
-        """Reads and decodes one image with what belongs to it. Raises as `read` does."""
+        """Reads and decodes one record; raises like `read`."""
         import tensorflow as tf
 
         feature = tf.train.Example.FromString(self.read(position)).features.feature
@@ -210,10 +202,10 @@ def _decode_grey(data: bytes) -> np.ndarray | None:
     return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
 
 
-def _scan(file: BinaryIO, shard: Shard, path: Path, verify: bool) -> list[tuple[int, int]]:
+def _scan(file: io.FileIO, shard: Shard, path: Path, verify: bool) -> list[tuple[int, int]]:
     """Offset and length of the data of each record in a shard.
 
-    A shard cut between two records still reads without an error elsewhere; here its size gives it away.
+    TensorFlow reads a shard that was cut between two records without an error; its size reveals the damage.
     """
     num_bytes = os.fstat(file.fileno()).st_size
     if num_bytes != shard.num_bytes:

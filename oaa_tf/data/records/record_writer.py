@@ -1,11 +1,11 @@
-"""Writing record sets: sharded TFRecords and their manifest, complete or not at all."""
+"""Writes record sets: sharded TFRecords and their manifest, all or nothing."""
 
 import contextlib
 import hashlib
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -22,9 +22,9 @@ from oaa_tf.runs.output_folder import folder_errors
 class RecordWriter:
     """Writes `<split>-00000-of-00003.tfrecord` and so on, and `<split>.json`, into a folder.
 
-    Shards are written in a folder of their own (`.<split>.partial`) and moved into place by `commit`, the manifest
-    last. Without `commit` nothing changes in the output folder. Records of the split that are already there are
-    replaced; a crash between the moves is found by `RecordSet.open`, as the checksums no longer fit.
+    Shards are written in a temporary folder, `.<split>.partial`. `commit` moves them into place, manifest last, and
+    replaces older records of the split. Without `commit`, nothing changes in the output folder. After a crash between
+    the moves, `RecordSet.open` finds that the checksums do not match.
 
     ```
     with RecordWriter("records", "train", images_per_shard=512) as writer:
@@ -49,7 +49,6 @@ class RecordWriter:
         self._partial = self._folder / f".{split}.partial"
         self._images: list[ImageEntry] = []
         self._skipped: list[SkippedImage] = []
-        self._shard_sizes: list[int] = []
         self._writer: tf.io.TFRecordWriter | None = None
         with folder_errors("--output_dir", folder):
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -63,27 +62,23 @@ class RecordWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            # Most likely the disk is full and closing fails again; the first error counts.
-            with contextlib.suppress(tf.errors.OpError):
-                self._writer.close()
+        # After an error the disk is most likely full, and closing fails again; the first error counts.
+        with contextlib.suppress(tf.errors.OpError):
+            self._close_shard()
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def write(self, image: ImageEntry, record: bytes) -> None:
-        """Appends a record, as `serialize` makes it.
+        """Appends a record from `serialize`.
 
         Raises:
             UserError: The disk is full or the folder cannot be written to.
         """
         with self._disk_errors():
-            if self._writer is None:
-                self._writer = tf.io.TFRecordWriter(str(self._part(len(self._shard_sizes))))
-                self._shard_sizes.append(0)
+            if self._writer is None or len(self._images) % self._images_per_shard == 0:
+                self._close_shard()
+                self._writer = tf.io.TFRecordWriter(str(self._part(len(self._images) // self._images_per_shard)))
             self._writer.write(record)
             self._images.append(image)
-            self._shard_sizes[-1] += 1
-            if self._shard_sizes[-1] == self._images_per_shard:
-                self._close_shard()
 
     def skip(self, image_id: str, reason: str) -> None:
         """Notes in the manifest that an image has no record."""
@@ -99,7 +94,7 @@ class RecordWriter:
         settings: dict[str, Any] | None = None,
         inputs: str = "",
     ) -> Path:
-        """Puts the shards and the manifest in place; the arguments are those of `Manifest`.
+        """Moves the shards into place and writes the manifest; for the arguments see `Manifest`.
 
         Returns:
             Path of the manifest.
@@ -108,16 +103,17 @@ class RecordWriter:
             UserError: The disk is full or the folder cannot be written to.
         """
         with self._disk_errors():
-            if self._writer is not None:
-                self._close_shard()
-            num_shards = len(self._shard_sizes)
+            self._close_shard()
+            first_images = range(0, len(self._images), self._images_per_shard)
             shards = []
-            for index, num_records in enumerate(self._shard_sizes):
-                with self._part(index).open("rb") as file:
+            for index, first in enumerate(first_images):
+                part = self._part(index)
+                with part.open("rb") as file:
                     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-                sync(self._part(index))
-                name = f"{self._split}-{index:05d}-of-{num_shards:05d}.tfrecord"
-                shards.append(Shard(name, num_records, self._part(index).stat().st_size, sha256))
+                sync(part)
+                num_records = min(self._images_per_shard, len(self._images) - first)
+                name = f"{self._split}-{index:05d}-of-{len(first_images):05d}.tfrecord"
+                shards.append(Shard(name, num_records, part.stat().st_size, sha256))
             for index, shard in enumerate(shards):
                 self._part(index).replace(self._folder / shard.file)
             sync(self._folder)
@@ -142,23 +138,23 @@ class RecordWriter:
 
     def _close_shard(self) -> None:
         writer, self._writer = self._writer, None
-        writer.close()
+        if writer is not None:
+            writer.close()
 
     def _remove_old_shards(self, current: set[str]) -> None:
-        """Removes shards of an earlier manifest with another number of shards."""
+        """Removes shards of older records that had another number of shards."""
         pattern = re.compile(rf"{re.escape(self._split)}-\d{{5}}-of-\d{{5}}\.tfrecord")
         for path in self._folder.iterdir():
             if pattern.fullmatch(path.name) and path.name not in current:
                 path.unlink()
 
     @contextlib.contextmanager
-    def _disk_errors(self):
+    def _disk_errors(self) -> Iterator[None]:
         try:
             yield
-        except tf.errors.OpError as error:
-            raise UserError(f"{self._folder}: cannot write records: {error.message}; free space, run again") from None
-        except OSError as error:
-            raise UserError(f"{self._folder}: cannot write records: {error.strerror}; free space, run again") from None
+        except (tf.errors.OpError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else error.message
+            raise UserError(f"{self._folder}: cannot write records: {reason}; free space, run again") from None
 
 
 def serialize(image: ImageEntry, image_data: bytes, mask_data: bytes = b"", saliency_data: bytes = b"") -> bytes:
@@ -182,5 +178,5 @@ def serialize(image: ImageEntry, image_data: bytes, mask_data: bytes = b"", sali
     numbers = {keys.HEIGHT: [image.height], keys.WIDTH: [image.width], keys.LABELS: image.labels}
     feature = {key: tf.train.Feature(bytes_list=tf.train.BytesList(value=[data])) for key, data in contents.items()}
     feature |= {key: tf.train.Feature(int64_list=tf.train.Int64List(value=data)) for key, data in numbers.items()}
-    # Without sorting, equal records could differ in bytes and so in the data set's checksum.
+    # Deterministic: otherwise equal records could differ in bytes and so in the checksum of the data set.
     return tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)

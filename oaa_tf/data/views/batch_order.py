@@ -9,13 +9,13 @@ import numpy as np
 class BatchOrder:
     """The batches of a run.
 
-    Sample number `n` is the `n % num_images`-th image of epoch `n // num_images`; each epoch visits the images in a
-    permutation of its own. A sample waits until as many with the same canvas have come as make a batch, so batches run
-    on across the ends of epochs, and with one canvas only the samples are in their order.
+    Sample `n` is the `n % num_images`-th image of epoch `n // num_images`; each epoch has its own permutation of the
+    images. A sample waits until a whole batch of samples has the same canvas. Batches therefore continue across the
+    ends of epochs; if all canvases are equal, samples keep their order.
 
     Attributes:
-        samples: int64 `[num_steps, batch_size]`, the samples of each batch.
-        positions: int64 `[num_steps, batch_size]`, their images.
+        samples: int64 `[num_steps, batch_size]`, the numbers of the samples.
+        positions: int64 `[num_steps, batch_size]`, the positions of their images.
         num_images: Images per epoch.
     """
 
@@ -25,16 +25,13 @@ class BatchOrder:
 
     @classmethod
     def make(cls, canvases: np.ndarray, *, batch_size: int, seed: int, num_steps: int) -> "BatchOrder":
-        """Orders a run.
+        """The order of a run; a longer run begins with the same batches.
 
         Args:
             canvases: int32 `[num_images, 2]`, height and width of each image's canvas.
             batch_size: Images per batch.
             seed: Seed of the order.
-            num_steps: Batches.
-
-        Returns:
-            The order; that of a shorter run is its beginning.
+            num_steps: Number of batches.
         """
         num_images = len(canvases)
         shapes, shape_of_image = np.unique(canvases, axis=0, return_inverse=True)
@@ -64,6 +61,6 @@ class BatchOrder:
 def permutation(num_images: int, seed: int, epoch: int) -> np.ndarray:
     """The order in which an epoch visits the images: int64 `[num_images]`.
 
-    Sorts raw random bits, which numpy keeps the same between its versions, other than its own shuffling.
+    Sorts raw random bits: unlike the results of its shuffling, numpy keeps these the same between versions.
     """
     return np.argsort(np.random.Philox(key=[seed, epoch]).random_raw(num_images), kind="stable")

@@ -1,8 +1,8 @@
-"""Canvases: the rectangles that the network computes on, of a few shapes, so that hardly any of it is padding.
+"""Canvases: the network's input rectangles, in a few shapes that keep padding small.
 
-A batch has one shape. On square canvases a quarter of what the network computes for photographs of 4:3 or 3:2 is
-padding; here every image goes on the smallest canvas of a common aspect that holds it, upright or lying, and batches
-are made of images with the same canvas (`oaa_tf.data.views.batch_order`).
+All images of a batch need one shape. On square canvases, a quarter of the computation for photos of 4:3 or 3:2 is
+padding. Instead, every image gets the smallest canvas that holds it, in one of a few aspects, portrait or landscape,
+and a batch consists of images with the same canvas (`oaa_tf.data.views.batch_order`).
 """
 
 import itertools
@@ -22,8 +22,8 @@ def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, s
     Args:
         sizes: int `[num_images, 2]`, height and width of the images in pixels.
         long_side: Long side of the canvases in pixels, a multiple of `STRIDE`.
-        min_images: Shapes with fewer images are given up for larger ones: a shape rarer than a batch would fill its
-            batches with repetitions.
+        min_images: Images of a shape that fewer images have get a larger shape instead: a shape rarer than a batch
+            would fill its batches with repetitions.
         square: Whether all canvases are squares.
 
     Returns:
@@ -41,7 +41,7 @@ def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, s
             members = (short == smaller) & orientation
             if np.count_nonzero(members) < min_images:
                 short[members] = larger
-    # Squares are the largest: if they are rare, the rarest other shapes join them.
+    # No shape is larger than the square: if squares are rare, the rarest other shapes join them.
     others = [(short == side) & orientation for side in shorts[:-1] for orientation in (lying, ~lying)]
     for members in sorted(others, key=np.count_nonzero):
         if 0 < np.count_nonzero(short == long_side) < min_images:
@@ -56,7 +56,7 @@ def whole_cells(side: int) -> int:
 
 
 def padding_share(sizes: np.ndarray, canvases: np.ndarray) -> float:
-    """Share of the canvases' pixels that show no image, for frames of the canvases' size.
+    """Share of the canvases' pixels that are padding, for frames of the canvases' size.
 
     Args:
         sizes: int `[num_images, 2]`, height and width of the images in pixels.

@@ -1,9 +1,9 @@
-"""The canonical frame: a square in which an image lies, and how maps on its grid relate to pixels.
+"""The canonical frame: a square that holds the whole image, and the relation of its grid to pixels.
 
-The whole image, its aspect kept, is resized so that its long side equals the frame's side, and lies in the frame's
-upper left corner. The rest is padding, of which networks see only what belongs to the image's canvas
-(`oaa_tf.data.views.canvases`). The grid has one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are
-continuous: pixel or cell `i` covers [i, i + 1) and has its centre at i + 0.5.
+The image is resized so that its long side equals the frame's side, keeps its aspect, and lies in the upper left corner.
+The rest is padding; networks see only the part of it on the image's canvas (`oaa_tf.data.views.canvases`). The grid has
+one cell per `STRIDE` x `STRIDE` pixels of the frame. Coordinates are continuous: pixel or cell `i` covers [i, i + 1),
+and its centre is at i + 0.5.
 """
 
 import dataclasses
@@ -33,10 +33,13 @@ class Frame:
     def content(self) -> tuple[int, int]:
         """Height and width of the resized image in the frame, each at least 1 pixel.
 
-        Written with the integer arithmetic that the in-graph version (`oaa_tf.data.views.view`) uses: rounding half up.
+        Rounds half up in integer arithmetic, exactly like `frame_content` (`oaa_tf.data.views.view`) in a graph.
         """
         longest = max(self.height, self.width)
-        return tuple(max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width))
+        height, width = (
+            max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width)
+        )
+        return height, width
 
     @property
     def grid(self) -> int:
@@ -45,13 +48,14 @@ class Frame:
 
     @property
     def valid_cells(self) -> tuple[int, int]:
-        """Rows and columns of the grid whose cells are at least half filled by the image (at least one each)."""
-        return tuple(max(1, (2 * side + STRIDE) // (2 * STRIDE)) for side in self.content)
+        """Numbers of rows and columns of the grid whose cells the image fills at least half, each at least 1."""
+        rows, columns = (max(1, (2 * side + STRIDE) // (2 * STRIDE)) for side in self.content)
+        return rows, columns
 
     def to_image(self, maps: np.ndarray, height: int | None = None, width: int | None = None) -> np.ndarray:
         """Resamples maps on the frame's grid bilinearly to the image's pixels.
 
-        Padding cells never bleed into the image: coordinates are clamped to the valid cells.
+        Coordinates are clamped to the valid cells, so that padding cells have no influence.
 
         Args:
             maps: float32 `[..., grid, grid]`.
@@ -68,7 +72,7 @@ class Frame:
             )
         )
         maps = maps[..., : self.valid_cells[0], : self.valid_cells[1]].astype(np.float32, copy=False)
-        # Not as a product of matrices: BLAS threads waiting for one another on a busy machine take 50 times as long.
+        # Not a matrix product: on a busy machine, BLAS threads wait for each other and take 50 times as long.
         return _interpolate(_interpolate(maps, columns, axis=-1), rows, axis=-2)
 
 

@@ -33,9 +33,9 @@ from oaa_tf.data.views.view_options import ViewOptions
 
 @contextlib.contextmanager
 def reading_errors(records: RecordSet) -> Iterator[None]:
-    """Where batches are drawn inside this block, a `UserError` of `records.read` stays one.
+    """Raises a `UserError` of `records.read` again if it stops a pipeline inside this block.
 
-    TensorFlow turns whatever a reader raises into an error of its own.
+    TensorFlow turns every error of a reader into one of its own.
     """
     records.read_error = None
     try:
@@ -67,7 +67,7 @@ def training_batches(
         num_steps: Steps of the whole run.
         first_step: The first step to deliver, the number of steps already done.
         chosen: int `[n]`, the positions of the images to train on; all if None.
-        targets: Adds a stage's own features.
+        targets: Adds features of the training stage.
 
     Returns:
         A dataset of dictionaries, see `oaa_tf.data.records.keys`: image float32 `[B, height, width, 3]` RGB in
@@ -78,7 +78,7 @@ def training_batches(
     canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
     chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
     order = BatchOrder.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
-    # Captured as they are: constants made inside would be copied into the dataset's graph.
+    # Made here, since constants made inside `view_example` would be copied into the dataset's graph.
     samples, positions = tf.constant(order.samples.ravel()), tf.constant(chosen[order.positions.ravel()])
 
     def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -103,9 +103,9 @@ def frame_batches(
     mirrored: bool = False,
     chosen: Sequence[int] | None = None,
 ) -> tf.data.Dataset:
-    """Every image once, as its canonical frame or as one view of all of it; features as in `training_batches`.
+    """Every image once, in its canonical frame or in one view of the whole image; features as in `training_batches`.
 
-    One canvas after the other, in the order of positions within each; the last batch of a canvas may be smaller.
+    Images are ordered by canvas, then by position. The last batch of each canvas may be smaller.
 
     Args:
         records: The record set.
@@ -113,29 +113,29 @@ def frame_batches(
         batch_size: Images per batch.
         scale: Size of the image in the view over its size in the frame.
         mirrored: Whether the view is mirrored.
-        chosen: Positions of the images; all if None. An image's canvas is the same either way.
+        chosen: Positions of the images, in any order; all if None. An image's canvas does not depend on it.
     """
     options = ViewOptions(canvas)
     canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
 
-    def choose_view(content: tf.Tensor, _: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return whole_view(content, scale, mirrored)
-
     def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
-        return _example(records, position, tf.constant(0, tf.int64), options, canvases, choose_view, None)
+        epoch = tf.constant(0, tf.int64)
+        return _example(
+            records, position, epoch, options, canvases, lambda content, _: whole_view(content, scale, mirrored)
+        )
 
+    positions = np.arange(len(records)) if chosen is None else np.unique(chosen)
     dataset = None
-    chosen = np.arange(len(records)) if chosen is None else np.unique(chosen)
-    for shape in np.unique(canvases[chosen], axis=0):
-        positions = chosen[(canvases[chosen] == shape).all(axis=1)]
-        numbers = tf.data.Dataset.from_tensor_slices(positions.astype(np.int64))
+    for shape in np.unique(canvases[positions], axis=0):
+        members = positions[(canvases[positions] == shape).all(axis=1)]
+        numbers = tf.data.Dataset.from_tensor_slices(members.astype(np.int64))
         batches = _batched(numbers, frame_example, batch_size, options.grid)
         dataset = dataset.concatenate(batches) if dataset else batches
     return dataset
 
 
 def _read(records: RecordSet, position: tf.Tensor) -> tf.Tensor:
-    """The serialized record of an image, a scalar string; keeps the error for `reading_errors`."""
+    """The serialized record of an image, a scalar string; stores an error for `reading_errors`."""
 
     def read(number: np.ndarray) -> bytes:
         try:
@@ -154,7 +154,7 @@ def _example(
     options: ViewOptions,
     canvases: np.ndarray,
     choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
-    targets: Targets | None,
+    targets: Targets | None = None,
 ) -> dict[str, tf.Tensor]:
     features = tf.io.parse_single_example(
         _read(records, position),

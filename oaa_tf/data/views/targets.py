@@ -1,4 +1,4 @@
-"""What a network is to learn, as features that an input pipeline adds to its batches."""
+"""Training targets, as features that an input pipeline adds to its batches."""
 
 from collections.abc import Callable, Sequence
 
@@ -11,20 +11,20 @@ from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.views.view import render
 
 Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
-"""Makes further features from an example, the int32 `[2]` size to which its image was resized, and the
-int32 `[2]` size of the canvas."""
+"""Makes more features from an example, the size to which its image was resized (int32 `[2]`) and the size of the canvas
+(int32 `[2]`)."""
 
 
 def segmentation_targets(labels: Sequence[bytes | np.ndarray] | None) -> Targets:
     """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
 
     Args:
-        labels: A label map per image, in the order of positions: uint8 `[height, width]` as `pseudo_label` makes them,
-            or one as the bytes of a grey PNG; None for the records' own masks.
+        labels: A label map for each image, in the order of positions: uint8 `[height, width]`, or the bytes of a grey
+            PNG; None for the records' masks.
     """
     files = None
     if labels is not None:
-        # As files they take little memory.
+        # Compressed, they take little memory.
         files = tf.constant([one if isinstance(one, bytes) else encode_grey(one) for one in labels])
 
     def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -1,14 +1,14 @@
-"""Views: augmented looks at an image, with the affine transform that ties them to the canonical frame.
+"""Views: augmented versions of an image, with the affine transform that relates them to the canonical frame.
 
-A view shows the frame (see `oaa_tf.data.views.frame`) scaled, shifted and perhaps mirrored on a canvas, the rectangle
-that the network sees (see `oaa_tf.data.views.canvases`). For a point with frame coordinates `f` (pixels, continuous),
-the view's coordinates are
+A view shows the frame (see `oaa_tf.data.views.frame`) scaled, shifted and perhaps mirrored on a canvas, the network's
+input (see `oaa_tf.data.views.canvases`). A point with frame coordinates `f` (pixels, continuous) has the view
+coordinates
 
     v = scale * f - offset,    then, if mirrored,    v_x = width of the canvas - v_x.
 
 The transform travels with the image as a float32 vector `[scale_y, scale_x, offset_y, offset_x, mirrored]`, so that
-attention found on a view can be brought back to the frame, cell by cell, before it is accumulated. Mirroring acts on
-the whole canvas: it permutes grid cells and is inverted without any rounding.
+attention on a view can be mapped back to the frame, cell by cell, before it is accumulated. Mirroring acts on the
+whole canvas: it permutes grid cells and is inverted without rounding.
 """
 
 import tensorflow as tf
@@ -21,17 +21,17 @@ MEAN_RGB = (123.68, 116.779, 103.939)
 
 
 def frame_content(height: tf.Tensor, width: tf.Tensor, frame_size: int) -> tf.Tensor:
-    """Size of the resized image in the frame, as `Frame.content`.
+    """Size of the resized image in the frame; `Frame.content` in a graph.
 
     Args:
         height: int32 scalar, pixels of the original image.
-        width: int32 scalar.
+        width: int32 scalar, pixels of the original image.
         frame_size: Long side of the image in the frame, in pixels.
 
     Returns:
         int32 `[2]`, height and width in pixels of the frame.
     """
-    # In int32: LiteRT has no division of int64, and no decoder here makes images so large that this overflows.
+    # In int32, since LiteRT cannot divide int64. Images are too small to overflow it.
     size = tf.stack([height, width])
     longest = tf.reduce_max(size)
     return tf.maximum((2 * size * frame_size + longest) // (2 * longest), 1)
@@ -49,16 +49,15 @@ def random_view(
         options: What views look like.
 
     Returns:
-        The view, float32 `[5]`, and the size in pixels, int32 `[2]`, to which the image is resized for it. The scale in
-        the view is the exact ratio of that size to the content, per axis.
+        The view, float32 `[5]`, and the size in pixels to which the image is resized for it, int32 `[2]`. The view's
+        scale is the exact ratio of that size to the content, per axis.
     """
     draws = tf.random.stateless_uniform([4], seed)
     scale = options.min_scale + draws[0] * (options.max_scale - options.min_scale)
-    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
+    size, ratio = _scaled(content, scale)
     excess = tf.cast(tf.maximum(size - canvas, 0), tf.float32)
     offset = tf.floor(draws[1:3] * (excess + 1.0))
     mirrored = tf.cast(draws[3] < 0.5 if options.flip else False, tf.float32)
-    ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
     return tf.concat([ratio, offset, [mirrored]], axis=0), size
 
 
@@ -73,15 +72,20 @@ def whole_view(content: tf.Tensor, scale: float, mirrored: bool) -> tuple[tf.Ten
     Returns:
         As `random_view`.
     """
-    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
-    ratio = tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
+    size, ratio = _scaled(content, scale)
     return tf.concat([ratio, [0.0, 0.0, float(mirrored)]], axis=0), size
+
+
+def _scaled(content: tf.Tensor, scale: float | tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The content's size at a scale, int32 `[2]`, and its exact ratio to the content, float32 `[2]`."""
+    size = tf.maximum(tf.cast(tf.round(tf.cast(content, tf.float32) * scale), tf.int32), 1)
+    return size, tf.cast(size, tf.float32) / tf.cast(content, tf.float32)
 
 
 def render(
     picture: tf.Tensor, view: tf.Tensor, size: tf.Tensor, canvas: tf.Tensor, *, method: str, padding: tuple[float, ...]
 ) -> tf.Tensor:
-    """Draws an image, or its mask, as the view shows it.
+    """Draws the view of an image or of its mask.
 
     Args:
         picture: uint8 or float32 `[height, width, channels]`, the original image.
@@ -89,7 +93,7 @@ def render(
         size: int32 `[2]`, from `random_view`.
         canvas: int32 `[2]`, height and width of the canvas in pixels.
         method: "bilinear" (antialiased) for images, "nearest" for masks.
-        padding: One value per channel for what the image does not cover.
+        padding: One value per channel for pixels that the image does not cover.
 
     Returns:
         `[canvas[0], canvas[1], channels]`: float32 for "bilinear", the input's dtype for "nearest".
@@ -105,7 +109,7 @@ def render(
 
 
 def frame_valid_cells(content: tf.Tensor, grid: int) -> tf.Tensor:
-    """The frame's cells that are at least half filled by the image, as `Frame.valid_cells`.
+    """The frame's cells that the image fills at least half; `Frame.valid_cells` in a graph.
 
     Args:
         content: int32 `[batch, 2]`.
@@ -142,9 +146,9 @@ def view_valid_cells(content: tf.Tensor, view: tf.Tensor, cells: tf.Tensor) -> t
 def attention_to_frame(
     attention: tf.Tensor, view_valid: tf.Tensor, frame_valid: tf.Tensor, view: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Brings attention from a view's grid back to the frame's grid.
+    """Resamples attention from a view's grid to the frame's grid.
 
-    Bilinear, weighting valid cells only; exact where the view is the frame or its mirror image.
+    Interpolates valid cells bilinearly; exact where the view is the frame or its mirror image.
 
     Args:
         attention: float32 `[batch, rows, columns, classes]` on the view's grid.
@@ -164,7 +168,7 @@ def attention_to_frame(
 def attention_to_view(
     attention: tf.Tensor, frame_valid: tf.Tensor, view_valid: tf.Tensor, view: tf.Tensor
 ) -> tf.Tensor:
-    """Shows attention of the frame's grid on a view's grid, the inverse of `attention_to_frame`.
+    """Resamples attention from the frame's grid to a view's grid, the inverse of `attention_to_frame`.
 
     Args:
         attention: float32 `[batch, grid, grid, classes]` on the frame's grid.
@@ -203,15 +207,16 @@ def _view_to_frame_pixels(view: tf.Tensor, canvas_cells: tf.Tensor, axis: int) -
 
 
 def _resample(
-    attention: tf.Tensor, source_valid: tf.Tensor, target_valid: tf.Tensor, pixels: list[tf.Tensor], shrink: tf.Tensor
+    attention: tf.Tensor, input_valid: tf.Tensor, target_valid: tf.Tensor, pixels: list[tf.Tensor], shrink: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Samples `attention` at `pixels` (source coordinates of the target's cell centres, `[batch, cells]` per axis).
+    """Samples `attention` at `pixels`: input coordinates of the target's cell centres, `[batch, cells]` per axis.
 
-    One tent-shaped weight matrix per axis, widened where the source is finer than the target (`shrink` > 1).
+    One matrix of tent-shaped weights per axis; tents are wider where the input grid is finer than the target's
+    (`shrink` > 1).
     """
     weights = []
     for axis in (0, 1):
-        num_cells = tf.shape(source_valid)[1 + axis]
+        num_cells = tf.shape(input_valid)[1 + axis]
         cells = tf.cast(tf.range(num_cells), tf.float32)
         last = tf.cast(num_cells - 1, tf.float32)
         place = pixels[axis] / STRIDE - 0.5
@@ -222,11 +227,11 @@ def _resample(
         tent = tf.nn.relu(1.0 - tf.abs(place[:, :, tf.newaxis] - cells) / width)
         tent /= tf.reduce_sum(tent, axis=2, keepdims=True)
         weights.append(tf.where(inside[:, :, tf.newaxis], tent, 0.0))
-    valid = tf.cast(source_valid, tf.float32)
+    valid = tf.cast(input_valid, tf.float32)
     weight = tf.einsum("bij,bjk,blk->bil", weights[0], valid, weights[1])
     total = tf.einsum("bij,bjkc,blk->bilc", weights[0], attention * valid[..., tf.newaxis], weights[1])
-    # A target's centre that shows the image is less than a cell from a source's centre that does. However little weight
-    # the sources have that are valid, the value is theirs.
+    # A valid target cell lies less than a cell away from a valid input cell, which alone determines its value, however
+    # small its weight is.
     seen = target_valid & (weight > 0)
     resampled = tf.math.divide_no_nan(total, weight[..., tf.newaxis])
     return tf.where(seen[..., tf.newaxis], resampled, 0.0), seen

@@ -1,4 +1,4 @@
-"""How images are shown to the network, in training and afterwards."""
+"""Options of the views that the network sees, in training and afterwards."""
 
 import dataclasses
 import itertools
@@ -9,16 +9,16 @@ from oaa_tf.data.views.frame import STRIDE
 
 @dataclasses.dataclass(frozen=True)
 class ViewOptions:
-    """What views look like.
+    """Options of the views of a training stage.
 
     Attributes:
         canvas: Long side of the canvases in pixels, a multiple of `STRIDE`.
         flip: Whether half of the views are mirrored.
         min_scale: Least scale relative to the frame.
-        max_scale: Greatest scale relative to the frame. What exceeds the canvas is cropped at a random place.
-        frame_size: Long side in pixels of the image in the frame, the canvas' long side if None. Segmentation takes
-            crops of larger frames; attention is brought back to frames of the canvas' size only.
-        square: Whether all canvases are squares; if not, they have about the aspect of their images.
+        max_scale: Greatest scale relative to the frame. An image larger than the canvas is cropped at a random place.
+        frame_size: Long side in pixels of the image in the frame; that of the canvas if None. Segmentation crops larger
+            frames; attention can only be mapped back to frames of the canvas' size.
+        square: Whether all canvases are squares; if not, their aspects are close to those of their images.
     """
 
     canvas: int
@@ -35,5 +35,5 @@ class ViewOptions:
 
 
 def whole_views(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:
-    """The scales and mirrorings in which a trained network sees a whole image: each scale, upright first."""
+    """Scale and mirroring of each view of a whole image that a trained network sees, each scale unmirrored first."""
     return list(itertools.product(scales, (False, True) if flip else (False,)))

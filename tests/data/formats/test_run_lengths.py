@@ -104,3 +104,36 @@ def test_polygons_are_united():
 def test_what_is_no_polygon_is_refused(polygon):
     with pytest.raises(ValueError, match="a polygon is not a list"):
         region_of_polygons([polygon], 5, 7)
+
+
+@given(st.integers(1, 12), st.integers(1, 12), st.integers(0, 10**6), st.sampled_from([0.0, 0.1, 0.5, 1.0]))
+def test_run_lengths_are_those_of_pycocotools(height, width, seed, share):
+    mask = np.random.default_rng(seed).random((height, width)) < share
+    theirs = coco_tool().encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
+    assert compressed(run_lengths(mask)) == theirs and decompressed(theirs) == run_lengths(mask)
+
+
+@given(st.lists(st.integers(0, 30), min_size=4, max_size=4))
+def test_rectangles_are_those_of_pycocotools(corners):
+    x0, y0, x1, y1 = corners
+    rectangle = [x0, y0, x1, y0, x1, y1, x0, y1]
+    np.testing.assert_array_equal(region_of_polygons([rectangle], 20, 25), drawn_by_pycocotools(rectangle, 20, 25))
+
+
+def test_of_round_shapes_pycocotools_has_some_border_pixels_of_its_own():
+    angles = np.linspace(0, 2 * np.pi, 2000, endpoint=False)
+    circle = (200 + 150.2 * np.stack([np.cos(angles), np.sin(angles)], axis=1)).ravel().tolist()
+    rows, columns = np.mgrid[:400, :400] + 0.5
+    region = region_of_polygons([circle], 400, 400)
+    np.testing.assert_array_equal(region, np.hypot(rows - 200, columns - 200) < 150.2)
+    theirs = drawn_by_pycocotools(circle, 400, 400)
+    assert np.count_nonzero(region & theirs) > 0.999 * np.count_nonzero(region | theirs)
+
+
+def coco_tool():
+    return pytest.importorskip("pycocotools.mask", reason="needs pycocotools (requirements-dev.txt)")
+
+
+def drawn_by_pycocotools(polygon: list[float], height: int, width: int) -> np.ndarray:
+    tool = coco_tool()
+    return tool.decode(tool.merge(tool.frPyObjects([polygon], height, width))).astype(bool)

@@ -64,11 +64,11 @@ def test_image_of_any_suffix_is_found_and_two_of_one_id_are_not_guessed(tiny_voc
     images = tiny_voc / "JPEGImages"
     for suffix in (".JPEG", ".Png"):
         (images / f"other{suffix}").write_bytes(b"")
-        assert VocFolder(tiny_voc).image("other") == images / f"other{suffix}"
+        assert VocFolder(tiny_voc).images.find("other") == images / f"other{suffix}"
         (images / f"other{suffix}").unlink()
     (images / "tiny_000.png").write_bytes(b"")
     with pytest.raises(UserError, match=r"tiny_000.jpg: tiny_000.png has the same id"):
-        VocFolder(tiny_voc).image("tiny_000")
+        VocFolder(tiny_voc).images.find("tiny_000")
 
 
 def test_links_may_not_leave_the_folder_but_the_folder_may_be_a_link(tiny_voc, tmp_path):
@@ -80,9 +80,9 @@ def test_links_may_not_leave_the_folder_but_the_folder_may_be_a_link(tiny_voc, t
     secret.write_bytes(b"secret")
     (outside / "leak.jpg").symlink_to(secret)
     folder = VocFolder(tiny_voc)
-    assert folder.image("tiny_000") is not None and folder.image("inner") is not None
+    assert folder.images.find("tiny_000") is not None and folder.images.find("inner") is not None
     with pytest.raises(UserError, match=r"leak.jpg: links to a file outside"):
-        folder.image("leak")
+        folder.images.find("leak")
 
 
 def test_classes_are_vocs_without_classes_txt(tiny_voc):
@@ -112,7 +112,7 @@ def test_masks_and_labels_are_renumbered_to_the_kept_classes(tiny_voc, tiny_imag
     folder = VocFolder(tiny_voc, classes=("cross", "circle"))
     # circle, square, cross are 1, 2, 3 in the files.
     expected = np.select([tiny.mask == 3, tiny.mask == 1, tiny.mask == 0], [1, 2, 0], 255)
-    mask = folder.read_mask(folder.mask(tiny.image_id))
+    mask = folder.read_mask(folder.masks.find(tiny.image_id))
     np.testing.assert_array_equal(mask, expected)
     assert labels_of_mask(mask) == (0, 1)
     assert folder.listed_labels("train") == {
@@ -138,10 +138,10 @@ def test_pixel_value_beyond_the_classes_is_named(tiny_voc):
 
 def test_another_mask_folder_and_none(tiny_voc):
     (tiny_voc / "SegmentationClass").rename(tiny_voc / "SegmentationClassAug")
-    assert VocFolder(tiny_voc).mask("tiny_000") is None
-    assert VocFolder(tiny_voc, mask_dir="").mask("tiny_000") is None
+    assert VocFolder(tiny_voc).masks.find("tiny_000") is None
+    assert VocFolder(tiny_voc, mask_dir="").masks is None
     expected = tiny_voc / "SegmentationClassAug" / "tiny_000.png"
-    assert VocFolder(tiny_voc, mask_dir="SegmentationClassAug").mask("tiny_000") == expected
+    assert VocFolder(tiny_voc, mask_dir="SegmentationClassAug").masks.find("tiny_000") == expected
 
 
 @pytest.mark.parametrize(
@@ -197,11 +197,11 @@ def test_annotations_with_entities_or_without_sense_are_refused(tiny_voc, text, 
 
 def test_real_folder(real_data):
     root = real_data / "voc12_animals"
-    folder = VocFolder(root, saliency_dir=str(root / "saliency"))
+    folder = VocFolder(root)
     ids = folder.image_ids("mini_val")
     listed = folder.listed_labels("mini_val")
     assert len(ids) == 16
     for image_id in ids:
-        mask = folder.read_mask(folder.mask(image_id))
-        assert mask.shape == cv2.imread(str(folder.image(image_id)), cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
+        mask = folder.read_mask(folder.masks.find(image_id))
+        assert mask.shape == cv2.imread(str(folder.images.find(image_id)), cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
         assert labels_of_mask(mask) == listed[image_id]

@@ -147,6 +147,7 @@ def test_forged_size_costs_no_memory():
         (np.zeros((4, 4, 3), np.uint8), "8-bit RGB"),
         (np.zeros((4, 4, 4), np.uint8), "8-bit RGBA"),
         (np.zeros((4, 4), np.uint16), "16-bit grey"),
+        (np.zeros((4, 4, 3), np.uint16), "16-bit RGB"),
     ],
 )
 def test_other_kinds_of_png_are_refused_by_name(tmp_path, pixels, found):

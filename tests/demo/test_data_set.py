@@ -10,8 +10,8 @@ from oaa_tf import make_demo_data
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.palette_png import read_indexed
-from oaa_tf.demo import demo
-from oaa_tf.demo.demo_objects import CLASSES, draw_object
+from oaa_tf.demo import data_set, photos
+from oaa_tf.demo.objects import CLASSES, draw_object
 
 PARAMETERS = {"num_train": 8, "num_val": 4, "image_size": 96, "seed": 3}
 LIGHT = np.array([-0.4, -0.7, 0.6])
@@ -24,13 +24,13 @@ def files_of(folder):
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     path = tmp_path_factory.mktemp("demo") / "data"
-    demo.write_demo_data(path, **PARAMETERS)
+    data_set.write_demo_data(path, **PARAMETERS)
     return path
 
 
 @pytest.fixture(scope="module")
 def images():
-    return [demo.draw_demo_image(0, "train", index, 96) for index in range(24)]
+    return [photos.draw_demo_image(0, "train", index, 96) for index in range(24)]
 
 
 def ids_of(folder, split):
@@ -38,20 +38,20 @@ def ids_of(folder, split):
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(folder, tmp_path):
-    demo.write_demo_data(tmp_path / "again", **PARAMETERS)
-    demo.write_demo_data(tmp_path / "other", **{**PARAMETERS, "seed": 4})
+    data_set.write_demo_data(tmp_path / "again", **PARAMETERS)
+    data_set.write_demo_data(tmp_path / "other", **{**PARAMETERS, "seed": 4})
     assert files_of(tmp_path / "again") == files_of(folder)
     name = f"JPEGImages/{ids_of(folder, 'train')[0]}.jpg"
     assert files_of(tmp_path / "other")[name] != files_of(folder)[name]
 
 
 def test_an_image_depends_neither_on_the_counts_nor_on_the_other_split(folder, tmp_path):
-    demo.write_demo_data(tmp_path / "fewer", **{**PARAMETERS, "num_train": 2, "num_val": 1})
+    data_set.write_demo_data(tmp_path / "fewer", **{**PARAMETERS, "num_train": 2, "num_val": 1})
     fewer, all_files = files_of(tmp_path / "fewer"), files_of(folder)
     images = [name for name in fewer if name.startswith(("JPEGImages", "SegmentationClass", "saliency", "Annotations"))]
     assert len(images) == 3 * 4
     assert all(fewer[name] == all_files[name] for name in images)
-    train, val = (demo.draw_demo_image(0, split, 0, 96).image for split in demo.SPLITS)
+    train, val = (photos.draw_demo_image(0, split, 0, 96).image for split in photos.SPLITS)
     assert train.shape != val.shape or (train != val).any()
 
 
@@ -109,7 +109,7 @@ def test_a_border_two_pixels_wide_separates_objects_from_everything_else(images)
 
 def test_borders_of_a_hand_made_map():
     instances = np.array([[0, 0, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1]])
-    assert demo._borders(instances).astype(int).tolist() == [[0, 0, 1, 1, 0, 0]] * 2
+    assert photos._borders(instances).astype(int).tolist() == [[0, 0, 1, 1, 0, 0]] * 2
 
 
 def test_objects_fill_a_sensible_share_of_the_image(images):
@@ -158,7 +158,7 @@ def test_sprites_are_not_cut_off():
 
 def test_a_complete_folder_is_left_alone(folder):
     marks = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
-    demo.write_demo_data(folder, **PARAMETERS)
+    data_set.write_demo_data(folder, **PARAMETERS)
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == marks
 
 
@@ -168,29 +168,29 @@ def test_a_run_that_was_stopped_is_completed(folder, tmp_path, monkeypatch):
             raise OSError("disk full")
         write_image(output_dir, image_id, demo_image)
 
-    write_image = demo._write_image
-    monkeypatch.setattr(demo, "_write_image", fail)
+    write_image = data_set._write_image
+    monkeypatch.setattr(data_set, "_write_image", fail)
     with pytest.raises(OSError, match="disk full"):
-        demo.write_demo_data(tmp_path, **PARAMETERS)
+        data_set.write_demo_data(tmp_path, **PARAMETERS)
     assert not (tmp_path / "ImageSets/Segmentation/train.txt").exists()
     monkeypatch.undo()
-    demo.write_demo_data(tmp_path, **PARAMETERS)
+    data_set.write_demo_data(tmp_path, **PARAMETERS)
     assert files_of(tmp_path) == files_of(folder)
 
 
 def test_other_parameters_are_refused(folder):
     before = files_of(folder)
     with pytest.raises(UserError, match="seed=3"):
-        demo.write_demo_data(folder, **{**PARAMETERS, "seed": 5})
+        data_set.write_demo_data(folder, **{**PARAMETERS, "seed": 5})
     assert files_of(folder) == before
 
 
 def test_foreign_folders_and_files_are_refused_and_kept(tmp_path):
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
-        demo.write_demo_data(tmp_path, **PARAMETERS)
+        data_set.write_demo_data(tmp_path, **PARAMETERS)
     with pytest.raises(UserError, match="not a folder"):
-        demo.write_demo_data(tmp_path / "thesis.txt", **PARAMETERS)
+        data_set.write_demo_data(tmp_path / "thesis.txt", **PARAMETERS)
     assert files_of(tmp_path) == {"thesis.txt": b"precious"}
 
 
@@ -198,7 +198,7 @@ def test_foreign_folders_and_files_are_refused_and_kept(tmp_path):
 def test_a_foreign_marker_is_refused(tmp_path, text):
     (tmp_path / "demo.json").write_text(text)
     with pytest.raises(UserError, match=r"demo\.json"):
-        demo.write_demo_data(tmp_path, **PARAMETERS)
+        data_set.write_demo_data(tmp_path, **PARAMETERS)
     assert (tmp_path / "demo.json").read_text() == text
 
 
