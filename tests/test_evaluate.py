@@ -16,8 +16,8 @@ from tiny_voc import CLASSES, attention_from_masks, make_tiny_records
 from oaa_tf import export
 from oaa_tf.attention import map_files
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.launch import guarded
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.evaluate import EvaluateSettings, run
 from oaa_tf.labels.dense_crf import dense_crf

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from oaa_tf import make_records
-from oaa_tf.command_line.launch import guarded, parse
+from oaa_tf.command_line.boundary import guarded
+from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet

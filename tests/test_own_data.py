@@ -11,8 +11,9 @@ import pytest
 from own_data import FORMATS, write_own_data
 
 from oaa_tf import experiment, make_records, pipeline
+from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.launch import guarded, parse
+from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.make_records import MakeRecordsSettings

@@ -31,6 +31,7 @@ _STOPS: dict[type[BaseException] | None, signal.Signals] = {
     _Terminated: signal.SIGTERM,
 }
 _SECONDS_TO_ASK_AGAIN = 0.05
+_ON_WINDOWS = os.name == "nt"
 
 
 def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
@@ -42,8 +43,8 @@ def _ask_again(lost: Any) -> None:
     if lost.exc_type not in _STOPS:
         sys.__unraisablehook__(lost)
         return
-    # On Windows, os.kill ends the process at once. Elsewhere it wakes the main thread where it waits for something.
-    send = signal.raise_signal if os.name == "nt" else functools.partial(os.kill, os.getpid())
+    # os.kill wakes the main thread if it waits for something, but on Windows it ends the process.
+    send = signal.raise_signal if _ON_WINDOWS else functools.partial(os.kill, os.getpid())
     # Not at once: here, inside the `__del__`, it would be lost again.
     threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [_STOPS[lost.exc_type]]).start()
 

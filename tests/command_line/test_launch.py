@@ -21,6 +21,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from stages import ROOT, launch_call, settings_class
 
+from oaa_tf.command_line import boundary
 from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.flags import FILLED_IN_LATER
@@ -494,12 +495,14 @@ def test_done_is_0_and_sigterm_143(capsys: pytest.CaptureFixture) -> None:
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again to go on\n"
 
 
+@pytest.mark.parametrize("on_windows", [False, True])
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_that_python_swallows_comes_again(
-    number: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    number: int, code: int, on_windows: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     # Python drops what is raised inside of __del__; TensorFlow's graphs have one, and there are many of them.
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
+    monkeypatch.setattr(boundary, "_ON_WINDOWS", on_windows)
 
     class Graph:
         def __del__(self) -> None:

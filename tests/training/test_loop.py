@@ -21,8 +21,8 @@ from tiny_stage import TinyStage
 
 from oaa_tf import train_cls
 from oaa_tf.attention.history import read_history
+from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.launch import guarded
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import load_network
