@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from tools import kill_test
-from tools.kill_test import STAGES, KillTestSettings, compare, plan
+from tools.kill_test import STAGES, KillTestSettings, compare, kill_moments
 from tools.stage_process import StageProcess
 
 
@@ -40,16 +40,16 @@ def test_a_stage_that_fails_is_no_success(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 @pytest.mark.parametrize("kills", [1, 3, 20])
-def test_plan(stage: str, kills: int) -> None:
-    moments = plan(stage, kills, random.Random(5))
+def test_kill_moments(stage: str, kills: int) -> None:
+    moments = kill_moments(stage, kills, random.Random(5))
     assert len(moments) == kills
     steps = [step for _, step in moments]
     assert steps == sorted(set(steps)) and all(step % 3 == 0 for step in steps)
     kinds = [kind for kind, _ in moments]
     assert "inside the write of a checkpoint" in kinds
     assert ("while maps were written" in kinds) == (kills > 2 and stage != "train_seg")
-    assert moments == plan(stage, kills, random.Random(5))
-    assert kills == 1 or moments != plan(stage, kills, random.Random(6))
+    assert moments == kill_moments(stage, kills, random.Random(5))
+    assert kills == 1 or moments != kill_moments(stage, kills, random.Random(6))
 
 
 @pytest.fixture

@@ -125,7 +125,7 @@ def _test_stage(stage: str, folder: Path, arguments: tuple[str, ...], settings: 
 
     killed_dir = folder / f"{stage}_killed"
     kills: collections.Counter[str] = collections.Counter()
-    for moment, step in plan(stage, settings.kills, random.Random(f"{settings.seed} {stage}")):
+    for moment, step in kill_moments(stage, settings.kills, random.Random(f"{settings.seed} {stage}")):
         rng = random.Random(f"{settings.seed} {stage} {step}")
         # A write can be over before the kill arrives: then the process was killed just behind it, and the next try is
         # at the next write.
@@ -140,7 +140,7 @@ def _test_stage(stage: str, folder: Path, arguments: tuple[str, ...], settings: 
     return StageReport(stage, dict(kills), compared, differences)
 
 
-def plan(stage: str, kills: int, rng: random.Random) -> list[tuple[str, int]]:
+def kill_moments(stage: str, kills: int, rng: random.Random) -> list[tuple[str, int]]:
     """The moments at which a stage is killed.
 
     Args:

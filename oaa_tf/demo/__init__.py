@@ -1,4 +1,4 @@
 """The painter of the demo's photos, masks and saliency maps.
 
-Belongs here: invented objects and scenes. Does not: anything that real photos need.
+Belongs here: invented objects and scenes. Belongs elsewhere: anything that real photos need.
 """

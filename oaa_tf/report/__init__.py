@@ -1,4 +1,4 @@
 """Output for people: the report page, pictures, plots and colors.
 
-Belongs here: drawing and layout. Does not: measuring (`oaa_tf.metrics`) and training.
+Belongs here: drawing and layout. Belongs elsewhere: measuring (`oaa_tf.metrics`) and training.
 """

@@ -189,7 +189,7 @@ def _lock(lock: IO[str], path: Path) -> None:
         # Some network file systems have no locks, and there may be no other place for results.
         print(f"warning: --work_dir={path}: cannot be locked ({error.strerror}); run one process in it at a time")
         return
-    raise UserError(f"--work_dir={path}: another process is at work in it; wait or choose another")
+    raise UserError("another process is at work in it; wait or choose another", flag="work_dir", value=path)
 
 
 def _by_name(text: str) -> dict[str, str]:

@@ -1,4 +1,5 @@
 """A training stage from its settings to its metrics: loop, checkpoints, optimizer, summaries.
 
-Belongs here: what the three training stages share. Does not: what only one of them does, which is in its own file.
+Belongs here: what the three training stages share. Belongs elsewhere: what only one of them does, which is in its own
+file.
 """

@@ -1,4 +1,4 @@
 """Record sets: TFRecords with a manifest that reveals damage.
 
-Belongs here: writing and reading them, and their keys. Does not: augmentation and batches (`views`).
+Belongs here: writing and reading them, and their keys. Belongs elsewhere: augmentation and batches (`views`).
 """

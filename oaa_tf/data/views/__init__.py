@@ -1,4 +1,4 @@
 """Canonical frame, canvases, augmented views with exact inverses, and the tf.data pipeline that makes batches.
 
-Belongs here: geometry and order, both pure functions of the seed. Does not: files.
+Belongs here: geometry and order, both pure functions of the seed. Belongs elsewhere: files.
 """
