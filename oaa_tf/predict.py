@@ -113,7 +113,8 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     result = {"classes": labels, "images": images, "skipped": skipped}
     write_json(output / SHARES_FILE, result)
     if skipped:
-        raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {'; '.join(skipped.values())}")
+        reasons = "; ".join(skipped.values())
+        raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {reasons}", result=result)
     return result
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterator
 
 # Before any test imports TensorFlow.
@@ -15,6 +16,9 @@ import cv2
 import hypothesis
 import numpy as np
 import pytest
+
+# Background jobs of a script begin with SIGINT ignored, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples in every run: a failure is there for everybody, or for nobody.
 hypothesis.settings.register_profile("reproducible", derandomize=True, deadline=None)

@@ -124,6 +124,8 @@ def test_images_that_cannot_be_read_are_named_and_the_others_done(models, photos
     assert len(list((tmp_path / "masks").glob("*.png"))) == 4
     result = json.loads((tmp_path / "masks/shares.json").read_text())
     assert len(result["images"]) == 4
+    # What --json writes.
+    assert caught.value.result == result
     assert set(result["skipped"]) == {str(photos / "broken.jpg"), str(photos / "empty.png")}
     assert "truncated JPEG" in result["skipped"][str(photos / "broken.jpg")]
 

@@ -23,40 +23,58 @@ _FILE_ERRORS: tuple[tuple[tuple[int, ...], str, str], ...] = (
 
 
 class _Terminated(BaseException):
-    """SIGTERM, raised in the main thread like Ctrl-C, so that both leave through the same clean-up."""
+    """A signal that stops, raised in the main thread like Ctrl-C, so that both leave through the same clean-up."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = signal.Signals(number)
 
 
-_STOPS: dict[type[BaseException] | None, signal.Signals] = {
-    KeyboardInterrupt: signal.SIGINT,
-    _Terminated: signal.SIGTERM,
-}
 _SECONDS_TO_ASK_AGAIN = 0.05
 _ON_WINDOWS = os.name == "nt"
 
 
+def stop_signals() -> list[signal.Signals]:
+    """The signals that stop a command: Ctrl-C, SIGTERM, a closed terminal (SIGHUP), a scheduler's warning (SIGUSR1).
+
+    SIGHUP is left out where it is ignored, as under `nohup`, and what the system does not have.
+    """
+    numbers = [signal.Signals[name] for name in ("SIGTERM", "SIGHUP", "SIGUSR1") if hasattr(signal, name)]
+    ignored = [one for one in numbers if one.name == "SIGHUP" and signal.getsignal(one) is signal.SIG_IGN]
+    return [signal.SIGINT, *(one for one in numbers if one not in ignored)]
+
+
 def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
-    raise _Terminated
+    raise _Terminated(signum)
+
+
+def _stop_of(error: BaseException | None) -> signal.Signals | None:
+    if isinstance(error, KeyboardInterrupt):
+        return signal.SIGINT
+    return error.number if isinstance(error, _Terminated) else None
 
 
 def _ask_again(lost: Any) -> None:
     """Python's hook for errors that nobody can catch: sends a signal that was lost in a `__del__` again."""
-    if lost.exc_type not in _STOPS:
+    number = _stop_of(lost.exc_value)
+    if number is None:
         sys.__unraisablehook__(lost)
         return
     # os.kill wakes the main thread if it waits for something, but on Windows it ends the process.
     send = signal.raise_signal if _ON_WINDOWS else functools.partial(os.kill, os.getpid())
     # Not at once: here, inside the `__del__`, it would be lost again.
-    threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [_STOPS[lost.exc_type]]).start()
+    threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [number]).start()
 
 
 def guarded(run: Callable[[], Any]) -> int:
     """Runs a function and returns the process's exit code: the error boundary of every command.
 
     0 when done; 2 with one line on stderr for a `UserError`, a full disk, missing permissions, a file where a folder
-    should be, or too little memory; 130 and 143 for Ctrl-C and SIGTERM; 141 when nobody reads stdout any more
-    (`| head`). Anything else is a bug and keeps its traceback.
+    should be, or too little memory; 128 and the signal's number for those of `stop_signals` (130 for Ctrl-C, 143 for
+    SIGTERM); 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
     """
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    for number in stop_signals()[1:]:
+        signal.signal(number, _raise_terminated)
     sys.unraisablehook = _ask_again
     try:
         run()
@@ -66,11 +84,11 @@ def guarded(run: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except BaseException as error:
-        number = _signal_behind(error)
-        if number is not None and not isinstance(error, UserError):
-            name = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
+        stop = _signal_behind(error)
+        if stop is not None and not isinstance(error, UserError):
+            name = "Ctrl-C" if stop == signal.SIGINT else stop.name
             print(f"stopped by {name}; run the same command again to go on", file=sys.stderr)
-            return 128 + number
+            return 128 + stop
         message = _message(error)
         if message is None:
             raise
@@ -85,8 +103,8 @@ def _signal_behind(error: BaseException | None) -> signal.Signals | None:
     On the way out something else can be raised: TensorFlow, stopped while it traces a function, fails an assertion.
     """
     while error is not None:
-        if type(error) in _STOPS:
-            return _STOPS[type(error)]
+        if stop := _stop_of(error):
+            return stop
         error = error.__context__
     return None
 

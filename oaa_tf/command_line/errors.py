@@ -20,10 +20,11 @@ class UserError(Exception):
         message: What is wrong and what to do, without the flag.
         flag: Name of the flag to blame, without dashes; None if no flag is to blame.
         value: The flag's value; None to leave it out.
+        result: What the command has done all the same, for `--json`; None if nothing.
     """
 
-    def __init__(self, message: str, *, flag: str | None = None, value: Any = None) -> None:
-        self.message, self.flag, self.value = message, flag, value
+    def __init__(self, message: str, *, flag: str | None = None, value: Any = None, result: Any = None) -> None:
+        self.message, self.flag, self.value, self.result = message, flag, value, result
         blamed = "" if flag is None else f"--{flag}: " if value is None else f"--{flag}={value}: "
         line = " ".join(f"{blamed}{message}".split())
         super().__init__("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))

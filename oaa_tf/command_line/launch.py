@@ -54,10 +54,15 @@ def launch(
         settings = settings_from_flags(settings_class, flag_values)
         common = settings_from_flags(CommonSettings, flag_values)
         _import_tensorflow_quietly()
-        with output_to(common.quiet, common.json):
-            result = (dry_run or _settings_only)(settings) if common.dry_run else run(settings)
+        try:
+            with output_to(common.quiet, common.json):
+                result = (dry_run or _settings_only)(settings) if common.dry_run else run(settings)
+        except UserError as error:
+            if common.json and error.result is not None:
+                _print_json(error.result)
+            raise
         if common.json:
-            print(json.dumps(json_ready(result), indent=1, ensure_ascii=False, allow_nan=False))
+            _print_json(result)
         elif common.dry_run and not common.quiet:
             print(dry_run_text(result))
 
@@ -91,6 +96,10 @@ def _parsed_flags(settings_class: type[Settings], stage: str, arguments: Sequenc
     if len(rest) > 1:
         raise UserError(f"unexpected argument {quoted(rest[1])}: every setting is a --flag")
     return flag_values
+
+
+def _print_json(result: Any) -> None:
+    print(json.dumps(json_ready(result), indent=1, ensure_ascii=False, allow_nan=False))
 
 
 def _settings_only(settings: Settings) -> dict[str, Any]:

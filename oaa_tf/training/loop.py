@@ -9,6 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from oaa_tf.command_line.boundary import stop_signals
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.records import keys
@@ -22,10 +23,10 @@ from oaa_tf.training.stage import TrainingStage
 
 @contextlib.contextmanager
 def stop_requests() -> Iterator[list[int]]:
-    """Inside the block, SIGTERM and Ctrl-C only append their number to the list, for the loop to stop between steps."""
+    """Inside the block, `stop_signals` only append their number to the list, for the loop to stop between steps."""
     received: list[int] = []
     with contextlib.ExitStack() as handlers:
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in stop_signals():
             before = signal.signal(number, lambda number, frame: received.append(number))
             handlers.callback(signal.signal, number, before)
         yield received
@@ -90,8 +91,10 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
                 print(f"\n{stage.name}: checkpoint of step {step} written")
                 break
     if stops:
-        # Now with the usual handler in place.
+        # Now with the usual handler in place. One that ignores the signal, as in background jobs of a script, raises
+        # nothing; the training has stopped all the same.
         signal.raise_signal(stops[-1])
+        raise KeyboardInterrupt
     return _as_floats(model.metric_results())
 
 

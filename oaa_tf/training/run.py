@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf.command_line.dry_run import DONE
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.views.canvases import choose_canvases
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.checkpoints import newest_step, stage_state
@@ -33,6 +34,10 @@ def run_training(stage: TrainingStage) -> dict[str, Any]:
     def work(work_dir: Path) -> dict[str, Any]:
         model = compiled_model(stage, settings, work_dir)
         metrics = train(stage, model, work_dir)
+        if (step := newest_step(work_dir)) < settings.num_steps:
+            raise UserError(
+                f"{work_dir}: stopped at step {step} of {settings.num_steps}; run the same command to go on"
+            )
         metrics |= stage.results(model.network, work_dir)
         return origin(stage.name, settings, records.provenance, supervision=stage.supervision) | metrics
 

@@ -458,9 +458,11 @@ def test_help_that_nobody_reads(flag: str) -> None:
 
 @pytest.fixture
 def sigterm():
-    before = signal.getsignal(signal.SIGTERM)
+    numbers = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
-    signal.signal(signal.SIGTERM, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.mark.usefixtures("sigterm")
@@ -493,6 +495,23 @@ def test_done_is_0_and_sigterm_143(capsys: pytest.CaptureFixture) -> None:
     assert guarded(lambda: None) == 0
     assert guarded(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 143
     assert capsys.readouterr().err == "stopped by SIGTERM; run the same command again to go on\n"
+
+
+@pytest.mark.usefixtures("sigterm")
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1])
+def test_a_closed_terminal_and_a_schedulers_warning_end_like_sigterm(
+    number: int, capsys: pytest.CaptureFixture
+) -> None:
+    assert guarded(lambda: os.kill(os.getpid(), number)) == 128 + number
+    expected = f"stopped by {signal.Signals(number).name}; run the same command again to go on\n"
+    assert capsys.readouterr().err == expected
+
+
+@pytest.mark.usefixtures("sigterm")
+def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    assert boundary.stop_signals() == [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1]
+    assert guarded(lambda: os.kill(os.getpid(), signal.SIGHUP)) == 0
 
 
 @pytest.mark.parametrize("on_windows", [False, True])
@@ -566,6 +585,8 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
             def run(settings):
                 print("warning: slow", file=sys.stderr)
+                if settings.num_steps > 99:
+                    raise UserError("some were skipped", result={"skipped": 2})
                 if settings.num_steps > 9:
                     raise UserError("--num_steps: too many")
                 print("ran", settings.num_steps)
@@ -594,6 +615,11 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert call("--num_steps=3", "--json", "--quiet") == (0, result, "")
     assert call("--num_steps=3", "--quiet") == (0, "", "")
     assert call("--num_steps=10", "--quiet") == (2, "", "error: --num_steps: too many\n")
+    # Part of the work is done: that is written too.
+    skipped = json.dumps({"skipped": 2}, indent=1) + "\n"
+    assert call("--num_steps=100", "--json") == (2, skipped, f"{warning}error: some were skipped\n")
+    assert call("--num_steps=100") == (2, "", f"{warning}error: some were skipped\n")
+    assert call("--num_steps=10", "--json") == (2, "", f"{warning}error: --num_steps: too many\n")
     assert call("--num_steps=3", "--dry_run") == (0, "steps:      3\ncheckpoint: 2.00 MB\n", "")
     plan = json.dumps({"steps": 3, "checkpoint_bytes": 2_000_000}, indent=1) + "\n"
     assert call("--num_steps=3", "--dry_run", "--json") == (0, plan, "")

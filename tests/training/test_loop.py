@@ -28,7 +28,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import load_network
 from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.training import checkpoint as checkpoint_module
-from oaa_tf.training import loop
+from oaa_tf.training import loop, run
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 
 KINDS = ("cls", "seg")
@@ -192,6 +192,36 @@ def test_what_was_stopped_before_its_first_checkpoint_is_begun_again_with_any_se
     assert load_network(work_dir)[0].width == 3
     with pytest.raises(UserError, match="was begun with --width=3, not --width=2"):
         train_cls.run(dataclasses.replace(settings, num_steps=1))
+
+
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_ignored_signal_that_stops_the_training_does_not_finish_it(
+    records: RecordSet, tmp_path: Path, at_step, number: int
+) -> None:
+    # Background jobs of a script begin with SIGINT ignored.
+    before = signal.signal(number, signal.SIG_IGN)
+    at_step(3, lambda: os.kill(os.getpid(), number))
+    settings = TinyStage.make("cls", records, tmp_path / "tiny").settings
+    settings = dataclasses.replace(settings, work_dir=str(tmp_path / "run"))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            train_cls.run(settings)
+        assert steps_on_disk(tmp_path / "run")[-1] == 3
+        assert not (tmp_path / "run/metrics.json").exists() and not (tmp_path / "run/attention").exists()
+    finally:
+        signal.signal(number, before)
+    at_step(0, lambda: None)
+    assert train_cls.run(settings)["num_pairs"] > 0
+
+
+def test_a_training_that_ends_early_is_not_finished(records: RecordSet, tmp_path: Path, monkeypatch) -> None:
+    settings = TinyStage.make("cls", records, tmp_path / "tiny").settings
+    settings = dataclasses.replace(settings, work_dir=str(tmp_path / "run"))
+    monkeypatch.setattr(run, "train", lambda stage, model, work_dir: {"loss": 0.5})
+    with pytest.raises(UserError, match="run: stopped at step 0 of 6; run the same command to go on"):
+        train_cls.run(settings)
+    assert not (tmp_path / "run/metrics.json").exists()
 
 
 @pytest.mark.usefixtures("eager")
