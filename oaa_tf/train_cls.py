@@ -2,7 +2,7 @@
 
 This is stage 1 (paper, Sec. 3.1-3.2).
 
-python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
+    python -m oaa_tf.train_cls --records=records/train.json --work_dir=runs/cls --flagfile=flags/paper_vgg16.flags
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 This is stage 2 (paper, Sec. 3.3).
 
-python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/integral
+    python -m oaa_tf.train_integral --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/integral
 """
 
 from __future__ import annotations

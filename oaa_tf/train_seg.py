@@ -2,7 +2,7 @@
 
 This is stage 4 (paper, Sec. 4.1).
 
-python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
+    python -m oaa_tf.train_seg --records=records/train.json --labels=runs/pseudo_labels --work_dir=runs/seg
 """
 
 from __future__ import annotations
