@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.inference_settings import InferenceSettings
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.views.view_options import whole_views
-from oaa_tf.models.inference_settings import InferenceSettings
 from oaa_tf.runs.checkpoints import checkpoint_checksum, checkpoints_in
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.metrics_file import read_training_metrics

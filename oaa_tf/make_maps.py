@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 
 from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.inference_settings import InferenceSettings
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view_options import whole_views
-from oaa_tf.models.inference_settings import InferenceSettings
 from oaa_tf.runs.checkpoints import checkpoint_checksum
 from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
@@ -59,7 +59,7 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the stage and the settings do not go together, or work_dir holds another run.
     """
-    from oaa_tf.training.extraction import extract_attention
+    from oaa_tf.attention.extraction import extract_attention
 
     records, network, image_size, training = _inputs(settings)
     kind, supervision, seed = _maps_kind(training), training["supervision"], training["seed"]

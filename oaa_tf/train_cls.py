@@ -177,7 +177,7 @@ class ClassifierStage(TrainingStage):
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
         """Writes the maps of all fusions."""
-        from oaa_tf.training.extraction import extract_attention
+        from oaa_tf.attention.extraction import extract_attention
 
         settings, records, table = self.settings, self.records, self.table
         cam = extract_attention(

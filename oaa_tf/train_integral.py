@@ -128,7 +128,7 @@ class IntegralStage(TrainingStage):
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
         """Writes the maps."""
-        from oaa_tf.training.extraction import extract_attention
+        from oaa_tf.attention.extraction import extract_attention
 
         settings = self.settings
         attention = extract_attention(

@@ -16,6 +16,9 @@ import cv2
 import hypothesis
 import numpy as np
 import pytest
+from tiny_voc import make_tiny_records
+
+from oaa_tf.data.records.record_set import RecordSet
 
 # Background jobs of a script begin with SIGINT ignored, and so would every process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -94,6 +97,12 @@ def tiny_voc(tmp_path: Path, tiny_images: list[TinyImage]) -> Path:
             "".join(f"{tiny.image_id} {' '.join(map(str, tiny.labels))}\n" for tiny in chosen)
         )
     return root
+
+
+@pytest.fixture(scope="session")
+def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
+    """Four images with three classes, one image with two of them."""
+    return make_tiny_records(tmp_path_factory.mktemp("records"))
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,6 @@
 """The names that notebooks use."""
 
+import ast
 import subprocess
 import sys
 import textwrap
@@ -8,9 +9,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from stages import settings_class
 
 import oaa_tf
-from oaa_tf.training.keras_files import MODULES
+from oaa_tf.command_line.console import COMMANDS
 
 
 def test_every_name_is_there_and_documented() -> None:
@@ -43,9 +45,10 @@ def test_classes_are_registered_with_keras(name: str) -> None:
     assert keras.saving.get_registered_object(f"oaa_tf>{name}") is getattr(oaa_tf, name)
 
 
-def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("imports", ["import keras, oaa_tf", "import oaa_tf.models, keras"])
+def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: Path, imports: str) -> None:
     backbone = oaa_tf.vgg16_backbone(2, recompute=True)
-    network = oaa_tf.class_aware_network(backbone, num_classes=2, attention_drop=0.5)
+    network = oaa_tf.class_aware_network(backbone, num_classes=2, initializer="centered_he", attention_drop=0.5)
     labels = np.array([[1, 0], [1, 1]], np.float32)
     model = oaa_tf.AttentionClassifier(network, oaa_tf.CumulativeAttention.for_labels(labels, grid=2))
     model.compile(oaa_tf.paper_optimizer(network, backbone, 0.01))
@@ -54,9 +57,9 @@ def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: P
     model.save(tmp_path / "model.keras")
     np.savez(tmp_path / "batch.npz", **batch, scores=model(batch["image"]))
     script = f"""
+        {imports}
         import numpy as np
-        import oaa_tf
-        model = oaa_tf.load_model({str(tmp_path / "model.keras")!r})
+        model = keras.saving.load_model({str(tmp_path / "model.keras")!r})
         batch = dict(np.load({str(tmp_path / "batch.npz")!r}))
         np.testing.assert_array_equal(model(batch["image"]), batch.pop("scores"))
         assert type(model.optimizer).__name__ == "CaffeSGD" and model.optimizer.iterations == 1
@@ -68,7 +71,28 @@ def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: P
 def test_all_classes_of_keras_files_are_imported() -> None:
     root = Path(oaa_tf.__file__).parent
     registering = {path for path in root.rglob("*.py") if "@keras.saving.register_keras_serial" in path.read_text()}
-    assert registering == {Path(module.__file__) for module in MODULES}
+    script = "import sys, oaa_tf.models; print([getattr(module, '__file__', '') for module in [*sys.modules.values()]])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=root.parent, check=True, capture_output=True, text=True)
+    assert len(registering) > 8 and registering <= {Path(path) for path in ast.literal_eval(done.stdout) if path}
+
+
+@pytest.mark.parametrize("name", ["attention", "data", "labels", "losses", "metrics", "models"])
+def test_public_submodules_have_their_names(name: str) -> None:
+    module = getattr(oaa_tf, name)
+    names = getattr(module, "__all__", None) or ["hybrid_loss" if name == "losses" else "mean_iou"]
+    assert names == sorted(names)
+    for public in names:
+        assert getattr(module, public).__doc__
+    assert set(names) < set(dir(module))
+    with pytest.raises(AttributeError, match=f"module 'oaa_tf.{name}' has no attribute 'Nothing'"):
+        _ = module.Nothing
+
+
+def test_the_settings_of_every_command_are_public() -> None:
+    classes = {settings_class(command).__name__ for command in COMMANDS}
+    assert classes < set(oaa_tf.__all__) and len(classes) == len(COMMANDS)
+    with pytest.raises(oaa_tf.UserError, match="--batch_size=0"):
+        oaa_tf.TrainClsSettings(records="train.json", work_dir="work", batch_size=0)
 
 
 @pytest.mark.parametrize("name", ["DeepLabLargeFOV", "IntegralAttentionModel"])

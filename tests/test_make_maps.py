@@ -11,11 +11,11 @@ from tiny_model import make_trained_stage
 from tiny_voc import make_tiny_records
 
 from oaa_tf import evaluate, make_pseudo_labels, train_cls, train_integral
+from oaa_tf.attention.extraction import extract_attention
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.make_maps import MakeMapsSettings, dry_run, run
 from oaa_tf.models.networks import load_network
-from oaa_tf.training.extraction import extract_attention
 
 IMAGE_SIZE = 48
 TINY = {"image_size": IMAGE_SIZE, "batch_size": 2, "num_steps": 3, "width": 2, "backbone_weights": "none"}

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from oaa_tf.attention.cam import class_scores
 from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.command_line.errors import UserError
@@ -57,16 +58,14 @@ class RecordedClassifier(AttentionClassifier):
     def __init__(self, network: keras.Model, table: CumulativeAttention, visits: Visits, **kwargs) -> None:
         """Wraps a network."""
         super().__init__(network, table, **kwargs)
-        # In a tuple, for the reason that the table is.
-        self._visits = (visits,)
+        self._visits = visits
 
-    def observe(self, batch, outputs):
+    def observe(self, batch, scores, loss):
         """Accumulates as usual, and keeps what was accumulated from."""
-        super().observe(batch, outputs)
-        score_maps, scores, _ = outputs
-        attention, seen = self.attention_on_frame(batch, score_maps)
+        super().observe(batch, scores, loss)
+        attention, seen = self.attention_on_frame(batch, scores)
         visits = tf.stack([batch[keys.EPOCH], batch[keys.POSITION]], axis=1)
-        self._visits[0].add(visits, attention, seen, scores)
+        self._visits.add(visits, attention, seen, class_scores(scores, batch[keys.VALID]))
 
 
 class AccumulationStudy(TrainingStage):

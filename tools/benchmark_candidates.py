@@ -23,12 +23,12 @@ from oaa_tf.data.views.view import attention_to_frame
 from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.demo.objects import CLASSES
 from oaa_tf.demo.photos import draw_demo_image
+from oaa_tf.losses import classification_loss
 from oaa_tf.models.classifier import AttentionClassifier
-from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.models.optimizer import paper_optimizer
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.loop import step_function
-from oaa_tf.training.optimizer import paper_optimizer
 
 # Short side over long side of 1,473 images of PASCAL VOC 2012, a twentieth of them each.
 _ASPECTS = (0.58, 0.65, 0.66, 0.67, 0.67, 0.67, 0.68, 0.7, 0.72, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.75, 0.76,
@@ -113,7 +113,7 @@ def compiled(model: TrainedNetwork, backbone: keras.Model) -> TrainedNetwork:
     return model
 
 
-def training_step(model, batch: dict[str, tf.Tensor]) -> Callable[[], dict[str, float]]:
+def training_step(model, batch: dict[str, tf.Tensor]) -> Callable[[], None]:
     """A training step as the loop takes it."""
     take_step = step_function(model, _any_canvas(batch))
     return lambda: take_step(batch)

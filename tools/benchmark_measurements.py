@@ -273,7 +273,7 @@ class Benchmark:
         """The exported model, from uint8 pixels to full-size maps, beside its network on a canvas that is ready."""
         model = self._classifier(records)
         NetworkDescription("attention", records.classes, self.image_size, self.width).write(folder)
-        TrainingCheckpoint(model, folder).save()
+        TrainingCheckpoint(model, folder).save(0)
         export.run(export.ExportSettings(stage_dir=str(folder), output_dir=str(folder / "model")))
         signature = tf.saved_model.load(str(folder / "model")).signatures["attention"]
         image = records.record(0).image

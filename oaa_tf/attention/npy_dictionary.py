@@ -30,8 +30,6 @@ _STORAGE_DTYPES = {
     "BoolStorage": np.bool_,
 }
 
-_ARRAY_CALLS = {"_reconstruct", "scalar", "_frombuffer"}
-
 
 def read_npy_dictionary(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads a dictionary that `np.save` wrote.
@@ -89,13 +87,14 @@ class _ArrayUnpickler(pickle.Unpickler):
     """Unpickles numpy arrays and PyTorch CPU tensors (as numpy arrays), nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in _ARRAY_CALLS:
-            return super().find_class("numpy._core.multiarray", name)
-        if module in ("numpy.core.numeric", "numpy._core.numeric") and name in _ARRAY_CALLS:
-            return super().find_class("numpy._core.numeric", name)
+        # Up to version 1, numpy named its modules without the underscore.
+        module = module.replace("numpy.core.", "numpy._core.")
         allowed = {
             ("numpy", "ndarray"): np.ndarray,
             ("numpy", "dtype"): np.dtype,
+            ("numpy._core.multiarray", "_reconstruct"): _reconstruct,
+            ("numpy._core.multiarray", "scalar"): _scalar,
+            ("numpy._core.numeric", "_frombuffer"): _from_buffer,
             ("_codecs", "encode"): _encode,
             ("collections", "OrderedDict"): OrderedDict,
             ("torch.storage", "_load_from_bytes"): _storage,
@@ -116,6 +115,20 @@ class _StorageUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         return pid
+
+
+# The three functions of numpy by which its pickles make arrays and numbers are not public.
+def _reconstruct(kind: type[np.ndarray], shape: tuple[int, ...], dtype: bytes) -> np.ndarray:
+    """An array that the pickle fills afterwards."""
+    return np.ndarray(shape, dtype)
+
+
+def _scalar(dtype: np.dtype, data: bytes) -> np.generic:
+    return np.frombuffer(data, dtype)[0]
+
+
+def _from_buffer(data: bytes, dtype: np.dtype, shape: tuple[int, ...], order: str) -> np.ndarray:
+    return np.frombuffer(data, dtype).reshape(shape, order=order)  # type: ignore[call-overload]
 
 
 def _encode(text: str, encoding: str) -> bytes:

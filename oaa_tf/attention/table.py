@@ -59,6 +59,7 @@ class CumulativeAttention(tf.Module):
         if dtype not in ("uint8", "float32"):
             raise ValueError(f"dtype={dtype!r}: expected uint8 or float32")
         self.grid = grid
+        self.num_images = len(first_slots) - 1
         self.num_slots = int(first_slots[-1])
         self.fusions = tuple(fusions)
         shape = [self.num_slots, grid * grid]
@@ -139,7 +140,7 @@ class CumulativeAttention(tf.Module):
             The pairs that the gate selects, int64 `[n, 2]` (index in the batch, class), and their slots, int64 `[n]`.
         """
         present = tf.cast(labels > 0, tf.int64)
-        num_images = tf.constant(len(self._first_slots) - 1, tf.int64)
+        num_images = tf.constant(self.num_images, tf.int64)
         in_range = [tf.debugging.assert_less(positions, num_images), tf.debugging.assert_non_negative(positions)]
         with tf.control_dependencies(in_range):
             first = tf.gather(self._first_slots, positions)
@@ -161,8 +162,8 @@ class CumulativeAttention(tf.Module):
         Raises:
             IndexError: There is no such position.
         """
-        if not 0 <= position < len(self._first_slots) - 1:
-            raise IndexError(f"position {position}: expected 0 to {len(self._first_slots) - 2}")
+        if not 0 <= position < self.num_images:
+            raise IndexError(f"position {position}: expected 0 to {self.num_images - 1}")
         return range(int(self._first_slots[position]), int(self._first_slots[position + 1]))
 
     def read(self, fusion: str, slots: np.ndarray | Sequence[int]) -> np.ndarray:

@@ -3,3 +3,14 @@
 Belongs here: pseudo labels, whether from attention or from a network. Belongs elsewhere: attention (`attention`) and
 networks (`models`).
 """
+
+from oaa_tf import public_names
+
+_HOMES = {
+    "PseudoLabelOptions": "rules",
+    "confident_label": "rules",
+    "pseudo_label": "rules",
+    "read_pseudo_labels": "label_files",
+}
+__all__ = list(_HOMES)
+__getattr__, __dir__ = public_names(__name__, _HOMES)

@@ -15,7 +15,7 @@ def class_aware_network(
     backbone: keras.Model,
     num_classes: int,
     *,
-    initializer: str = "he",
+    initializer: str = "gaussian",
     attention_drop: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:

@@ -1,5 +1,6 @@
 """The classifier, which accumulates its attention while it trains (paper, Sec. 3.1-3.2)."""
 
+import warnings
 from typing import Any
 
 import keras
@@ -10,8 +11,8 @@ from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_frame
+from oaa_tf.losses import classification_loss
 from oaa_tf.models.gated_share import GatedShareByClass
-from oaa_tf.models.losses import classification_loss
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
@@ -23,7 +24,7 @@ class AttentionClassifier(TrainedNetwork):
         table = CumulativeAttention(records.first_slots, grid=38)
         model = AttentionClassifier(network, table)
         model.compile(optimizer)
-        model.fit(batches)
+        model.fit(batches, epochs=10)
 
     Batches are dictionaries, such as `oaa_tf.data.views.input_pipeline.training_batches` makes. Three keys are enough,
     with any network from images to score maps `[batch, grid, grid, C]` and a table of the same grid:
@@ -33,12 +34,21 @@ class AttentionClassifier(TrainedNetwork):
     - `position`, int64 `[batch]`, the index of the image in the table, from 0.
 
     Images are then whole and upright. For images that are mirrored, scaled, cropped or padded, batches also hold
-    `view`, `valid` and `frame_valid` (all three), and score maps have stride 8. `epoch`, int64 `[batch]`, defaults to
-    the epoch that `fit` counts.
+    `view`, `valid` and `frame_valid` (all three), and score maps have stride 8.
+
+    An epoch is as many training images as the table has, over all calls of `fit` and `train_on_batch`. A batch may hold
+    `epoch`, int64 `[batch]`; the later one of the two counts.
 
     The table belongs to the training, not to the network: export `model.network`. It is not among the weights of the
     model, but `save`, `save_weights` and the callbacks that use them save it.
+
+    Attributes:
+        cumulative_attention: The table.
+        gated_share_by_class: The shares of the gate in training steps since they were last taken.
+        num_images: Number of training images so far, int64 scalar.
     """
+
+    required_keys = (keys.IMAGE, keys.LABELS, keys.POSITION)
 
     def __init__(
         self,
@@ -65,21 +75,13 @@ class AttentionClassifier(TrainedNetwork):
             raise ValueError(f"gate={gate!r}: expected one of {', '.join(GATES)}")
         self.gate = gate
         self.accumulate_from_epoch = accumulate_from_epoch
-        # In tuples, which Keras does not search: it would make them weights of the model.
-        self._untracked = (cumulative_attention, GatedShareByClass(network.output_shape[-1]))
-        self._epoch_of_fit = (tf.Variable(0, trainable=False, dtype=tf.int64),)
+        self.cumulative_attention = cumulative_attention
+        self.gated_share_by_class = GatedShareByClass(network.output_shape[-1])
+        self.num_images = self.add_weight(
+            shape=(), dtype="int64", initializer="zeros", trainable=False, aggregation="sum", name="num_images"
+        )
         self.gated_share = keras.metrics.Mean(name="gated_share")
         self.exact_match = keras.metrics.Mean(name="exact_match")
-
-    @property
-    def cumulative_attention(self) -> CumulativeAttention:
-        """The table."""
-        return self._untracked[0]
-
-    @property
-    def gated_share_by_class(self) -> GatedShareByClass:
-        """The shares of the gate in training steps since they were last taken."""
-        return self._untracked[1]
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments; the table is described without what it has accumulated."""
@@ -90,7 +92,8 @@ class AttentionClassifier(TrainedNetwork):
         }
 
     def save_own_variables(self, store):
-        """Saves the table; Keras saves the weights of the network and the metrics by itself."""
+        """Saves the table; Keras saves weights and metrics by itself."""
+        super().save_own_variables(store)
         for name, variable in self._table_variables.items():
             store[name] = variable.numpy()
 
@@ -100,46 +103,77 @@ class AttentionClassifier(TrainedNetwork):
         Raises:
             ValueError: The file has no table, or one of another shape.
         """
+        arrays = dict(store)
         for name, variable in self._table_variables.items():
-            found = store[name].shape if name in store else None
-            if found != tuple(variable.shape):
+            array = arrays.pop(name, None)
+            if array is None or array.shape != tuple(variable.shape):
+                found = None if array is None else array.shape
                 raise ValueError(f"{name}: expected an array of shape {tuple(variable.shape)}, found {found}")
-            variable.assign(store[name])
+            variable.assign(array)
+        super().load_own_variables(arrays)
 
     @property
     def _table_variables(self) -> dict[str, tf.Variable]:
         table = self.cumulative_attention
         return {f"cumulative_attention_{v.name.split(':')[0].split('/')[-1]}": v for v in table.variables}
 
-    def fit(self, *args, callbacks=None, **kwargs):
-        """Trains as `keras.Model.fit` does, and counts epochs for batches that do not hold them."""
-        counter = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, _: self._epoch_of_fit[0].assign(epoch))
-        return super().fit(*args, callbacks=[counter, *(callbacks or ())], **kwargs)
+    def fit(self, *args, **kwargs):
+        """Trains as `keras.Model.fit` does, and warns if the table is empty then."""
+        history = super().fit(*args, **kwargs)
+        if warning := self.empty_table_warning():
+            warnings.warn(warning, stacklevel=2)
+        return history
 
-    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def empty_table_warning(self) -> str | None:
+        """Why nothing has been accumulated, and what to do; None if something has."""
+        table = self.cumulative_attention
+        if not table.num_slots or table.num_updates.numpy().any():
+            return None
+        return (
+            f"the table of cumulative attention is empty after {int(self.num_images.numpy())} training images: it takes"
+            f" what passes the gate ({self.gate}) from epoch {self.accumulate_from_epoch} on, counted from 0, and an"
+            f" epoch has {table.num_images} images; train longer"
+        )
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of gradient descent with a batch."""
+        results = super().train_step(data)
+        # Not in `observe`, which may run inside a loop, where replicas cannot add up their parts.
+        num_images = tf.shape(self._checked(data)[keys.IMAGE], out_type=tf.int64)[0]
+        self.num_images.value.assign_add(num_images)
+        return results
+
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The classification loss (Sec. 3.1), as the mean over images."""
         score_maps = self.network(batch[keys.IMAGE], training=training)
         scores = class_scores(score_maps, _valid(batch, score_maps))
         loss = classification_loss(scores, batch[keys.LABELS])
-        return loss, tf.cast(tf.shape(scores)[0], tf.float32), (score_maps, scores, loss)
+        return loss, tf.cast(tf.shape(scores)[0], tf.float32), score_maps
 
-    def observe(self, batch: Batch, outputs: Any) -> None:
+    def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Labels and probabilities p_c (Eq. 1), float32 `[batch, C]`."""
+        return batch[keys.LABELS], tf.sigmoid(class_scores(scores, _valid(batch, scores)))
+
+    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> None:
         """Accumulates the attention of the forward pass of a training step, if the loss is finite."""
-        score_maps, scores, loss = outputs
         labels = batch[keys.LABELS]
-        gate = open_gate(self.gate, scores, labels)
-        attention, seen = self.attention_on_frame(batch, score_maps)
+        gate = open_gate(self.gate, class_scores(scores, _valid(batch, scores)), labels)
+        attention, seen = self.attention_on_frame(batch, scores)
         grid = self.cumulative_attention.grid
         if not attention.shape[1:3].is_compatible_with([grid, grid]):
             raise ValueError(
                 f"the table has a grid of {grid} x {grid} cells, but the network's score maps have"
                 f" {attention.shape[1]} x {attention.shape[2]}: make the table for those, of square images of one size"
             )
-        epoch = batch[keys.EPOCH] if keys.EPOCH in batch else tf.fill(tf.shape(labels)[:1], self._epoch_of_fit[0])
-        chosen = gate & (epoch >= self.accumulate_from_epoch)[:, tf.newaxis] & tf.math.is_finite(loss)
-        self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
+        epoch = self.num_images.value // max(self.cumulative_attention.num_images, 1)
+        if keys.EPOCH in batch:
+            epoch = tf.maximum(epoch, batch[keys.EPOCH])
+        has_begun = tf.reshape(epoch >= self.accumulate_from_epoch, [-1, 1])
+        self.cumulative_attention.update(
+            batch[keys.POSITION], labels, gate & has_begun & tf.math.is_finite(loss), attention, seen
+        )
         self.gated_share_by_class.update(gate, labels)
-        self.measure(batch, outputs)
+        self.measure(batch, scores)
 
     def attention_on_frame(self, batch: Batch, score_maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Brings the class activation maps of a forward pass to the frame's grid.
@@ -154,10 +188,10 @@ class AttentionClassifier(TrainedNetwork):
             return attention, valid
         return attention_to_frame(attention, valid, batch[keys.FRAME_VALID], batch[keys.VIEW])
 
-    def measure(self, batch: Batch, outputs: Any) -> None:
-        """Measures the share of pairs that pass the gate, and the share of images with all labels right."""
-        _, scores, _ = outputs
-        labels = batch[keys.LABELS]
+    def measure(self, batch: Batch, scores: tf.Tensor) -> None:
+        """Also measures the share of pairs that pass the gate, and the share of images with all labels right."""
+        super().measure(batch, scores)
+        labels, scores = batch[keys.LABELS], class_scores(scores, _valid(batch, scores))
         gate = open_gate(self.gate, scores, labels)
         self.gated_share.update_state(gate, sample_weight=labels)
         self.exact_match.update_state(tf.reduce_all((scores > 0) == (labels > 0), axis=1))

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_view
-from oaa_tf.models.losses import hybrid_loss, multi_label_cross_entropy
+from oaa_tf.losses import hybrid_loss, multi_label_cross_entropy
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
@@ -24,6 +24,8 @@ class IntegralAttentionModel(TrainedNetwork):
         model.compile(optimizer)
         model.fit(batches)
     """
+
+    required_keys = (keys.IMAGE, keys.ATTENTION, keys.VIEW, keys.VALID, keys.FRAME_VALID)
 
     def __init__(self, network: keras.Model, *, attention_loss: str = "hybrid", **kwargs) -> None:
         """Wraps a network.
@@ -44,10 +46,17 @@ class IntegralAttentionModel(TrainedNetwork):
         """Returns the constructor's arguments."""
         return super().get_config() | {"attention_loss": self.attention_loss}
 
-    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The loss between the score maps and the cumulative attention in the view, as the mean over images."""
-        valid = batch[keys.VALID]
-        targets = attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], valid, batch[keys.VIEW])
         score_maps = self.network(batch[keys.IMAGE], training=training)
-        loss = LOSSES[self.attention_loss](score_maps, targets, valid)
-        return loss, tf.cast(tf.shape(score_maps)[0], tf.float32), None
+        loss = LOSSES[self.attention_loss](score_maps, _targets(batch), batch[keys.VALID])
+        return loss, tf.cast(tf.shape(score_maps)[0], tf.float32), score_maps
+
+    def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The cumulative attention p and q = sigmoid(F) of all cells that show an image, float32 `[n, classes]`."""
+        return tuple(tf.boolean_mask(values, batch[keys.VALID]) for values in (_targets(batch), tf.sigmoid(scores)))
+
+
+def _targets(batch: Batch) -> tf.Tensor:
+    """The cumulative attention as the view shows it."""
+    return attention_to_view(batch[keys.ATTENTION], batch[keys.FRAME_VALID], batch[keys.VALID], batch[keys.VIEW])

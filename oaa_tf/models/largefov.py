@@ -1,15 +1,13 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
-from typing import Any
-
 import keras
 import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.losses import segmentation_loss
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
-from oaa_tf.models.losses import segmentation_loss
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
@@ -18,7 +16,7 @@ def largefov_network(
     backbone: keras.Model,
     num_classes: int,
     *,
-    initializer: str = "he",
+    initializer: str = "gaussian",
     channels: int = 1024,
     dropout: float = 0.5,
     seed: int = 0,
@@ -67,21 +65,35 @@ class DeepLabLargeFOV(TrainedNetwork):
         model.fit(batches)
     """
 
+    required_keys = (keys.IMAGE, keys.SEGMENTATION)
+
     def __init__(self, network: keras.Model, **kwargs) -> None:
         """Wraps a network from `largefov_network`."""
         super().__init__(network, **kwargs)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
-    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The segmentation loss, as the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
-        logits = self.network(batch[keys.IMAGE], training=training)
-        logits = tf.image.resize(logits, tf.shape(labels)[1:3])
+        logits = _resized(self.network(batch[keys.IMAGE], training=training), labels)
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
         return segmentation_loss(logits, labels), num_labelled, logits
 
-    def measure(self, batch: Batch, outputs: Any) -> None:
-        """Measures the accuracy on labelled pixels."""
+    def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Class numbers, int32 `[n]`, and probabilities, float32 `[n, C + 1]`, of all labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
-        correct = tf.argmax(outputs, axis=-1, output_type=tf.int32) == labels
+        labelled = labels != IGNORE_LABEL
+        probabilities = tf.nn.softmax(_resized(scores, labels))
+        return tf.boolean_mask(labels, labelled), tf.boolean_mask(probabilities, labelled)
+
+    def measure(self, batch: Batch, scores: tf.Tensor) -> None:
+        """Also measures the accuracy on labelled pixels."""
+        super().measure(batch, scores)
+        labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
+        correct = tf.argmax(scores, axis=-1, output_type=tf.int32) == labels
         self.pixel_accuracy.update_state(correct, sample_weight=tf.cast(labels != IGNORE_LABEL, tf.float32))
+
+
+def _resized(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """The logits at the size of the label maps."""
+    return tf.image.resize(logits, tf.shape(labels)[1:3])

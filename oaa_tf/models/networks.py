@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.command_line.inference_settings import PRECISIONS
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.models.backbones import BACKBONES
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.inference_settings import PRECISIONS
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.runs.json_file import read_json, write_json

@@ -1,10 +1,12 @@
 """The base class of the models that train a network."""
 
-from collections.abc import Callable
-from typing import Any, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self
 
 import keras
 import tensorflow as tf
+
+from oaa_tf.data.records import keys
 
 Batch = dict[str, tf.Tensor]
 
@@ -15,28 +17,97 @@ class TrainedNetwork(keras.Model):
     A loss is a mean and comes with its weight, the number of images or pixels. So the update is the same whether a
     batch is computed at once, in parts, or by several replicas.
 
+    Batches are dictionaries, in arrays, in a `tf.data.Dataset`, or one by one for `train_on_batch`.
+
     Attributes:
+        required_keys: What a batch must hold.
         network: The functional model from images to scores.
         accumulate_steps: Number of parts of a batch that are computed one after the other, to save memory.
         loss_mean: Mean loss since the metrics were reset.
     """
 
+    required_keys: ClassVar[tuple[str, ...]] = (keys.IMAGE,)
+
     def __init__(self, network: keras.Model, *, accumulate_steps: int = 1, **kwargs) -> None:
         """Wraps a network."""
         super().__init__(**kwargs)
-        # On one GPU, Keras would use XLA, which does not work with the table on the host.
-        self.supports_jit = False
         self.network = network
         # The network has all weights, so Keras can restore the optimizer of a loaded model at once.
         self.built = network.built
         self.accumulate_steps = accumulate_steps
+        self._has_metrics = False
         self.loss_mean = keras.metrics.Mean(name="loss")
 
-    def call(self, images: tf.Tensor, training: bool = False) -> tf.Tensor:
-        """Returns the network's scores."""
-        return self.network(images, training=training)
+    def compile(
+        self,
+        optimizer: str | keras.optimizers.Optimizer = "rmsprop",
+        loss: None = None,
+        *,
+        metrics: Sequence[Any] | None = None,
+        jit_compile: bool = False,
+        **kwargs,
+    ) -> None:
+        """Configures the training.
 
-    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, Any]:
+        Args:
+            optimizer: As in `keras.Model.compile`.
+            loss: None: the loss is the model's own.
+            metrics: Metrics of Keras, which see what `targets_and_predictions` returns.
+            jit_compile: Whether to use XLA, which does not work with the classifier's table on the host.
+            **kwargs: `run_eagerly`, `steps_per_execution` and `auto_scale_loss`, as in `keras.Model.compile`.
+
+        Raises:
+            ValueError: There is a loss, or weights of losses or metrics.
+        """
+        if loss is not None:
+            raise ValueError(
+                f"compile(loss={loss!r}): {type(self).__name__} has a loss of its own; leave loss out, or train"
+                " model.network, a plain Keras model, with yours"
+            )
+        for name in ("loss_weights", "weighted_metrics"):
+            if kwargs.pop(name, None) is not None:
+                raise ValueError(f"compile({name}=...): {type(self).__name__} has no weights; leave {name} out")
+        self._has_metrics = bool(metrics)
+        super().compile(optimizer, metrics=metrics, jit_compile=jit_compile, **kwargs)
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """Compiles a model that was loaded, and makes the variables of its optimizer."""
+        self.compile(**keras.saving.deserialize_keras_object(config))
+        self.optimizer.build(self.trainable_variables)
+
+    def call(self, inputs: tf.Tensor | Batch, training: bool = False) -> tf.Tensor:
+        """Returns the network's scores of images, or of a batch's images."""
+        return self.network(inputs[keys.IMAGE] if isinstance(inputs, dict) else inputs, training=training)
+
+    def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """What metrics of `compile` compare: targets, and predictions in [0, 1], of everything that counts.
+
+        Args:
+            batch: A batch.
+            scores: The network's scores of its images.
+        """
+        raise NotImplementedError
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, tf.Tensor]:
+        """Updates the metrics of `compile` from a batch and the network's scores, and returns all metrics."""
+        batch = self._checked((x, y, sample_weight))
+        return super().compute_metrics(x, *self.targets_and_predictions(batch, y_pred))
+
+    def _checked(self, data: Any) -> Batch:
+        """The batch in what Keras passes to a step.
+
+        Raises:
+            ValueError: It is no dictionary, or lacks a key.
+        """
+        batch, *others = keras.utils.unpack_x_y_sample_weight(data)
+        expected = ", ".join(self.required_keys)
+        if not isinstance(batch, dict) or any(other is not None for other in others):
+            raise ValueError(f"expected batches that are dictionaries with {expected}; put targets into them as well")
+        if missing := [name for name in self.required_keys if name not in batch]:
+            raise ValueError(f"a batch has no {', '.join(missing)}; expected a dictionary with {expected}")
+        return batch
+
+    def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Runs the network and computes the loss.
 
         Args:
@@ -44,22 +115,23 @@ class TrainedNetwork(keras.Model):
             training: Whether the network is in training mode.
 
         Returns:
-            The loss, a mean, and its weight, the number of images or pixels (both float32 scalars); and outputs for
-            `observe` and `measure`, of any kind.
+            The loss, a mean, and its weight, the number of images or pixels (both float32 scalars); and the scores that
+            the loss has seen.
         """
         raise NotImplementedError
 
-    def observe(self, batch: Batch, outputs: Any) -> None:
+    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> None:
         """Uses the forward pass of a training step; by default to update metrics."""
-        self.measure(batch, outputs)
+        self.measure(batch, scores)
 
-    def measure(self, batch: Batch, outputs: Any) -> None:
-        """Updates metrics from a forward pass, in training or evaluation; by default none."""
-        # AutoGraph cannot convert a function without a statement.
-        return
+    def measure(self, batch: Batch, scores: tf.Tensor) -> None:
+        """Updates metrics from a forward pass, in training or evaluation; by default those of `compile`."""
+        if self._has_metrics:
+            self.compute_metrics(batch, None, scores)
 
-    def train_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """One step of gradient descent."""
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """One step of gradient descent with a batch."""
+        batch = self._checked(data)
         if self.accumulate_steps == 1:
             gradients, _ = self._gradients(batch, self._share_of_all_replicas)
         else:
@@ -67,24 +139,25 @@ class TrainedNetwork(keras.Model):
             share = self._share_of_all_replicas(weight)
             gradients = [tf.math.divide_no_nan(share, weight) * gradient for gradient in sums]
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables, strict=True))
-        return self.metric_results()
+        return self.get_metrics_result()
 
-    def test_step(self, batch: Batch) -> dict[str, tf.Tensor]:
-        """Loss and metrics, for `evaluate` and the validation data of `fit`."""
-        loss, weight, outputs = self.compute_loss_of(batch, training=False)
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Loss and metrics of a batch, for `evaluate` and the validation data of `fit`."""
+        batch = self._checked(data)
+        loss, weight, scores = self.compute_loss_of(batch, training=False)
         self.loss_mean.update_state(loss, sample_weight=weight)
-        self.measure(batch, outputs)
-        return self.metric_results()
+        self.measure(batch, scores)
+        return self.get_metrics_result()
 
     def _gradients(
         self, batch: Batch, factor_of_weight: Callable[[tf.Tensor], tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor]:
         """Gradients of the loss times a factor, which depends on the weight of the loss, and the weight."""
         with tf.GradientTape() as tape:
-            loss, weight, outputs = self.compute_loss_of(batch)
+            loss, weight, scores = self.compute_loss_of(batch)
             scaled = self.optimizer.scale_loss(loss * factor_of_weight(weight))
         self.loss_mean.update_state(loss, sample_weight=weight)
-        self.observe(batch, outputs)
+        self.observe(batch, scores, loss)
         variables = self.network.trainable_variables
         return tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), weight
 
@@ -114,10 +187,6 @@ class TrainedNetwork(keras.Model):
         if context.num_replicas_in_sync == 1:
             return tf.constant(1.0)
         return tf.math.divide_no_nan(weight, context.all_reduce(tf.distribute.ReduceOp.SUM, weight))
-
-    def metric_results(self) -> dict[str, tf.Tensor]:
-        """The values of all metrics since they were reset, by name."""
-        return {metric.name: metric.result() for metric in self.metrics}
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""

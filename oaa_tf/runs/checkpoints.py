@@ -18,10 +18,15 @@ def checkpoints_in(work_dir: Path) -> list[str]:
     return [str(work_dir / CHECKPOINT_FOLDER / f"step-{n}") for n in sorted(int(n) for n in numbers if n.isdigit())]
 
 
+def step_of(checkpoint: str) -> int:
+    """The step in the path of a checkpoint."""
+    return int(checkpoint.rpartition("-")[2])
+
+
 def newest_step(work_dir: Path) -> int:
     """The step of the newest checkpoint; 0 without."""
     checkpoints = checkpoints_in(work_dir)
-    return int(checkpoints[-1].rpartition("-")[2]) if checkpoints else 0
+    return step_of(checkpoints[-1]) if checkpoints else 0
 
 
 def checkpoint_checksum(work_dir: Path) -> str | None:

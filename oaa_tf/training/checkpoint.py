@@ -9,7 +9,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.atomic import atomic_write, sync
-from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
+from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in, step_of
 
 PARTIAL_FOLDER = ".partial"
 """Inside the folder of checkpoints, where a checkpoint is written before it is moved to its place."""
@@ -19,8 +19,6 @@ _NUM_KEPT = 2
 
 class TrainingCheckpoint:
     """Saves and restores network, optimizer, metrics, random states and a stage's own variables.
-
-    The optimizer's `iterations`, incremented in the same graph as the weights, is the number of steps done.
 
     Attributes:
         num_bytes: Size of the saved variables, by name; a checkpoint on the disk is hardly larger.
@@ -48,6 +46,9 @@ class TrainingCheckpoint:
         state = {name: [variable.value for variable in variables] for name, variables in own.items()}
         state |= {name: list(variables) for name, variables in (extra or {}).items()}
         self._checkpoint = tf.train.Checkpoint(**state)
+        self._names = {
+            f"{name}/{number}/.ATTRIBUTES/VARIABLE_VALUE" for name in state for number in range(len(state[name]))
+        }
         self.num_bytes = {
             name: sum(variable.shape.num_elements() * variable.dtype.size for variable in variables)
             for name, variables in state.items()
@@ -56,17 +57,15 @@ class TrainingCheckpoint:
         self._folder = work_dir / CHECKPOINT_FOLDER
         self.saved_step: int | None = None
 
-    @property
-    def step(self) -> int:
-        """Number of steps done."""
-        return int(self._model.optimizer.iterations.numpy())
-
     def is_finite(self) -> bool:
         """Whether all weights are finite; a gradient can overflow while the loss does not yet."""
         return all(bool(tf.reduce_all(tf.math.is_finite(weight.value))) for weight in self._model.network.weights)
 
-    def restore(self) -> bool:
-        """Restores the newest readable checkpoint; True if there was one.
+    def restore(self) -> int:
+        """Restores the newest readable checkpoint.
+
+        Returns:
+            Its step; 0 if there is no checkpoint.
 
         Raises:
             UserError: There are checkpoints, but none can be read.
@@ -76,41 +75,62 @@ class TrainingCheckpoint:
             try:
                 self._checkpoint.read(path).assert_consumed()
             except Exception as error:  # TensorFlow raises many types for a damaged file.
+                self._check_version(path)
                 failures.append(f"{path}: cannot be restored ({first_line(error)})")
                 continue
             for failure in failures:
                 print(f"warning: {failure}; going on from {path}")
-            self.saved_step = self.step
-            return True
-        if failures:
-            raise UserError(f"{failures[0]}; delete {self._folder} to begin again")
-        return False
+            self.saved_step = step_of(path)
+            break
+        else:
+            if failures:
+                raise UserError(f"{failures[0]}; delete {self._folder} to begin again")
+        return self.saved_step or 0
 
-    def save(self) -> None:
-        """Writes a checkpoint of the current step.
+    def _check_version(self, path: str) -> None:
+        """Tells a checkpoint of other code from a damaged one.
+
+        Raises:
+            UserError: It can be read, and has other variables.
+        """
+        try:
+            found = {name for name, _ in tf.train.list_variables(path) if name.endswith("/.ATTRIBUTES/VARIABLE_VALUE")}
+        except Exception:  # It is damaged.
+            return
+        if found != self._names:
+            raise UserError(
+                f"{path}: written by another version of this program, which keeps other variables; finish the run with"
+                " that version, or begin again in another --work_dir"
+            )
+
+    def save(self, step: int) -> None:
+        """Writes a checkpoint.
+
+        Args:
+            step: Number of steps done.
 
         Raises:
             UserError: It can't be written; the checkpoints before it stay.
         """
-        if self.saved_step == self.step:
+        if self.saved_step == step:
             return
         partial = self._folder / PARTIAL_FOLDER
         try:
             # A killed process may have left it.
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            self._checkpoint.write(str(partial / f"step-{self.step}"))
+            self._checkpoint.write(str(partial / f"step-{step}"))
             # The index last: without it, the rest is no checkpoint.
             for part in sorted(partial.iterdir()):
                 sync(part)
                 part.replace(self._folder / part.name)
             sync(self._folder)
-            self.saved_step = self.step
+            self.saved_step = step
             # Only now, when the new one is on the disk.
-            self._delete_others(str(self._folder / f"step-{self.step}"))
+            self._delete_others(str(self._folder / f"step-{step}"))
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
-                f"{self._folder}: cannot write the checkpoint of step {self.step} ({first_line(error)}); free space and"
+                f"{self._folder}: cannot write the checkpoint of step {step} ({first_line(error)}); free space and"
                 f" run the same command again to go on from step {self.saved_step or 0}"
             ) from None
         finally:

@@ -10,8 +10,8 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
+from oaa_tf.models.optimizer import CaffeSGD, paper_optimizer
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
-from oaa_tf.training.optimizer import CaffeSGD, paper_optimizer
 from oaa_tf.training.settings import TrainingSettings
 
 _CPU_FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}

@@ -1,7 +1,6 @@
 """The training loop of every stage: exact resume, progress, logs, and a clean stop at any moment."""
 
 import contextlib
-import math
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,6 +18,8 @@ from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.log import training_log, write_settings
 from oaa_tf.training.stage import TrainingStage
+
+_NOT_FINITE = "the loss is not finite"
 
 
 @contextlib.contextmanager
@@ -50,9 +51,8 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
     """
     settings, records = stage.settings, stage.records
     checkpoint = TrainingCheckpoint(model, work_dir, stage.state())
-    if checkpoint.restore():
-        print(f"{stage.name}: going on from step {checkpoint.step} of {settings.num_steps}")
-    first_step = checkpoint.step
+    if first_step := checkpoint.restore():
+        print(f"{stage.name}: going on from step {first_step} of {settings.num_steps}")
     dataset = model.distribute_strategy.experimental_distribute_dataset(stage.batches(first_step))
     take_step = step_function(model, dataset.element_spec)
     summaries = stage.summaries(model)
@@ -69,22 +69,29 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
         write_settings(stage.name, settings, first_step)
         if first_step == 0:
             write_summaries(summaries, 0)
+        shown = ""
         for step, batch in enumerate(dataset, first_step + 1):
             is_last = step == settings.num_steps
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
-            results = take_step(batch)
-            if not math.isfinite(results["loss"]):
-                raise diverged("loss is", step, batch[keys.POSITION], records, model, checkpoint)
-            progress.advance(settings.batch_size, f"loss {results['loss']:.3f}")
+            try:
+                take_step(batch)
+            except tf.errors.InvalidArgumentError as error:
+                if _NOT_FINITE not in error.message:
+                    raise
+                raise diverged("loss is", step, batch[keys.POSITION], records, model, checkpoint) from None
+            progress.advance(settings.batch_size, shown)
             if step % settings.log_every == 0 or is_last:
+                # Only here: reading from a GPU makes the program wait for it.
+                results = _as_floats(model.get_metrics_result())
+                shown = f"loss {results['loss']:.3f}"
                 write_scalars(results | stage.scalars(), model, progress, step)
             if step % settings.pictures_every == 0 or is_last:
                 write_summaries(summaries, step)
             if stops or step % settings.checkpoint_every == 0 or is_last:
                 if not checkpoint.is_finite():
                     raise diverged("weights are", step, batch[keys.POSITION], records, model, checkpoint)
-                checkpoint.save()
+                checkpoint.save(step)
                 # So that a process that is killed later leaves no gap in its curves.
                 tf.summary.flush()
             if stops and not is_last:
@@ -95,7 +102,7 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
         # nothing; the training has stopped all the same.
         signal.raise_signal(stops[-1])
         raise KeyboardInterrupt
-    return _as_floats(model.metric_results())
+    return _as_floats(model.get_metrics_result())
 
 
 def write_scalars(values: Mapping[str, float], model: TrainedNetwork, progress: Progress, step: int) -> None:
@@ -111,24 +118,28 @@ def write_summaries(summaries: Sequence[Callable[[int], None]], step: int) -> No
         summary(step)
 
 
-def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], dict[str, float]]:
-    """A compiled model's training step: from a batch, on one or several replicas, to the metrics.
+def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], None]:
+    """A compiled model's training step, on one or several replicas.
 
     Args:
         model: A compiled model.
         batch_spec: The dataset's `element_spec`. With it, batches on canvases of different shapes share one graph.
+
+    Returns:
+        Takes a step with a batch; raises `tf.errors.InvalidArgumentError` with `_NOT_FINITE` if the loss is not finite.
     """
+
+    def step_of_replica(batch):
+        model.train_step(batch)
+        # A sum since the metrics were reset: it stays infinite or NaN.
+        total = model.loss_mean.total.value
+        tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(total)), [_NOT_FINITE])
 
     @tf.function(input_signature=[batch_spec])
     def train_step(batch):
-        model.distribute_strategy.run(model.train_step, args=(batch,))
+        model.distribute_strategy.run(step_of_replica, args=(batch,))
 
-    def take_step(batch: Any) -> dict[str, float]:
-        train_step(batch)
-        # Not the step's own result: with several replicas, each knows only its part of the batch.
-        return _as_floats(model.metric_results())
-
-    return take_step
+    return train_step
 
 
 def _as_floats(values: Mapping[str, tf.Tensor]) -> dict[str, float]:

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Sequence
 import keras
 import numpy as np
 
+from oaa_tf.attention.extraction import label_attention
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import frame_batches
-from oaa_tf.training.extraction import label_attention
 
 
 class ObservedAttention:

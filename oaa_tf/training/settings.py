@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.inference_settings import precision_setting
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.models.inference_settings import precision_setting
 from oaa_tf.runs.metrics_file import read_training_metrics
 from oaa_tf.runs.supervision import strongest_supervision
 

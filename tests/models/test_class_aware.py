@@ -29,7 +29,7 @@ def test_the_new_layers_are_those_of_the_paper() -> None:
 
 def test_mean_colored_images_are_zero_after_preprocessing() -> None:
     keras.utils.set_random_seed(0)
-    network = class_aware_network(vgg16_backbone(4), num_classes=3)
+    network = class_aware_network(vgg16_backbone(4), num_classes=3, initializer="he")
     mean = np.broadcast_to(np.float32([123.68, 116.779, 103.939]), (1, 16, 16, 3))
     # All biases are zero at first, so that zero in is zero out.
     np.testing.assert_allclose(network(mean), 0, atol=1e-4)
@@ -38,7 +38,7 @@ def test_mean_colored_images_are_zero_after_preprocessing() -> None:
 
 def test_frozen_blocks_stay_and_the_others_learn() -> None:
     backbone = vgg16_backbone(2)
-    network = class_aware_network(backbone, num_classes=3)
+    network = class_aware_network(backbone, num_classes=3, initializer="he")
     freeze_blocks(backbone, 2)
     before = {weight.path: weight.numpy() for weight in network.weights}
     network.compile(keras.optimizers.SGD(0.1), loss="mse", jit_compile=False)

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from oaa_tf import load_model
 from oaa_tf.attention.cam import class_activation_maps, class_scores
 from oaa_tf.attention.gates import open_gate
 from oaa_tf.attention.table import CumulativeAttention
@@ -26,7 +25,7 @@ def make_model(
     records: RecordSet, *, learning_rate: float = 0.005, run_eagerly: bool = False, **options
 ) -> AttentionClassifier:
     keras.utils.set_random_seed(0)
-    network = class_aware_network(vgg16_backbone(3), num_classes=len(records.classes))
+    network = class_aware_network(vgg16_backbone(3), len(records.classes), initializer="he")
     table = CumulativeAttention(records.first_slots, CANVAS // 8)
     model = AttentionClassifier(network, table, **options)
     optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9, global_clipnorm=5.0)
@@ -44,8 +43,8 @@ def test_fit_learns_and_accumulates(records: RecordSet) -> None:
     assert first.keys() == {"loss", "gated_share", "exact_match"}
     assert last["loss"][0] < 0.7 * first["loss"][0]
     assert first["gated_share"] == last["gated_share"] == [1]
-    # Each `fit` begins at epoch 0, and a step is an epoch of four images here; the first one only warms up.
-    assert model.cumulative_attention.num_updates.numpy().tolist() == [5 + 60 + 5 - 3] * 5
+    # A step is an epoch of four images here; the first one only warms up.
+    assert model.cumulative_attention.num_updates.numpy().tolist() == [5 + 60 + 5 - 1] * 5
     assert model.cumulative_attention.read("max", range(5)).max() > 0.9
 
 
@@ -76,10 +75,12 @@ def test_the_table_holds_what_a_loop_in_numpy_collects(records: RecordSet) -> No
 
 def test_nothing_is_accumulated_while_warming_up(records: RecordSet) -> None:
     model = make_model(records, run_eagerly=True, gate="none", accumulate_from_epoch=2)
-    model.fit(batches(records, 2), verbose=0)
+    with pytest.warns(UserWarning, match="is empty after 8 training images: .* from epoch 2"):
+        model.fit(batches(records, 2), verbose=0)
     assert model.cumulative_attention.num_updates.numpy().sum() == 0
     model.fit(batches(records, 3), verbose=0)
-    assert model.cumulative_attention.num_updates.numpy().tolist() == [1] * 5
+    # These batches begin at epoch 0 again, but the model has seen two.
+    assert model.cumulative_attention.num_updates.numpy().tolist() == [3] * 5
 
 
 def test_metrics_by_hand(records: RecordSet) -> None:
@@ -171,6 +172,67 @@ def test_three_keys_are_enough_for_fit_with_callbacks_and_validation() -> None:
     assert model.predict(np.zeros((1, 32, 32, 3)), verbose=0).shape == (1, 2, 2, 3)
 
 
+@pytest.mark.parametrize("way", ["fit", "train_on_batch"])
+def test_epochs_are_counted_over_all_calls(way: str, tmp_path, recwarn: pytest.WarningsRecorder) -> None:
+    model = plain_model()
+
+    def train_an_epoch() -> None:
+        for batch in plain_batches():
+            if way == "fit":
+                model.fit(tf.data.Dataset.from_tensors(batch), epochs=1, verbose=0)
+            else:
+                model.train_on_batch(batch)
+
+    for epoch in range(4):
+        train_an_epoch()
+        assert model.num_images == 4 * (epoch + 1)
+        assert model.cumulative_attention.num_updates.numpy().tolist() == [epoch] * 6
+        # A loaded model goes on counting.
+        model.save(tmp_path / "model.keras")
+        model = keras.saving.load_model(tmp_path / "model.keras")
+    warned = [str(warning.message) for warning in recwarn if "cumulative attention is empty" in str(warning.message)]
+    assert len(warned) == (2 if way == "fit" else 0)
+
+
+def test_metrics_of_compile_see_labels_and_probabilities() -> None:
+    model = plain_model()
+    model.compile("sgd", metrics=[keras.metrics.AUC(multi_label=True, num_labels=3, name="auc"), "binary_accuracy"])
+    history = model.fit(plain_batches(), epochs=2, validation_data=plain_batches(), verbose=0).history
+    assert {"auc", "binary_accuracy", "val_auc", "loss", "exact_match"} < history.keys()
+    batch = next(iter(plain_batches(4)))
+    found = model.evaluate(plain_batches(4), return_dict=True, verbose=0)
+    scores = np.mean(model.network(batch[keys.IMAGE]), axis=(1, 2))
+    assert found["binary_accuracy"] == pytest.approx(
+        np.mean((scores > 0) == (batch[keys.LABELS].numpy() > 0)), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("loss", {"loss": "mse"}),
+        ("loss_weights", {"loss_weights": [2.0]}),
+        ("weighted_metrics", {"weighted_metrics": []}),
+    ],
+)
+def test_what_compile_can_not_use_is_refused(name: str, options: dict) -> None:
+    with pytest.raises(ValueError, match=rf"compile\({name}=.*: AttentionClassifier has .*; leave {name} out"):
+        plain_model().compile("sgd", **options)
+
+
+@pytest.mark.parametrize("metrics", [None, ["mse"]])
+@pytest.mark.parametrize("way", ["fit", "evaluate", "train_on_batch"])
+def test_batches_that_are_no_dictionaries_are_refused(way: str, metrics: list[str] | None) -> None:
+    model = plain_model()
+    model.compile("sgd", metrics=metrics)
+    batch = next(iter(plain_batches(4)))
+    run = getattr(model, way)
+    with pytest.raises(ValueError, match="batches that are dictionaries with image, labels, position; put targets"):
+        run(batch[keys.IMAGE].numpy(), LABELS)
+    with pytest.raises(ValueError, match="a batch has no position; expected a dictionary with image, labels, position"):
+        run({name: batch[name].numpy() for name in (keys.IMAGE, keys.LABELS)})
+
+
 def test_whole_images_are_accumulated_cell_by_cell() -> None:
     model = plain_model(accumulate_from_epoch=0)
     expected = np.zeros((6, 2, 2), np.float32)
@@ -206,7 +268,7 @@ def test_keras_files_keep_weights_settings_and_table(tmp_path) -> None:
     model.fit(plain_batches(), epochs=2, verbose=0)
     model.save(tmp_path / "model.keras")
     model.save_weights(tmp_path / "model.weights.h5")
-    loaded = load_model(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
     fresh = plain_model()
     fresh.load_weights(tmp_path / "model.weights.h5")
     assert (loaded.gate, loaded.accumulate_from_epoch) == ("none", 0)

@@ -20,13 +20,13 @@ SIZE = 48
 @pytest.fixture(scope="module")
 def attention_network() -> keras.Model:
     keras.utils.set_random_seed(1)
-    return class_aware_network(vgg16_backbone(4), num_classes=3)
+    return class_aware_network(vgg16_backbone(4), num_classes=3, initializer="he")
 
 
 @pytest.fixture(scope="module")
 def segmentation_network() -> keras.Model:
     keras.utils.set_random_seed(2)
-    return largefov_network(vgg16_backbone(4), num_classes=3, channels=16)
+    return largefov_network(vgg16_backbone(4), num_classes=3, channels=16, initializer="he")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ CANVAS = 32
 
 def make_model(loss: str, learning_rate: float) -> IntegralAttentionModel:
     keras.utils.set_random_seed(0)
-    model = IntegralAttentionModel(class_aware_network(vgg16_backbone(3), num_classes=3), attention_loss=loss)
+    model = IntegralAttentionModel(class_aware_network(vgg16_backbone(3), 3, initializer="he"), attention_loss=loss)
     model.compile(keras.optimizers.SGD(learning_rate, momentum=0.9, global_clipnorm=5.0), jit_compile=False)
     return model
 

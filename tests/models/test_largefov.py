@@ -10,7 +10,7 @@ from oaa_tf.models.vgg import vgg16_backbone
 
 def make_network(**options) -> keras.Model:
     keras.utils.set_random_seed(0)
-    return largefov_network(vgg16_backbone(2), num_classes=3, channels=16, **options)
+    return largefov_network(vgg16_backbone(2), num_classes=3, channels=16, initializer="he", **options)
 
 
 def random_batch(seed: int = 0) -> dict[str, tf.Tensor]:

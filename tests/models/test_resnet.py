@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.models.optimizer import CaffeSGD
 from oaa_tf.models.pretrained import load_backbone_weights
 from oaa_tf.models.resnet import resnet101_backbone
-from oaa_tf.training.optimizer import CaffeSGD
 
 
 @pytest.fixture(scope="module")

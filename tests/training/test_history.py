@@ -9,12 +9,12 @@ import pytest
 from tiny_stage import TinyStage
 
 from oaa_tf.attention.cam import class_scores
+from oaa_tf.attention.extraction import extract_attention
 from oaa_tf.attention.history import Snapshot, read_history
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import frame_batches
-from oaa_tf.training.extraction import extract_attention
 from oaa_tf.training.history import AttentionHistory
 from oaa_tf.training.observed_attention import ObservedAttention
 

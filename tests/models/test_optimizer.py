@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.class_aware import class_aware_network
+from oaa_tf.models.optimizer import CaffeSGD, paper_optimizer
 from oaa_tf.models.vgg import vgg16_backbone
-from oaa_tf.training.optimizer import CaffeSGD, paper_optimizer
 
 SHAPES = {"kernel": (3, 2), "bias": (2,), "head": (2, 4)}
 

@@ -4,18 +4,18 @@ import keras
 import numpy as np
 import pytest
 
+from oaa_tf.attention.extraction import extract_attention
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import Frame
 from oaa_tf.data.views.view import MEAN_RGB
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.vgg import vgg16_backbone
-from oaa_tf.training.extraction import extract_attention
 
 
 @pytest.fixture(scope="module")
 def network() -> keras.Model:
     keras.utils.set_random_seed(0)
-    return class_aware_network(vgg16_backbone(4), num_classes=3)
+    return class_aware_network(vgg16_backbone(4), num_classes=3, initializer="he")
 
 
 def test_one_map_per_slot_in_the_order_of_slots(network: keras.Model, records: RecordSet) -> None:

@@ -7,7 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from oaa_tf.models.losses import (
+from oaa_tf.losses import (
     HybridLoss,
     classification_loss,
     hybrid_loss,
