@@ -81,7 +81,7 @@ def run(settings: TrainClsSettings) -> dict[str, Any]:
     """
     from oaa_tf.training.run import run_training
 
-    return run_training(ClassifierStage(settings))
+    return run_training(ClassifierStage, settings)
 
 
 def dry_run(settings: TrainClsSettings) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def dry_run(settings: TrainClsSettings) -> dict[str, Any]:
     from oaa_tf.training.run import dry_run_training
 
     maps = [Path(settings.work_dir) / folder for folder in (CAM_FOLDER, *oaa_folders(settings.fusions).values())]
-    return dry_run_training(ClassifierStage(settings)) | {"maps": [str(folder) for folder in maps]}
+    return dry_run_training(ClassifierStage, settings) | {"maps": [str(folder) for folder in maps]}
 
 
 class ClassifierStage(TrainingStage):
@@ -184,6 +184,11 @@ class ClassifierStage(TrainingStage):
             network, records, settings.image_size, label="class activation maps", **settings.map_options
         )
         num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
+        if num_fallbacks == table.num_slots:
+            print(
+                f"warning: no map passed the gate after --accumulate_from_epoch={settings.accumulate_from_epoch}: the"
+                " cumulative attention is that of the trained network alone"
+            )
         save = functools.partial(
             AttentionMaps.save,
             records=records,

@@ -55,14 +55,14 @@ def run(settings: TrainIntegralSettings) -> dict[str, Any]:
     """
     from oaa_tf.training.run import run_training
 
-    return run_training(IntegralStage(settings))
+    return run_training(IntegralStage, settings)
 
 
 def dry_run(settings: TrainIntegralSettings) -> dict[str, Any]:
     """What `run` would do, see `dry_run_training`."""
     from oaa_tf.training.run import dry_run_training
 
-    return dry_run_training(IntegralStage(settings)) | {"maps": str(Path(settings.work_dir) / MAPS_FOLDER)}
+    return dry_run_training(IntegralStage, settings) | {"maps": str(Path(settings.work_dir) / MAPS_FOLDER)}
 
 
 class IntegralStage(TrainingStage):

@@ -110,14 +110,14 @@ def run(settings: TrainSegSettings) -> dict[str, Any]:
     """
     from oaa_tf.training.run import run_training
 
-    return run_training(SegmentationStage(settings))
+    return run_training(SegmentationStage, settings)
 
 
 def dry_run(settings: TrainSegSettings) -> dict[str, Any]:
     """What `run` would do, see `dry_run_training`."""
     from oaa_tf.training.run import dry_run_training
 
-    return dry_run_training(SegmentationStage(settings))
+    return dry_run_training(SegmentationStage, settings)
 
 
 class SegmentationStage(TrainingStage):

@@ -42,7 +42,7 @@ def run(settings: AccumulationStudySettings) -> dict[str, Any]:
     from oaa_tf.training.run import run_training
     from tools.accumulation_visits import AccumulationStudy
 
-    return run_training(AccumulationStudy(_classifier_settings(settings)))
+    return run_training(AccumulationStudy, _classifier_settings(settings))
 
 
 def dry_run(settings: AccumulationStudySettings) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def dry_run(settings: AccumulationStudySettings) -> dict[str, Any]:
     from oaa_tf.training.run import dry_run_training
     from tools.accumulation_visits import AccumulationStudy
 
-    return dry_run_training(AccumulationStudy(_classifier_settings(settings)))
+    return dry_run_training(AccumulationStudy, _classifier_settings(settings))
 
 
 def _classifier_settings(settings: AccumulationStudySettings) -> TrainClsSettings:

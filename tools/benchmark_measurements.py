@@ -34,7 +34,7 @@ from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.initial_network import check_precision
+from oaa_tf.training.devices import check_precision
 from tools.benchmark_candidates import (
     MERGES,
     TURNS,

@@ -118,7 +118,7 @@ class _StorageUnpickler(pickle.Unpickler):
 
 
 # The three functions of numpy by which its pickles make arrays and numbers are not public.
-def _reconstruct(kind: type[np.ndarray], shape: tuple[int, ...], dtype: bytes) -> np.ndarray:
+def _reconstruct(kind: type[np.ndarray], shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """An array that the pickle fills afterwards."""
     return np.ndarray(shape, dtype)
 

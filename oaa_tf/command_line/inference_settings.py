@@ -5,7 +5,7 @@ from typing import Any
 
 from oaa_tf.command_line.settings import Settings, setting
 
-PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
 """Dtype policies of Keras by the precision in which layers compute."""
 
 
@@ -13,7 +13,7 @@ def precision_setting() -> Any:
     """The setting `precision`, one of `PRECISIONS`, for every stage that has it."""
     return setting(
         "float32",
-        help="Number format in which layers compute; bfloat16 is faster on hardware that supports it.",
+        help="Number format in which layers compute; bfloat16 is faster on hardware with it, float16 on other GPUs.",
         choices=tuple(PRECISIONS),
     )
 

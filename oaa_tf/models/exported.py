@@ -88,14 +88,14 @@ def export_network(
         _write(format, temporary, network, functions)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
-        in_bfloat16 = any(layer.compute_dtype == "bfloat16" for layer in network.layers)
+        low = {layer.compute_dtype for layer in network.layers} & {"bfloat16", "float16"}
         origin = {
             "supervision": supervision,
             "seed": seed,
             "records_checksum": records_checksum,
             "checkpoint_checksum": checkpoint_checksum,
             "inference": inference,
-            "precision": "bfloat16" if in_bfloat16 else "float32",
+            "precision": low.pop() if low else "float32",
             "files": file_checksums(temporary),
         }
         (temporary / ORIGIN_FILE).write_text(json.dumps(origin, indent=1))

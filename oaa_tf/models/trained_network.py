@@ -138,6 +138,11 @@ class TrainedNetwork(keras.Model):
             sums, weight = self._gradients_in_parts(batch)
             share = self._share_of_all_replicas(weight)
             gradients = [tf.math.divide_no_nan(share, weight) * gradient for gradient in sums]
+        context = tf.distribute.get_replica_context()
+        if isinstance(self.optimizer, keras.optimizers.LossScaleOptimizer) and context.num_replicas_in_sync > 1:
+            # It looks for overflow in the first replica's gradients only.
+            sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
+            gradients = [total / context.num_replicas_in_sync for total in sums]
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables, strict=True))
         return self.get_metrics_result()
 

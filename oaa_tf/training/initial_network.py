@@ -1,35 +1,16 @@
-"""A training stage's network with its initial weights, its optimizer, devices and precision."""
+"""A training stage's network with its initial weights, and its optimizer."""
 
-import functools
-import timeit
 from pathlib import Path
 
 import keras
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
-from oaa_tf.models.optimizer import CaffeSGD, paper_optimizer
+from oaa_tf.models.optimizer import paper_optimizer
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
+from oaa_tf.training.devices import check_precision
 from oaa_tf.training.settings import TrainingSettings
-
-_CPU_FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
-_GPU_WITH_BFLOAT16 = (8, 0)
-
-
-def choose_strategy() -> tf.distribute.Strategy:
-    """All GPUs of this machine if there are several, else the one device."""
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return _all_gpus()
-    return tf.distribute.get_strategy()
-
-
-@functools.cache
-def _all_gpus() -> tf.distribute.Strategy:
-    # One for all stages of a process: TensorFlow mixes up the reductions of two strategies, and a
-    # network of another size then ends in "Shape mismatch in the collective instance".
-    return tf.distribute.MirroredStrategy()
 
 
 def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSettings) -> NetworkDescription:
@@ -39,7 +20,7 @@ def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSett
 
 def prepare_network(
     task: str, classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path
-) -> tuple[keras.Model, CaffeSGD]:
+) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """Builds a stage's network with its initial weights, and the optimizer; call it inside the strategy's scope.
 
     Args:
@@ -73,7 +54,7 @@ def prepare_network(
     # Only now, with the weights at hand, is the work_dir bound to these settings.
     description.write(work_dir)
     freeze_blocks(backbone, settings.freeze_blocks)
-    optimizer = paper_optimizer(
+    optimizer: keras.optimizers.Optimizer = paper_optimizer(
         network,
         backbone,
         settings.schedule,
@@ -83,6 +64,8 @@ def prepare_network(
         clip_norm=settings.clip_norm,
         pretrained_layers=HEAD_LAYERS if settings.head_weights != "none" else (),
     )
+    if settings.precision == "float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return network, optimizer
 
 
@@ -100,51 +83,3 @@ def check_head_weights(task: str, settings: TrainingSettings) -> None:
             flag="head_weights",
             value=settings.head_weights,
         )
-
-
-def check_precision(precision: str) -> None:
-    """Refuses bfloat16 on hardware that only emulates it, and warns where float32 is faster.
-
-    Raises:
-        UserError: The GPUs, or without GPUs the CPU, have no bfloat16 arithmetic.
-    """
-    if precision != "bfloat16":
-        return
-    problem = ""
-    if gpus := tf.config.list_physical_devices("GPU"):
-        details = map(tf.config.experimental.get_device_details, gpus)
-        least = min(each.get("compute_capability", (0, 0)) for each in details)
-        if least < _GPU_WITH_BFLOAT16:
-            problem = f"needs GPUs of compute capability 8.0, here is {least}; use float32"
-    elif not _CPU_FLAGS_OF_BFLOAT16 & cpu_flags():
-        problem = "this CPU has no bfloat16 instructions; use --precision=float32"
-    if problem:
-        raise UserError(problem, flag="precision", value=precision)
-    # Having the instructions does not mean having fast ones.
-    speedup = bfloat16_speedup()
-    if speedup < 1.0:
-        print(
-            f"warning: --precision=bfloat16: this machine computes a convolution in bfloat16 at {speedup:.2g} times the"
-            " speed of float32; --precision=float32 is faster here"
-        )
-
-
-def bfloat16_speedup() -> float:
-    """Speed of a convolution of VGG16's kind in bfloat16 over that in float32, measured in a fraction of a second."""
-
-    def seconds(dtype: tf.DType) -> float:
-        images = tf.cast(tf.random.stateless_normal((1, 32, 32, 256), (0, 1)), dtype)
-        kernel = tf.cast(tf.random.stateless_normal((3, 3, 256, 256), (0, 2)), dtype)
-        return min(timeit.repeat(lambda: tf.nn.conv2d(images, kernel, 1, "SAME").numpy(), number=1, repeat=6))
-
-    return seconds(tf.float32) / seconds(tf.bfloat16)
-
-
-def cpu_flags() -> set[str]:
-    """The CPU's features by Linux' names; empty on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return set()
-    # "flags" on x86, "Features" on ARM.
-    return {flag for line in lines if line.startswith(("flags", "Features")) for flag in line.split(":")[1].split()}

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,19 @@ from oaa_tf.runs.checkpoints import newest_step, stage_state
 from oaa_tf.runs.metrics_file import origin, run_once
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.training.checkpoint import TrainingCheckpoint
-from oaa_tf.training.initial_network import check_head_weights, choose_strategy, prepare_network
+from oaa_tf.training.devices import choose_strategy, use_devices
+from oaa_tf.training.initial_network import check_head_weights, prepare_network
 from oaa_tf.training.loop import train
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage
 
 
-def run_training(stage: TrainingStage) -> dict[str, Any]:
+def run_training(stage_class: Callable[[Any], TrainingStage], settings: TrainingSettings) -> dict[str, Any]:
     """Trains in the settings' `work_dir`, from where an earlier run stopped, unless it is done there already.
+
+    Args:
+        stage_class: Makes the stage from its settings.
+        settings: The settings.
 
     Returns:
         The content of `metrics.json`.
@@ -29,7 +35,8 @@ def run_training(stage: TrainingStage) -> dict[str, Any]:
     Raises:
         UserError: Anything that the user can put right.
     """
-    settings, records = stage.settings, stage.records
+    use_devices(settings)
+    stage = stage_class(settings)
 
     def work(work_dir: Path) -> dict[str, Any]:
         model = compiled_model(stage, settings, work_dir)
@@ -39,7 +46,7 @@ def run_training(stage: TrainingStage) -> dict[str, Any]:
                 f"{work_dir}: stopped at step {step} of {settings.num_steps}; run the same command to go on"
             )
         metrics |= stage.results(model.network, work_dir)
-        return origin(stage.name, settings, records.provenance, supervision=stage.supervision) | metrics
+        return origin(stage.name, settings, stage.records.provenance, supervision=stage.supervision) | metrics
 
     return run_once(stage.name, settings, stage.inputs, work)
 
@@ -50,20 +57,22 @@ def compiled_model(stage: TrainingStage, settings: TrainingSettings, work_dir: P
     Raises:
         UserError: See `prepare_network`.
     """
-    with choose_strategy().scope():
+    with choose_strategy(settings.batch_size).scope():
         network, optimizer = prepare_network(stage.task, stage.records.classes, settings, work_dir)
         model = stage.model(network)
         model.compile(optimizer=optimizer, jit_compile=False)
     return model
 
 
-def dry_run_training(stage: TrainingStage) -> dict[str, Any]:
+def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: TrainingSettings) -> dict[str, Any]:
     """What `run_training` would do, for `dry_run_text`; leaves nothing behind, and downloads no weights.
 
     Raises:
         UserError: As `run_training` would before its first step.
     """
-    settings, records, views = stage.settings, stage.records, stage.settings.views
+    use_devices(settings)
+    stage = stage_class(settings)
+    records, views = stage.records, settings.views
     work_dir = WorkDir.peek(settings, stage.inputs).path
     state = stage_state(work_dir)
     canvases = choose_canvases(records.sizes, views.canvas, min_images=settings.batch_size, square=views.square)

@@ -49,6 +49,12 @@ class NetworkSettings(Settings, group="network"):
         maximum=5,
     )
     precision: str = precision_setting()
+    deterministic: bool = setting(
+        False,
+        help="GPUs too compute the same bits in every run, at some cost in speed; CPUs always do.",
+        may_change=True,
+    )
+    devices: str = setting("", help="Numbers of the GPUs to use, such as 0,2; all by default.", may_change=True)
     recompute: bool = setting(
         False, help="Compute the backbone's activations again in the backward pass: less memory, the same updates."
     )

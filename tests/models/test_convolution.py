@@ -1,4 +1,4 @@
-"""Gradients of convolutions in bfloat16, and wide dilations."""
+"""Gradients of convolutions in 16 bits, and wide dilations."""
 
 import keras
 import numpy as np
@@ -7,6 +7,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oaa_tf.models import convolution
 from oaa_tf.models.convolution import Convolution, tapwise_convolution
 
 
@@ -27,17 +28,18 @@ def gradients(dtype: str, images: tf.Tensor, upstream: tf.Tensor, in_function: b
     return [tf.cast(gradient, tf.float32).numpy() for gradient in found]
 
 
+@pytest.mark.parametrize("dtype", ["mixed_bfloat16", "mixed_float16"])
 @pytest.mark.parametrize("in_function", [False, True])
 @pytest.mark.parametrize(("kernel_size", "dilation_rate"), [(3, 1), (3, 2), (3, 12), (1, 1)])
-def test_all_gradients_in_bfloat16_are_within_one_percent(kernel_size: int, dilation_rate: int, in_function: bool):
+def test_all_gradients_in_16_bits_are_within_one_percent(
+    kernel_size: int, dilation_rate: int, in_function: bool, dtype: str
+) -> None:
     """A bias whose gradient TensorFlow sums in bfloat16 is off by 75 % here."""
     generator = np.random.default_rng(0)
     images = tf.constant(generator.normal(size=(4, 64, 64, 8)), tf.float32)
     upstream = tf.constant(generator.normal(0.5, size=(4, 64, 64, 16)), tf.float32)
     options = {"kernel_size": kernel_size, "dilation_rate": dilation_rate}
-    expected, found = (
-        gradients(dtype, images, upstream, in_function, **options) for dtype in ("float32", "mixed_bfloat16")
-    )
+    expected, found = (gradients(policy, images, upstream, in_function, **options) for policy in ("float32", dtype))
     for one, other in zip(expected, found, strict=True):
         assert np.linalg.norm(other - one) < 0.01 * np.linalg.norm(one)
 
@@ -51,6 +53,18 @@ def test_float32_is_kept_as_it_is() -> None:
     ours.build(images.shape)
     theirs.set_weights(ours.get_weights())
     np.testing.assert_array_equal(ours(images), theirs(images))
+
+
+@pytest.mark.parametrize(("found", "is_tapwise"), [([], True), (["GPU:0"], False)])
+def test_gpus_use_their_own_kernels(found: list[str], is_tapwise: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(tf.config, "list_logical_devices", lambda kind: found)
+    monkeypatch.setattr(
+        convolution, "tapwise_convolution", lambda *given: calls.append(1) or tapwise_convolution(*given)
+    )
+    layer = Convolution(2, 3, padding="same", dilation_rate=12)
+    assert layer(tf.zeros((1, 8, 8, 3))).shape == (1, 8, 8, 2)
+    assert bool(calls) == is_tapwise
 
 
 def test_is_registered_with_keras() -> None:

@@ -125,3 +125,61 @@ def test_frozen_blocks_need_no_state() -> None:
     # Momentum of the rest, the step counter and the learning rate.
     assert len(optimizer.variables) == 2 * (13 - 4 + 4) + 2
     assert optimizer.clip_norm == 3.0
+
+
+def test_kernels_of_all_layers_have_decay_and_nothing_else_has() -> None:
+    backbone = keras.Sequential(
+        [keras.Input((8, 8, 3)), keras.layers.DepthwiseConv2D(3), keras.layers.BatchNormalization()]
+    )
+    network = keras.Sequential([keras.Input((8, 8, 3)), backbone, keras.layers.Flatten(), keras.layers.Dense(2)])
+    optimizer = paper_optimizer(network, backbone, 0.01, weight_decay=0.5)
+    before = {weight.path: weight.numpy() for weight in network.trainable_variables}
+    gradients = [tf.fill(weight.shape, 0.25) for weight in network.trainable_variables]
+    optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+    rates = {"kernel": 1, "bias": 2, "gamma": 1, "beta": 1}
+    assert len(before) == 6
+    for weight in network.trainable_variables:
+        rate = 0.01 * rates[weight.name] * (10 if "dense" in weight.path else 1)
+        decay = 0.5 if weight.name == "kernel" else 0
+        expected = before[weight.path] - rate * (0.25 + decay * before[weight.path])
+        np.testing.assert_allclose(weight, expected, rtol=1e-5, atol=1e-7, err_msg=weight.path)
+
+
+@pytest.mark.parametrize("clip_norm", [0.0, 0.5])
+def test_a_loss_scale_changes_nothing(clip_norm: float) -> None:
+    plain, scaled, dynamic = (make_variables() for _ in range(3))
+    options = {"learning_rate": 0.1, "l2": 0.1, "clip_norm": clip_norm}
+    optimizers = [
+        CaffeSGD(**options),
+        CaffeSGD(**options, loss_scale_factor=1024.0),
+        keras.optimizers.LossScaleOptimizer(CaffeSGD(**options), initial_scale=1024.0),
+    ]
+    for step_gradients in random_gradients(3):
+        for optimizer, variables, factor in zip(optimizers, (plain, scaled, dynamic), (1, 1024, 1024), strict=True):
+            gradients = [tf.constant(factor * gradient) for gradient in step_gradients]
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+    for one, other, third in zip(plain, scaled, dynamic, strict=True):
+        np.testing.assert_allclose(other, one, rtol=1e-6)
+        np.testing.assert_allclose(third, one, rtol=1e-6)
+
+
+def test_options_that_it_does_not_have_are_refused() -> None:
+    for name in ("nesterov", "clipnorm", "use_ema"):
+        with pytest.raises(TypeError, match=name):
+            CaffeSGD(**{name: True})
+
+
+def test_two_variables_of_one_path_are_refused() -> None:
+    variables = [keras.Variable(np.zeros(2), name="twin") for _ in range(2)]
+    with pytest.raises(
+        ValueError, match="two variables have the path 'twin': give their layers or networks other names"
+    ):
+        CaffeSGD().build(variables)
+
+
+def test_variables_without_a_gradient_stay() -> None:
+    variables = make_variables()
+    before = [variable.numpy() for variable in variables]
+    CaffeSGD(0.1).apply([None, tf.ones(2), None], variables)
+    changed = [not np.array_equal(variable, value) for variable, value in zip(variables, before, strict=True)]
+    assert changed == [False, True, False]

@@ -11,8 +11,7 @@ from tiny_stage import TinyStage
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import NetworkDescription
-from oaa_tf.training import initial_network
-from oaa_tf.training.initial_network import bfloat16_speedup, check_precision, choose_strategy, prepare_network
+from oaa_tf.training.initial_network import prepare_network
 from oaa_tf.training.settings import AttentionTrainingSettings
 
 
@@ -88,38 +87,3 @@ def test_a_work_dir_of_other_classes_is_refused(records: RecordSet, tmp_path: Pa
     with pytest.raises(UserError, match="has classes cat, dog, cow, not bird, dog, cow; use another --work_dir"):
         prepare_network("attention", other.classes, settings, tmp_path)
     assert (tmp_path / "network.json").read_text() == before
-
-
-def test_one_device_needs_no_strategy() -> None:
-    assert choose_strategy().num_replicas_in_sync == 1
-
-
-def test_all_stages_of_a_process_share_one_strategy_for_several_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: ["GPU:0", "GPU:1"])
-    monkeypatch.setattr(tf.distribute, "MirroredStrategy", object)
-    initial_network._all_gpus.cache_clear()
-    try:
-        assert choose_strategy() is choose_strategy() is not tf.distribute.get_strategy()
-    finally:
-        initial_network._all_gpus.cache_clear()
-
-
-def test_bfloat16_is_refused_without_the_instructions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(initial_network, "cpu_flags", lambda: {"avx2", "avx512f"})
-    with pytest.raises(UserError, match="this CPU has no bfloat16 instructions; use --precision=float32"):
-        check_precision("bfloat16")
-    check_precision("float32")
-
-
-@pytest.mark.parametrize(("speedup", "is_warned"), [(0.56, True), (1.8, False)])
-def test_bfloat16_that_is_slower_is_said(
-    speedup: float, is_warned: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    monkeypatch.setattr(initial_network, "cpu_flags", lambda: {"avx512_bf16"})
-    monkeypatch.setattr(initial_network, "bfloat16_speedup", lambda: speedup)
-    check_precision("bfloat16")
-    assert ("at 0.56 times the speed of float32" in capsys.readouterr().out) == is_warned
-
-
-def test_the_speed_of_bfloat16_is_measured() -> None:
-    assert 0.001 < bfloat16_speedup() < 1000

@@ -119,6 +119,9 @@ def test_a_run_saves_its_last_two_checkpoints(whole) -> None:
     states = [value for name, value in content.items() if name.startswith("rest") and value.shape == (2,)]
     assert len(states) == (0 if kind == "cls" else 2)
     assert groups["rest"] - len(states) >= 2 * len(results)
+    # What the gate has let through since the last summary, by class.
+    counts = [value for name, value in content.items() if name.startswith("rest") and value.shape == (3,)]
+    assert sum(value.any() for value in counts) == (2 if kind == "cls" else 0)
     moved = state(folder, 4)
     assert sum(not np.array_equal(content[name], moved[name]) for name in content) > len(content) / 2
 
@@ -347,8 +350,8 @@ def test_without_any_readable_checkpoint_training_does_not_begin_again_by_itself
         TinyStage.make("cls", records, finished).train()
 
 
-def test_a_checkpoint_of_other_variables_is_refused(records: RecordSet, finished: Path) -> None:
-    with pytest.raises(UserError, match=r"step-6: cannot be restored"):
+def test_a_checkpoint_of_other_variables_is_told_from_a_damaged_one(records: RecordSet, finished: Path) -> None:
+    with pytest.raises(UserError, match=r"step-6: written by another version of this program, .* another --work_dir"):
         TinyStage.make("cls", records, finished, fusions=("max",)).train()
 
 
@@ -472,6 +475,94 @@ def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
     assert list(found["flags"]) == [0]
 
 
+def test_metrics_are_read_for_log_entries_only(records: RecordSet, tmp_path: Path, monkeypatch) -> None:
+    reads = []
+    as_floats = loop._as_floats
+    monkeypatch.setattr(loop, "_as_floats", lambda values: reads.append(1) or as_floats(values))
+    TinyStage.make("seg", records, tmp_path, num_steps=5, log_every=2, checkpoint_every=5).train()
+    # Steps 2, 4 and 5, and the result.
+    assert len(reads) == 4
+
+
+def test_float16_resumes_exactly_after_a_step_that_its_loss_scale_has_skipped(
+    records: RecordSet, tmp_path: Path, at_step
+) -> None:
+    def make(folder: str) -> TinyStage:
+        stage = TinyStage.make("cls", records, tmp_path / folder, precision="float16", num_steps=4, checkpoint_every=1)
+        # With this scale, the first gradients overflow.
+        stage.model.optimizer.initial_scale = 2.0**40
+        return stage
+
+    make("whole").train()
+    at_step(2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        make("run").train()
+    at_step(0, lambda: None)
+    stage = make("run")
+    stage.train()
+    assert stage.model.optimizer.iterations < 4
+    assert_same_state(tmp_path / "whole", tmp_path / "run", 4)
+
+
+def test_every_operation_of_a_training_has_a_deterministic_kernel(tmp_path: Path) -> None:
+    """On CPUs at least; TensorFlow refuses an operation that has none."""
+    script = """
+        import sys
+        from pathlib import Path
+        from tiny_stage import TinyStage
+        from tiny_voc import make_tiny_records
+
+        tf.config.experimental.enable_op_determinism()
+        root = Path(sys.argv[1])
+        records = make_tiny_records(root / "records")
+        for kind in ("cls", "seg"):
+            for name in ("one", "other"):
+                (root / kind).mkdir(exist_ok=True)
+                TinyStage.make(kind, records, root / kind / name, num_steps=2).train()
+    """
+    run_with_two_devices(script, tmp_path)
+    for kind in KINDS:
+        assert_same_state(tmp_path / kind / "one", tmp_path / kind / "other", 2)
+
+
+def test_overflow_in_any_replica_skips_the_step(tmp_path: Path) -> None:
+    script = """
+        import keras
+        import numpy as np
+
+        from oaa_tf.models.optimizer import CaffeSGD
+        from oaa_tf.models.trained_network import TrainedNetwork
+
+        class MeanScore(TrainedNetwork):
+            def compute_loss_of(self, batch, training=True):
+                scores = self.network(batch["image"])
+                return tf.reduce_mean(scores), tf.constant(1.0), scores
+
+        strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+        with strategy.scope():
+            inputs = keras.Input((1,))
+            model = MeanScore(keras.Model(inputs, keras.layers.Dense(1, use_bias=False)(inputs)))
+            model.compile(keras.optimizers.LossScaleOptimizer(CaffeSGD(0.1)))
+            model.optimizer.build(model.network.trainable_variables)
+        before = model.network.get_weights()[0]
+
+        @tf.function
+        def step(replica):
+            def step_of_replica():
+                is_hit = tf.distribute.get_replica_context().replica_id_in_sync_group == replica
+                # The loss is finite, but not its product with the loss scale.
+                model.train_step({"image": tf.where(is_hit, 1e36, 1.0) * tf.ones([1, 1])})
+            strategy.run(step_of_replica)
+
+        for replica in (0, 1):
+            step(tf.constant(replica))
+            np.testing.assert_array_equal(model.network.get_weights()[0], before)
+        step(tf.constant(2))
+        np.testing.assert_allclose(model.network.get_weights()[0], before - 0.1, rtol=1e-5)
+    """
+    run_with_two_devices(script, tmp_path)
+
+
 def test_two_replicas_train_as_one(tmp_path: Path) -> None:
     script = """
         import dataclasses
@@ -544,13 +635,13 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
         from event_summaries import read_pictures
         from oaa_tf import train_cls, train_integral, train_seg
         from oaa_tf.report.event_files import read_scalars
-        from oaa_tf.training import stage
+        from oaa_tf.training import run
         from tiny_voc import make_tiny_records
 
         root = Path(sys.argv[1])
         records = make_tiny_records(root / "records")
         strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-        stage.choose_strategy = lambda: strategy
+        run.choose_strategy = lambda batch_size: strategy
         common = {"records": str(records.manifest_path), "width": 2, "image_size": 32, "batch_size": 4, "num_steps": 2}
         common |= {"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 1.0, "clip_norm": 5.0}
         for module, settings, tag in (
