@@ -15,8 +15,8 @@ class Convolution(keras.layers.Conv2D):
     zeros. With dilation 12 on 12 x 16 cells, it mostly multiplies zeros. `tapwise_convolution` skips the cells beyond
     the border. Below dilation 4, TensorFlow is as fast.
 
-    In TensorFlow 2.21, oneDNN writes beyond its result in the gradient of a 1x1 kernel with a stride. So the input is
-    thinned out first, which is the same.
+    In TensorFlow 2.21, oneDNN can write beyond its memory in the gradient of a 1x1 kernel with a stride. So the input
+    is thinned out first, which is the same.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
