@@ -38,7 +38,10 @@ _MASKS = "masks"
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSegSettings(TrainingSettings, group="segmentation"):
-    """The segmentation network's settings; the defaults are the paper's (DeepLab-LargeFOV's)."""
+    """The segmentation network's settings.
+
+    The defaults are the paper's (DeepLab-LargeFOV's), except for `head_weights`: fc6 and fc7 start from random weights.
+    """
 
     labels: str = setting(
         help=f"work_dir of make_pseudo_labels, or '{_MASKS}' for the records' own masks (full supervision)."

@@ -19,6 +19,9 @@ class ReportPage(HTMLParser):
         articles: By image id, the descriptions of its pictures.
         charts: What the page's script gets about each chart.
         data: What it gets besides.
+        styles: The text of its style sheet.
+        elements: For each element, itself and the elements around it, from the outside to the inside; of each the tag
+            and the attributes.
     """
 
     def __init__(self, page: str) -> None:
@@ -28,7 +31,10 @@ class ReportPage(HTMLParser):
         self.articles: dict[str, list[str]] = {}
         self.charts: list[dict] = []
         self.scripts: list[str] = []
+        self.styles = ""
+        self.elements: list[tuple[tuple[str, dict[str, str]], ...]] = []
         self._open: list[str] = []
+        self._around: list[tuple[str, dict[str, str]]] = []
         self._ids: set[str] = set()
         self._name = ""
         self.feed(page)
@@ -56,18 +62,24 @@ class ReportPage(HTMLParser):
             self.charts.append(json.loads(values["data-chart"]))
         if tag == "img":
             assert "alt" in values
+        element = (tag, {name: value or "" for name, value in attributes})
+        self.elements.append((*self._around, element))
         if tag not in _VOID:
             self._open.append(tag)
+            self._around.append(element)
 
     def handle_endtag(self, tag: str) -> None:
         # Self-closing parts of SVG come here, too.
         assert self._open.pop() == tag
+        self._around.pop()
 
     def handle_data(self, data: str) -> None:
         where = self._open[-1] if self._open else ""
         if where == "script":
             self.scripts.append(data)
-        elif where != "style":
+        elif where == "style":
+            self.styles += data
+        else:
             self.text += data
         if where == "h3":
             self._name = data

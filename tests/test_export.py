@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
@@ -21,7 +22,8 @@ from oaa_tf.data.images.image_files import read_image
 from oaa_tf.export import ExportSettings, is_current, run
 from oaa_tf.models.exported import export_network
 from oaa_tf.models.inference import attention_functions, segmentation_functions
-from oaa_tf.models.segmenter import ORIGIN_FILE, file_checksums
+from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
+from oaa_tf.runs.atomic import complete_folder
 
 FUNCTIONS = {"attention": attention_functions, "segmentation": segmentation_functions}
 
@@ -249,6 +251,49 @@ def test_an_earlier_export_is_replaced(stages, tmp_path: Path) -> None:
     run(ExportSettings(stage_dir=str(stages["segmentation"][0]), output_dir=str(output)))
     assert "attention" not in tf.saved_model.load(str(output)).signatures
     assert [path.name for path in tmp_path.iterdir()] == ["model"]
+
+
+def test_an_earlier_export_is_whole_at_every_moment(stages, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = tmp_path / "model"
+    settings = ExportSettings(stage_dir=str(stages["attention"][0]), output_dir=str(output))
+    run(settings)
+    moments = 0
+
+    def watched(function: Callable) -> Callable:
+        def call(*arguments, **options):
+            nonlocal moments
+            result = function(*arguments, **options)
+            found = complete_folder(output)
+            assert json.loads((found / ORIGIN_FILE).read_text())["files"] == file_checksums(found)
+            moments += 1
+            return result
+
+        return call
+
+    for name in ("rename", "unlink", "rmdir"):
+        monkeypatch.setattr(os, name, watched(getattr(os, name)))
+    run(settings)
+    assert moments > 4
+
+
+def test_a_kill_between_two_renames_leaves_a_model_to_predict_with(stages, tmp_path: Path) -> None:
+    settings = ExportSettings(stage_dir=str(stages["segmentation"][0]), output_dir=str(tmp_path / "model"))
+    run(settings)
+    (tmp_path / "link").symlink_to("model")
+    # What the kill leaves where the system can't exchange folders.
+    (tmp_path / "model").rename(tmp_path / ".model.old")
+    for name in ("model", "link"):
+        assert Segmenter(tmp_path / name).classes == MODEL_CLASSES
+    run(settings)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
+
+
+def test_an_export_to_a_link_replaces_its_target(stages, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("model")
+    for task in FUNCTIONS:
+        run(ExportSettings(stage_dir=str(stages[task][0]), output_dir=str(tmp_path / "link")))
+    assert (tmp_path / "link").is_symlink() and "segment" in tf.saved_model.load(str(tmp_path / "model")).signatures
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
 
 
 def test_other_folders_are_left_alone(stages, tmp_path: Path) -> None:

@@ -262,6 +262,107 @@ def test_names_are_escaped() -> None:
     assert page.articles == {HOSTILE: [f"Photograph {HOSTILE}", f"Prediction of {HOSTILE}: {HOSTILE}"]}
 
 
+# A small phone has 390 pixels, of which the margins take 2 rem.
+PHONE, ROOM = 390, 390 - 2 * 16
+# What the page's script puts into `.pairs`.
+PAIR = '<label><input type="radio"><img alt=""><span>cat<small>2007_000027</small></span></label>'
+
+
+def phone_rules(styles: str) -> list[tuple[str, dict[str, str]]]:
+    """Selectors and declarations that apply to a phone, in their order."""
+    styles = re.sub(r"/\*.*?\*/", "", styles, flags=re.DOTALL)
+    found = []
+    for media, inside, selectors, body in re.findall(
+        r"@media ([^{]*)\{((?:[^{}]*\{[^{}]*\})*)[^{}]*\}|([^{}@]+)\{([^{}]*)\}", styles
+    ):
+        if media:
+            limit = re.search(r"max-width: (\d+)rem", media)
+            found += phone_rules(inside) if limit and 16 * int(limit[1]) >= PHONE else []
+            continue
+        pairs = (one.partition(":") for one in body.split(";") if ":" in one)
+        declarations = {name.strip(): value.strip() for name, _, value in pairs}
+        found += [(selector.strip(), declarations) for selector in selectors.split(",")]
+    return found
+
+
+def name_of(element: tuple[str, dict[str, str]]) -> str:
+    return ".".join((element[0], *element[1].get("class", "").split()))
+
+
+def is_part(compound: str, element: tuple[str, dict[str, str]]) -> bool:
+    """Whether an element has the tag, the classes, the id and the attributes of a part of a selector."""
+    tag, attributes = element
+    plain = re.sub(r":.*", "", compound)
+    names = {f".{name}" for name in attributes.get("class", "").split()} | {f"#{attributes.get('id')}"}
+    names |= {f"[{name}]" for name in attributes}
+    wanted_tag = re.match(r"[a-z0-9]*", plain)[0]
+    return wanted_tag in ("", tag) and set(re.findall(r"[.#][\w-]+|\[[a-z]+\]", plain)) <= names
+
+
+def style_of(chain: tuple, rules: list[tuple[str, dict[str, str]]], before: bool = False) -> dict[str, str]:
+    """The declarations for the last element of a chain, or for its `::before`; the last rule wins."""
+    style: dict[str, str] = {}
+    for selector, declarations in rules:
+        *outer, last = selector.split()
+        if "+" in outer or "~" in outer or ("::" in last) != before or ":focus" in last or not is_part(last, chain[-1]):
+            continue
+        around = iter(reversed(chain[:-1]))
+        if all(any(is_part(part, element) for element in around) for part in reversed(outer)):
+            style |= declarations
+    return style
+
+
+def is_clipped(style: dict[str, str]) -> bool:
+    return any(style.get(name, "visible") != "visible" for name in ("overflow", "overflow-x"))
+
+
+def sticks_out_of(chain: tuple, rules: list[tuple[str, dict[str, str]]]) -> str:
+    """Why an element can make the page wider than a phone's screen; empty if it can't."""
+    style = style_of(chain, rules)
+    around = [style_of(chain[:depth], rules) for depth in range(len(chain) - 1, 0, -1)]
+    if chain[-1][0] == "table" and not any(map(is_clipped, around)):
+        return "a table that does not scroll"
+    if chain[-1][0] == "pre" and not any(map(is_clipped, [style, *around])):
+        return "text that does not scroll"
+    if style.get("white-space") == "nowrap" and not any(map(is_clipped, around)):
+        return "text that is not broken and does not scroll"
+    is_rigid = style.get("flex") == "none" and "width" not in style and around[0].get("flex-wrap") != "wrap"
+    if is_rigid and not any(map(is_clipped, around)):
+        return "a row of things that neither shrink nor scroll"
+    for name in ("width", "min-width", "flex-basis", "grid-template-columns"):
+        value = style.get(name, "")
+        lengths = [
+            float(number) * {"rem": 16, "px": 1}[unit] for number, unit in re.findall(r"([\d.]+)(rem|px)", value)
+        ]
+        is_limited = "%" in value or "vw" in value or any(map(is_clipped, around))
+        if sum(lengths) > ROOM and not is_limited:
+            return f"{name}: {value}"
+        # Such a track is at least as wide as the longest word in it.
+        if re.search(r"(?<!, )\b\d+fr", value):
+            return f"{name}: {value} without minmax"
+    for one, holders in ((style, around), (style_of(chain, rules, before=True), [style, *around])):
+        # What scrolls or clips does so only for what is positioned inside it.
+        if one.get("position") == "absolute" and not one.get("left", "").startswith("-"):
+            holder = next((each for each in holders if "position" in each or is_clipped(each)), {})
+            if "position" not in holder:
+                return "is positioned on the page, whatever scrolls around it"
+    return ""
+
+
+def test_a_phone_scrolls_tables_and_rows_and_not_the_page(page_file: Path) -> None:
+    pairs = 'role="radiogroup" aria-label="Image and class">'
+    text = page_file.read_text()
+    assert pairs in text
+    page = ReportPage(text.replace(pairs, pairs + PAIR))
+    rules = phone_rules(page.styles)
+    assert {"table", "pre", "article", "select", "svg"} <= set(page.tags)
+    reasons = {" ".join(map(name_of, chain)): sticks_out_of(chain, rules) for chain in page.elements}
+    assert {name: reason for name, reason in reasons.items() if reason} == {}
+    # Words longer than the screen are broken, also where the width of a word counts as a minimum.
+    (body,) = (chain for chain in page.elements if chain[-1][0] == "body")
+    assert style_of(body, rules)["overflow-wrap"] == "anywhere"
+
+
 def test_the_template_is_in_the_wheel() -> None:
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][
         "oaa_tf.report"
@@ -308,6 +409,9 @@ result.changed = end !== document.querySelector("[data-panel=cumulative] img").s
 const chart = document.querySelector("svg[data-chart]");
 chart.focus(); press("ArrowLeft");
 result.readout = document.querySelector(".readout").textContent;
+// More pairs of image and class than there is room for.
+const pairs = document.querySelector(".pairs");
+for (let i = 0; i < 30; i++) pairs.append(pairs.lastElementChild.cloneNode(true));
 result.overflow = document.documentElement.scrollWidth - window.innerWidth;
 const pre = document.body.appendChild(document.createElement("pre"));
 pre.id = "result";

@@ -1,6 +1,8 @@
-"""The tables in the documentation say what their files say."""
+"""Figures in the documentation and in presets are those of docs/results."""
 
 import json
+import re
+import statistics
 from pathlib import Path
 
 import pytest
@@ -36,3 +38,272 @@ def test_missing_and_damaged(content: str | None, tmp_path) -> None:
     (tmp_path / "page.md").write_text("<!-- table: t.json -->\n<!-- end of table -->\n")
     with pytest.raises(UserError, match=r"t\.json"):
         with_tables(tmp_path / "page.md")
+
+
+# Where pages and presets get their figures from: a table in docs/results/ for ours, docs/explanation/paper.md for the
+# paper's. Page, heading, row and column; the cell's last figure counts.
+STUDIES, PAPER = "docs/explanation/studies.md", "docs/explanation/paper.md"
+_PAPER_1 = (PAPER, "Table 1: comparison on VOC 2012, mIoU in percent")
+_PAPER_2 = (PAPER, "Table 2: fusions and losses, mIoU in percent on VOC 2012 val, VGG16")
+SOURCES = {
+    "demo_time": (PAGE, "Results", "demo", 2),
+    "demo_labels": (PAGE, "Demo data", "pseudo labels", 5),
+    "demo_labelled": (PAGE, "Demo data", "pseudo labels", 1),
+    "demo": (PAGE, "Demo data", "segmentation", 5),
+    "cpu_time": (PAGE, "Results", "VOC animals, `voc12_animals_cpu`", 2),
+    "cpu_cam": (PAGE, "The one-hour preset", "CAM", 4),
+    "cpu_max": (PAGE, "The one-hour preset", "OAA max", 4),
+    "cpu_average": (PAGE, "The one-hour preset", "OAA average", 4),
+    "cpu_maps": (PAGE, "The one-hour preset", "OAA+ hybrid", 4),
+    "cpu_labels": (PAGE, "The one-hour preset", "pseudo labels", 4),
+    "cpu_labelled": (PAGE, "The one-hour preset", "pseudo labels", 1),
+    "cpu": (PAGE, "The one-hour preset", "segmentation", 4),
+    "ablation": (PAGE, "Table 2", "segmentation network", 7),
+    "best_time": (PAGE, "Results", "VOC animals, `voc12_animals_best`", 2),
+    "best_cam": (PAGE, "The best preset", "CAM", 4),
+    "best_max": (PAGE, "The best preset", "OAA max", 4),
+    "best_average": (PAGE, "The best preset", "OAA average", 4),
+    "best_maps": (PAGE, "The best preset", "OAA+ hybrid", 4),
+    "best_first_labels": (PAGE, "The best preset", "pseudo labels", 4),
+    "best_first_labelled": (PAGE, "The best preset", "pseudo labels", 1),
+    "best_labels": (PAGE, "The best preset", "pseudo labels, second", 4),
+    "best_labelled": (PAGE, "The best preset", "pseudo labels, second", 1),
+    "best_first": (PAGE, "The best preset", "segmentation, first", 4),
+    "best": (PAGE, "The best preset", "segmentation", 4),
+    "six_views": (PAGE, "The best preset", "segmentation, six views, class prior, CRF", 4),
+    "ten_views": (PAGE, "The best preset", "segmentation, ten views, class prior, CRF", 4),
+    "only_first_labels": (STUDIES, "Labels only", "pseudo labels, train", 2),
+    "only_first_labelled": (STUDIES, "Labels only", "pseudo labels, train", 1),
+    "only_labels": (STUDIES, "Labels only", "of the first network, train", 2),
+    "only_labelled": (STUDIES, "Labels only", "of the first network, train", 1),
+    "only": (STUDIES, "Labels only", "second network, val", 2),
+    "only_views": (STUDIES, "Labels only", "six views, class prior, CRF, val", 2),
+    "paper_max": (*_PAPER_2, "3", 2),
+    "paper_plus": (*_PAPER_2, "5", 2),
+    "paper_vgg16": (*_PAPER_1, "OAA+", 2),
+    # Beside another method on VGG16.
+    "paper_resnet101": (*_PAPER_1, "STC", 7),
+    "paper_resnet101_test": (*_PAPER_1, "STC", 8),
+}
+# What they say; presets in their opening comment.
+SAID = {
+    "README.md": (
+        "the demo takes {demo_time_in_words} on two CPU cores",
+        "| {demo_labels} ({demo_labelled} %) | {demo} | {demo_time} |",
+        "| {cpu_labels} ({cpu_labelled} %) | {cpu} | {cpu_time} |",
+        "| {best_labels} ({best_labelled} %) | {best} | {best_time} |",
+        "| the same with ten views, class prior and CRF | image labels + saliency | | {ten_views} | + 7 min |",
+        "| {only_labels} ({only_labelled} %) | {only} | |",
+        "| the same with six views, class prior and CRF | image labels | | {only_views} | |",
+    ),
+    "docs/getting-started.md": ("On two cores this takes {demo_time_in_words}.",),
+    "docs/how-to/better-masks.md": (
+        "it reaches {best} where the one-hour preset reaches {cpu}. It takes {best_time}utes",
+        "All three together raise {best} to {six_views}, and with ten views instead of six to {ten_views}.",
+        "The second network has {best} where the first has {best_first}.",
+    ),
+    "docs/how-to/own-photos.md": ("reaches {best} mIoU on VOC's animals where this preset reaches {cpu}:",),
+    STUDIES: (
+        "| pseudo labels, train | {best_first_labelled} % | {best_first_labels} |",
+        "| of the first network, train | {best_labelled} % | {best_labels} |",
+        "| first network, val | 100 % | {best_first} |",
+        "| second network, val | 100 % | {best} |",
+        "| {best_cam} (0.20) | {best_max} (0.27) | {best_average} (0.20) | {best_maps} (0.12) |"
+        " {best_first_labels} ({best_first_labelled} %) | 62.4 | {best_labels} ({best_labelled} %) | 73.2 |"
+        " {best_first} | {best} | {six_views} |",
+        "| float32 | {cpu_cam} | {cpu_max} | {cpu_average} | {cpu_maps} | {cpu_labels} | {cpu} |",
+    ),
+    "docs/results/results.md": (
+        "| `make demo` | {demo_time} | {demo} |",
+        "| {cpu_time} | {cpu} |",
+        "| {ablation} |",
+        "| {best_time} (avx512_bf16) | {best}; with views, class prior and CRF {ten_views} |",
+        "{cpu_time}utes in all",
+        "{best_time}utes in two parts",
+        "have {only_first_labels} on {only_first_labelled} % of the pixels, the labels of a first network {only_labels}"
+        " on {only_labelled} %. A second network has {only} on val, and {only_views} with six views",
+        "These commands make the last row, in 7 minutes.",
+        "not {demo}.",
+        "instead of {best} (",
+        "the paper has {paper_plus} for VGG16 in its Table 2. Its Table 1 has {paper_vgg16} (VGG16) and"
+        " {paper_resnet101} (ResNet-101)",
+    ),
+    PAPER: ("the same methods in Table 2 ({paper_max} and {paper_plus}).",),
+    "flags/demo.flags": ("{demo_time_in_words} on two cores, segmentation mIoU {demo} on val",),
+    "flags/paper_vgg16.flags": ("mIoU {paper_vgg16} (Table 1) and {paper_plus} (Table 2) on val",),
+    "flags/paper_resnet101.flags": ("mIoU {paper_resnet101} on val and {paper_resnet101_test} on test (Table 1)",),
+    "flags/voc12_animals_best.flags": (
+        "segmentation {best} on val, with several views, a class prior and a CRF {ten_views}",
+        "{best_time}utes with",
+    ),
+    "flags/voc12_animals_cpu.flags": (
+        "on two cores in {cpu_time}utes: integral attention maps mIoU {cpu_maps} on train, segmentation {cpu} on val",
+    ),
+}
+_WORDS = {"2": "two", "4": "four", "min": "minutes"}
+# An mIoU or a time.
+_FIGURE = re.compile(r"(?<![\d.])\d\d\.\d(?![\d.]\d)\b|\b\d+ min(?:utes)?\b")
+# Every figure in them is one of those above; other pages have measurements of their own.
+WITHOUT_OTHER_FIGURES = (
+    *("README.md", "docs/README.md", "docs/getting-started.md", "BUILD.md"),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "docs/how-to").glob("*.md"))),
+    *(str(path.relative_to(ROOT)) for path in sorted((ROOT / "flags").glob("*.flags"))),
+)
+
+
+def rows(page: str | Path, heading: str) -> list[list[str]]:
+    """The cells of the tables under a heading."""
+    _, found, section = (ROOT / page).read_text().partition(f"# {heading}\n")
+    assert found, heading
+    lines = re.split(r"^#+ ", section, maxsplit=1, flags=re.MULTILINE)[0].splitlines()
+    links_removed = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line) for line in lines if line.startswith("|"))
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in links_removed]
+
+
+def figures() -> dict[str, str]:
+    found = {}
+    for name, (page, heading, row, column) in SOURCES.items():
+        (cells,) = (cells for cells in rows(page, heading) if cells[0] == row)
+        pattern = r"[\d to]+ min" if name.endswith("_time") else r"\d+\.\d(?: ± \d+\.\d)?"
+        found[name] = re.findall(pattern, cells[column])[-1].strip()
+    return found | {"demo_time_in_words": " ".join(_WORDS.get(word, word) for word in found["demo_time"].split())}
+
+
+def plain(page: str) -> str:
+    """The text of a page, or the opening comment of a preset, on one line."""
+    lines = (ROOT / page).read_text().splitlines()
+    if page.endswith(".flags"):
+        lines = [line.removeprefix("#") for line in lines if line.startswith("#")]
+    return " ".join(" ".join(lines).split())
+
+
+@pytest.mark.parametrize("page", SAID)
+def test_figures_are_those_of_the_results(page: str) -> None:
+    text = plain(page)
+    for template in SAID[page]:
+        sentence = template.format(**figures())
+        assert sentence in text, f"{page}: expected {sentence!r}"
+
+
+@pytest.mark.parametrize("page", WITHOUT_OTHER_FIGURES)
+def test_no_other_figures_are_given(page: str) -> None:
+    text = plain(page)
+    for template in SAID.get(page, ()):
+        text = text.replace(template.format(**figures()), "")
+    assert _FIGURE.findall(text) == []
+
+
+def test_differences_between_rows_are_those_of_the_table() -> None:
+    values = {
+        row["setting"]: row["values"]
+        for row in json.loads((ROOT / "docs/results/table2.json").read_text())["rows"]
+        if row["split"] == "val"
+    }
+    papers = {cells[0]: cells[2] for cells in rows(*_PAPER_2)}
+    numbers = dict(zip(("CAM", "OAA average", "OAA max", "OAA+ MCE", "OAA+ hybrid"), "12345", strict=True))
+    checked = 0
+    for name, *cells in rows(PAGE, "Table 2"):
+        if " over " not in name:
+            continue
+        better, worse = name.split(" over ")
+        by_seed = [100 * (one - other) for one, other in zip(values[better], values[worse], strict=True)]
+        mean = f"{statistics.mean(by_seed):+.1f} ± {statistics.stdev(by_seed):.1f}"
+        paper = float(papers[numbers[better]]) - float(papers[numbers[worse]])
+        assert cells == [*(f"{value:+.1f}" for value in by_seed), mean, f"{paper:+.1f}"], name
+        checked += 1
+    assert checked == 6
+
+
+# Rows of the benchmark's table: the name in the JSON files, and the factor to the unit of the page.
+BENCHMARK = {
+    "stage 1: step over its bare forward and backward pass": ("step_over_bare", 1),
+    "stage 1: step over the same step without accumulation": ("step_over_step_without_accumulation", 1),
+    "stage 2: step over bare": ("train_integral_step_over_bare", 1),
+    "stage 4: step over bare": ("train_seg_step_over_bare", 1),
+    "images/s in training, stage 1": ("train_cls_images_per_second", 1),
+    "images/s in training, stage 2": ("train_integral_images_per_second", 1),
+    "images/s in training, stage 4": ("train_seg_images_per_second", 1),
+    "accumulation, all of it, in % of a step": ("accumulation_share", 100),
+    "PNG loop over the table's merge, maps being ready": ("png_loop_over_accumulation", 1),
+    "PNG loop over all of accumulation (gate, maximum, way back to the frame, checks)": (
+        "png_loop_over_whole_accumulation",
+        1,
+    ),
+    "bytes per cell of the table": ("bytes_per_cell", 1),
+    "step with 10 thousand pairs over 1 thousand": ("slots_10k_over_1k_step", 1),
+    "step with 100 thousand pairs over 1 thousand": ("slots_100k_over_1k_step", 1),
+    "step with 1 million pairs over 1 thousand": ("slots_1m_over_1k_step", 1),
+    "padding in %, synthetic images": ("padding_share", 100),
+    "the same on square canvases": ("padding_share_square", 100),
+    "images/s of the input pipeline over those of training": ("pipeline_over_training", 1),
+    "images/s of the input pipeline, per core": ("pipeline_images_per_second_per_core", 1),
+    "bfloat16: speed over float32": ("bfloat16_speedup", 1),
+    "two frozen blocks: speed over none": ("freeze_two_blocks_speedup", 1),
+    "batch computed image by image over at once": ("one_image_at_a_time_over_step", 1),
+    "`--recompute`: step over step without": ("recompute_over_step", 1),
+    "SavedModel on pixels over its bare network": ("saved_model_over_bare", 1),
+    "images/s of the SavedModel": ("inference_images_per_second", 1),
+    "peak memory of stage 4, 5 crops of 320 x 320": ("segmentation_peak_memory_bytes", 1e-9),
+    "the same with `--recompute`": ("segmentation_recompute_peak_memory_bytes", 1e-9),
+    "the same with `--accumulate_steps=5`": ("segmentation_one_image_at_a_time_peak_memory_bytes", 1e-9),
+    "convolution with dilation 12 on 15 x 20 cells: speed over TensorFlow's": ("wide_dilation_speedup", 1),
+    "the same on 41 x 41 cells": ("wide_dilation_speedup_41x41_cells", 1),
+    "the same on 15 x 20 cells, in bfloat16": ("wide_dilation_speedup_bfloat16", 1),
+    "forward and backward pass compiled by XLA over bare": ("xla_over_bare", 1),
+}
+
+
+def test_the_benchmarks_table_is_that_of_its_files() -> None:
+    page = ROOT / "docs/results/performance.md"
+    measured = [json.loads((page.parent / f"benchmark{name}.json").read_text()) for name in ("", "_no_amx", "_amd")]
+    header, _, *found = [cells for cells in rows(page, "Time and memory") if len(cells) == 4]
+    assert header == ["", "Intel, AMX", "Intel", "AMD"] and [cells[0] for cells in found] == list(BENCHMARK)
+    for label, *cells in found:
+        name, factor = BENCHMARK[label]
+        for cell, run in zip(cells, measured, strict=True):
+            if not re.search(r"\d", cell):
+                assert name not in run, label
+                continue
+            said = re.findall(r"\d+(?:\.\d+)?", cell)
+            spread = run["details"].get(name, {})
+            exact = [run[name], *(spread[end] for end in ("low", "high") if spread)]
+            assert len(said) == len(exact), label
+            for text, value in zip(said, exact, strict=True):
+                assert f"{value * factor:.{len(text.partition('.')[2])}f}" == text, f"{label}: {cell}"
+
+
+def test_shares_of_operations_and_times_are_those_of_the_benchmark() -> None:
+    measured = json.loads((ROOT / "docs/results/benchmark.json").read_text())
+    shares = dict(cells for cells in rows("docs/results/performance.md", "Where the time goes") if "%" in cells[1])
+    assert shares.keys() == measured["profile"].keys()
+    for name, text in shares.items():
+        digits = len(text.removesuffix(" %").partition(".")[2])
+        assert f"{100 * measured['profile'][name]:.{digits}f} %" == text, name
+    merge, png_loop, whole = (measured[f"accumulation_{name}_microseconds"] for name in ("merge", "png", "whole"))
+    text = plain("docs/results/performance.md")
+    assert f"the table's merge takes {merge:.1f} microseconds, the PNG loop {png_loop:,.0f}" in text
+    assert f"All of accumulation takes {whole:.0f} microseconds" in text
+
+
+def test_rows_about_accumulation_are_those_of_the_study() -> None:
+    study = json.loads((ROOT / "docs/results/accumulation_study.json").read_text())["rows"]
+    assert f"All {len(study)} choices are in" in plain(STUDIES)
+    _, _, *found = rows(STUDIES, "Accumulation: epochs, gate, fusion")
+    for label, *cells in found:
+        epochs = [int(number) for number in re.findall(r"\d+", label)]
+        fusion = "average" if "average" in label else "max"
+        # CAM is what a single epoch accumulates without a gate.
+        gate = "none" if "CAM" in label or "`none`" in label else "paper"
+        (row,) = (
+            row
+            for row in study
+            if (row["gate"], row["fusion"], row["first_epoch"], row["last_epoch"])
+            == (gate, fusion, epochs[0], epochs[-1])
+        )
+        assert cells == [
+            f"{100 * row['best_mean_iou']:.1f} ({row['best_threshold']:.2f})",
+            f"{100 * row['mean_iou_at_0.3']:.1f}",
+            *(f"{100 * row[f'{name}_at_0.3']:.0f}" for name in ("precision", "recall")),
+            str(row["missing"]),
+        ], label
+    assert len(found) == 6

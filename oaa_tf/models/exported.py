@@ -15,7 +15,7 @@ from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.views.view_options import whole_views
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
-from oaa_tf.runs.atomic import sync
+from oaa_tf.runs.atomic import replace_folder, sync
 
 
 def export_network(
@@ -33,7 +33,7 @@ def export_network(
     records_checksum: str | None = None,
     checkpoint_checksum: str | None = None,
 ) -> str:
-    """Writes a network, whole or not at all.
+    """Writes a network, whole or not at all; an earlier export stays until the new one takes its place.
 
         export_network(model.network, "segment", classes=records.classes, image_size=500)
         segmenter = Segmenter("segment")
@@ -81,9 +81,11 @@ def export_network(
     else:
         functions = attention_functions(network, portable=portable, **inference)
     output = checked_output(output_dir)
-    temporary = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    # A link to an earlier export stays, and its target is replaced.
+    place = output.resolve()
+    temporary = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        output.parent.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
         _write(format, temporary, network, functions)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
@@ -99,11 +101,9 @@ def export_network(
             "files": file_checksums(temporary),
         }
         (temporary / ORIGIN_FILE).write_text(json.dumps(origin, indent=1))
-        for path in temporary.rglob("*"):
+        for path in (temporary, *temporary.rglob("*")):
             sync(path)
-        shutil.rmtree(output, ignore_errors=True)
-        temporary.rename(output)
-        sync(output.parent)
+        replace_folder(temporary, place)
     except (OSError, tf.errors.OpError) as error:
         raise UserError(f"cannot be written ({first_line(error)})", flag="output_dir", value=output) from None
     finally:

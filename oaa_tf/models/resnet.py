@@ -14,28 +14,30 @@ def resnet101_backbone(width: int = 64) -> keras.Model:
 
     The layers, their names and the order of their weights are those of
     `keras.applications.ResNet101(include_top=False)`. The stages conv4 and conv5 keep the resolution. Their 3x3
-    convolutions have dilation 2 and 4 instead, so that every fourth row and column of the features equals the output of
-    the network at stride 32. In this version of ResNet, the stride of a stage is in its first 1x1 convolution, before
+    convolutions have dilation 2 and 4 instead, so that every fourth row and column of the features equals what those
+    stages give at stride 32. In this version of ResNet, the stride of a stage is in its first 1x1 convolution, before
     the 3x3 convolution; so even the first block of a stage has the dilation.
 
     Batch normalisation is frozen and always in inference mode: its statistics, scale and offset stay as loaded, in
     training too. DeepLab does the same, since its batches are too small for good statistics. The biases of the
     convolutions are frozen as well, since they are offsets of the same channels; DeepLab's ResNet has none.
 
-    A cell of the grid is centred on the pixel (8 row, 8 column); a cell of VGG16 is centred on its 8x8 pixels.
+    A cell of the grid is centred on the pixel (8 row + 3, 8 column + 3), half a pixel from the middle of its 8x8 pixels
+    that views and interpolation take for its centre. Keras pads conv1 and pool1 alike on both sides, and so centres it
+    on (8 row, 8 column); here they are padded as TensorFlow's "same" pads even sizes.
 
     Args:
         width: Channels of the first convolution; 64 is ResNet-101. The last stage has 32 times as many.
 
     Returns:
-        A model from preprocessed images `[batch, height, width, 3]` to features
-        `[batch, height / 8, width / 8, 32 * width]`; divisions round up.
+        A model from preprocessed images `[batch, height, width, 3]`, height and width multiples of 8, to features
+        `[batch, height / 8, width / 8, 32 * width]`.
     """
     images = keras.Input((None, None, 3), name="preprocessed")
-    x = keras.layers.ZeroPadding2D(3, name="conv1_pad")(images)
+    x = keras.layers.ZeroPadding2D(((2, 3), (2, 3)), name="conv1_pad")(images)
     x = _normalized(x, width, 7, "conv1", strides=2, kernel_initializer=initializer_for_pixels())
     x = keras.layers.Activation("relu", name="conv1_relu")(x)
-    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = keras.layers.ZeroPadding2D(((0, 1), (0, 1)), name="pool1_pad")(x)
     x = keras.layers.MaxPooling2D(3, 2, name="pool1_pool")(x)
     for stage, (num_blocks, stride, dilation) in enumerate(_STAGES):
         for block in range(1, num_blocks + 1):

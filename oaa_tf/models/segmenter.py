@@ -14,6 +14,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.labels.dense_crf import dense_crf
+from oaa_tf.runs.atomic import complete_folder
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.supervision import SUPERVISIONS
 from oaa_tf.runs.work_dir import files_checksum
@@ -47,7 +48,7 @@ class Segmenter:
         Raises:
             UserError: It is not a SavedModel of `oaa_tf.export`, is damaged, or has another signature.
         """
-        self._folder = folder = Path(folder)
+        self._folder = folder = complete_folder(Path(folder))
         self._crf = crf
         try:
             self.classes = tuple(read_json(folder / CLASSES_FILE, list))

@@ -1,8 +1,11 @@
-"""Files that are either complete or absent, whatever happens while they are written."""
+"""Files and folders that are either complete or absent, whatever happens while they are written."""
 
 import contextlib
+import ctypes
 import os
 import re
+import shutil
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +13,8 @@ from typing import BinaryIO
 
 _TEMPORARY = re.compile(r"\..+\.\d+-\d+\.tmp")
 _ON_WINDOWS = os.name == "nt"
+_FROM_WORKING_FOLDER, _EXCHANGE = -100, 2
+"""`AT_FDCWD` and `RENAME_EXCHANGE` of Linux."""
 
 
 @contextlib.contextmanager
@@ -45,6 +50,58 @@ def remove_temporary_files(folder: str | os.PathLike) -> None:
     for path in Path(folder).rglob(".*.tmp"):
         if _TEMPORARY.fullmatch(path.name):
             path.unlink(missing_ok=True)
+
+
+def replace_folder(new: Path, path: Path) -> None:
+    """Puts a complete folder in the place of another, which is deleted, or of none.
+
+    On Linux, `path` holds the old folder or the new one at every moment. Other systems, and file systems such as NFS,
+    can't exchange two folders in one step: `path` is missing for a moment, and `complete_folder` finds the old folder.
+
+    Args:
+        new: The folder, beside `path`; its files have reached the disk (`sync`). It is gone afterwards.
+        path: Its place.
+
+    Raises:
+        OSError: The folder can't be moved; the old one stays.
+    """
+    aside = _aside(path)
+    try:
+        if path.exists() and not _exchange(new, path):
+            # A process that was killed after its second step may have left one.
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        # After an exchange, `new` is the old folder.
+        if not path.exists():
+            new.rename(path)
+    finally:
+        if not path.exists() and aside.exists():
+            aside.rename(path)
+    sync(path.parent)
+    for old in (new, aside):
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def complete_folder(path: Path) -> Path:
+    """Where the folder is that `replace_folder` was to replace: at `path`, unless it was killed between two steps."""
+    aside = _aside(path.resolve())
+    return aside if aside.exists() and not path.exists() else path
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.old")
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Exchanges two folders in one step; returns whether the system can."""
+    if sys.platform != "linux":
+        return False
+    try:
+        rename = ctypes.CDLL(None).renameat2
+    except AttributeError:
+        return False
+    first, second = os.fsencode(one), os.fsencode(other)
+    return rename(_FROM_WORKING_FOLDER, first, _FROM_WORKING_FOLDER, second, _EXCHANGE) == 0
 
 
 def sync(path: str | os.PathLike) -> None:

@@ -1,4 +1,8 @@
-"""Gradients of convolutions in 16 bits, and wide dilations."""
+"""Gradients of convolutions in 16 bits, wide dilations, and 1x1 kernels with a stride."""
+
+import subprocess
+import sys
+import textwrap
 
 import keras
 import numpy as np
@@ -124,3 +128,36 @@ def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, i
         found.append(compute(images))
     for one, other in zip(*found, strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(16, 16), (15, 10)])
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_1x1_kernel_with_a_stride_gives_what_keras_gives(size: tuple[int, int], padding: str) -> None:
+    images = np.random.default_rng(0).normal(size=(2, *size, 8)).astype(np.float32)
+    ours, theirs = (kind(16, 1, strides=2, padding=padding) for kind in (Convolution, keras.layers.Conv2D))
+    ours.build(images.shape)
+    theirs.build(images.shape)
+    theirs.set_weights(ours.get_weights())
+    np.testing.assert_allclose(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+    assert ours.compute_output_shape(images.shape) == ours(images).shape
+
+
+def test_the_gradient_of_a_1x1_kernel_with_a_stride_writes_nothing_else() -> None:
+    # In a process of its own, which the gradient of Keras' convolution brings down.
+    script = """
+        import numpy as np
+        import tensorflow as tf
+        from oaa_tf.models.convolution import Convolution
+
+        images = np.random.default_rng(0).normal(size=(1, 16, 16, 8)).astype(np.float32)
+        layer = Convolution(16, 1, strides=2)
+        layer.build(images.shape)
+        for _ in range(10):
+            with tf.GradientTape() as tape:
+                total = tf.reduce_sum(layer(images))
+            gradient = tape.gradient(total, layer.kernel.value)
+        expected = images[:, ::2, ::2].sum(axis=(0, 1, 2))
+        np.testing.assert_allclose(gradient[0, 0], np.repeat(expected[:, np.newaxis], 16, axis=1), rtol=1e-4, atol=1e-4)
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

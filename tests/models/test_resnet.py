@@ -51,13 +51,34 @@ def test_layers_and_weights_are_those_of_keras(reference: keras.Model, loaded: k
         np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("size", [(96, 128), (104, 72), (75, 101), (65, 34)])
-def test_every_fourth_cell_is_what_the_network_without_dilation_gives(
+STEM_END = "conv2_block3_out"
+"""The last layer before the strides and dilations differ from Keras'."""
+
+
+def test_the_stem_gives_what_keras_gives_for_the_shifted_image(reference: keras.Model, loaded: keras.Model) -> None:
+    images = np.random.default_rng(2).uniform(-100, 100, (1, 96, 128, 3)).astype(np.float32)
+    ours, theirs = (keras.Model(model.inputs, model.get_layer(STEM_END).output) for model in (loaded, reference))
+    # Keras centres cell r on pixel 4 r, so with one more pixel before the image on pixel 4 (r - 1) + 3 of the image.
+    shifted = np.pad(images, ((0, 0), (1, 3), (1, 3), (0, 0)))
+    found, expected = np.asarray(ours(images)), np.asarray(theirs(shifted))[:, 1:, 1:]
+    assert found.shape == expected.shape == (1, 24, 32, 256)
+    # A cell sees 17 pixels to each side; at the border the paddings differ.
+    inside = (slice(None), slice(5, -5), slice(5, -5))
+    scale = expected.std()
+    np.testing.assert_allclose(found[inside] / scale, expected[inside] / scale, rtol=1e-4, atol=1e-4)
+    assert scale > 0.1
+
+
+@pytest.mark.parametrize("size", [(24, 32), (26, 18), (19, 26), (17, 9)])
+def test_behind_the_stem_every_fourth_cell_is_what_the_network_without_dilation_gives(
     size: tuple[int, int], reference: keras.Model, loaded: keras.Model
 ) -> None:
-    images = np.random.default_rng(2).uniform(-100, 100, (1, *size, 3)).astype(np.float32)
-    ours, theirs = np.asarray(loaded(images)), np.asarray(reference(images))
-    assert ours.shape == (1, -(-size[0] // 8), -(-size[1] // 8), 2048)
+    features = np.random.default_rng(2).uniform(0, 3, (1, *size, 256)).astype(np.float32)
+    ours, theirs = (
+        np.asarray(keras.Model(model.get_layer(STEM_END).output, model.output)(features))
+        for model in (loaded, reference)
+    )
+    assert ours.shape == (1, -(-size[0] // 2), -(-size[1] // 2), 2048)
     assert ours[:, ::4, ::4].shape == theirs.shape
     scale = theirs.std()
     np.testing.assert_allclose(ours[:, ::4, ::4] / scale, theirs / scale, rtol=1e-4, atol=1e-4)

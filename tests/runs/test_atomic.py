@@ -1,14 +1,19 @@
 """Files are complete or absent."""
 
 import ast
+import errno
+import itertools
 import os
+import subprocess
+import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from oaa_tf.runs import atomic
-from oaa_tf.runs.atomic import atomic_write, remove_temporary_files, sync
+from oaa_tf.runs.atomic import atomic_write, complete_folder, remove_temporary_files, replace_folder, sync
 
 ROOT = Path(__file__).parents[2]
 
@@ -105,6 +110,122 @@ def test_only_its_own_leftovers_are_removed(tmp_path: Path) -> None:
         (tmp_path / name).touch()
     remove_temporary_files(tmp_path)
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == kept
+
+
+needs_exchange = pytest.mark.skipif(sys.platform != "linux", reason="only Linux exchanges two folders in one step")
+BOTH_WAYS = pytest.mark.parametrize("exchanges", [pytest.param(True, marks=needs_exchange), False])
+CHANGES = ("rename", "unlink", "rmdir", "fsync")
+# Replaces a folder, and dies at the n-th change of the disk.
+KILLED = """
+import itertools, os, sys
+from pathlib import Path
+from oaa_tf.runs import atomic
+
+folder, kill_at, exchanges = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3] == "True"
+count = itertools.count()
+
+def deadly(function):
+    def call(*arguments, **options):
+        if next(count) == kill_at:
+            os._exit(9)
+        return function(*arguments, **options)
+    return call
+
+for name in ("rename", "unlink", "rmdir", "fsync"):
+    setattr(os, name, deadly(getattr(os, name)))
+if not exchanges:
+    atomic._exchange = lambda one, other: False
+atomic.replace_folder(folder / ".model.1.tmp", folder / "model")
+"""
+
+
+def make_folder(path: Path, content: str) -> None:
+    path.mkdir()
+    for name in ("a", "b"):
+        (path / name).write_text(content)
+
+
+def content_of(path: Path) -> str:
+    """What `make_folder` has written, which must be complete."""
+    (content,) = {(path / name).read_text() for name in ("a", "b")}
+    return content
+
+
+@BOTH_WAYS
+def test_a_folder_is_complete_whenever_a_kill_comes(tmp_path: Path, exchanges: bool) -> None:
+    contents = []
+    for kill_at in itertools.count():
+        folder = tmp_path / str(kill_at)
+        folder.mkdir()
+        make_folder(folder / "model", "old")
+        make_folder(folder / ".model.1.tmp", "new")
+        done = subprocess.run([sys.executable, "-c", KILLED, str(folder), str(kill_at), str(exchanges)], cwd=ROOT)
+        contents.append(content_of(complete_folder(folder / "model")))
+        if exchanges:
+            # Other programs need no help.
+            assert content_of(folder / "model") == contents[-1]
+        # The next replacement cleans up.
+        make_folder(folder / ".model.2.tmp", "newer")
+        replace_folder(folder / ".model.2.tmp", folder / "model")
+        assert content_of(folder / "model") == "newer"
+        assert set(os.listdir(folder)) <= {"model", ".model.1.tmp"}
+        if done.returncode == 0:
+            break
+        assert done.returncode == 9
+    assert contents == sorted(contents, reverse=True) and contents[-1] == "new"
+    assert len(contents) > 4 and (exchanges or contents[0] == "old")
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_folder_is_complete_whatever_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool, error: BaseException
+) -> None:
+    def failing(function: Callable) -> Callable:
+        def call(*arguments, **options):
+            if next(count) == fail_at:
+                raise error
+            return function(*arguments, **options)
+
+        return call
+
+    if not exchanges:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    count, fail_at = itertools.count(), -1
+    for name in CHANGES:
+        monkeypatch.setattr(os, name, failing(getattr(os, name)))
+    for step in range(8):
+        folder = tmp_path / str(step)
+        folder.mkdir()
+        make_folder(folder / "model", "old")
+        make_folder(folder / "new", "new")
+        count, fail_at = itertools.count(), step
+        try:
+            replace_folder(folder / "new", folder / "model")
+        except (KeyboardInterrupt, OSError) as raised:
+            assert raised is error
+        assert content_of(folder / "model") in ("old", "new")
+        assert not (folder / ".model.old").exists() or content_of(folder / "model") == "new"
+
+
+@BOTH_WAYS
+def test_a_folder_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchanges: bool) -> None:
+    if not exchanges:
+        monkeypatch.setattr(atomic, "_exchange", lambda one, other: False)
+    for content in ("first", "second"):
+        make_folder(tmp_path / "new", content)
+        replace_folder(tmp_path / "new", tmp_path / "model")
+        assert content_of(complete_folder(tmp_path / "model")) == content
+        assert os.listdir(tmp_path) == ["model"]
+
+
+@needs_exchange
+def test_this_system_exchanges_folders(tmp_path: Path) -> None:
+    make_folder(tmp_path / "a", "a")
+    make_folder(tmp_path / "b", "b")
+    assert atomic._exchange(tmp_path / "a", tmp_path / "b")
+    assert (content_of(tmp_path / "a"), content_of(tmp_path / "b")) == ("b", "a")
+    assert not atomic._exchange(tmp_path / "a", tmp_path / "c")
 
 
 # Writers that are no `atomic_write`, by file; each with the reason why it may.

@@ -1,4 +1,5 @@
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -6,12 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
 from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.train_integral import TrainIntegralSettings
 from oaa_tf.train_seg import TrainSegSettings
 from oaa_tf.training.settings import AttentionTrainingSettings, TrainingSettings
 
+ROOT = Path(__file__).parents[2]
+PRESET = ROOT / "flags/paper_vgg16.flags"
 PATHS = {"records": "train.json", "work_dir": "run"}
 
 
@@ -23,6 +27,30 @@ def test_defaults_are_the_papers() -> None:
     assert (segmentation.batch_size, segmentation.num_steps, segmentation.poly_power) == (10, 15_000, 0.9)
     assert (segmentation.weight_decay, segmentation.min_scale, segmentation.max_scale) == (5e-4, 0.7, 1.3)
     assert segmentation.new_layer_multiplier == 10
+
+
+@pytest.mark.parametrize(
+    ("settings_class", "stage", "own", "differs"),
+    [
+        (TrainClsSettings, "train_cls", {}, set()),
+        (TrainIntegralSettings, "train_integral", {"maps": "maps"}, set()),
+        (TrainSegSettings, "train_seg", {"labels": "labels"}, {"head_weights"}),
+    ],
+)
+def test_the_papers_preset_spells_out_the_defaults(
+    settings_class: type[TrainingSettings], stage: str, own: dict[str, str], differs: set[str]
+) -> None:
+    flags = [f"--{name}={path}" for name, path in (PATHS | own).items()]
+    preset = parse(settings_class, stage, [*flags, f"--flagfile={PRESET}"]).as_dict()
+    defaults = settings_class(**PATHS, **own).as_dict()
+    assert {name for name, value in defaults.items() if preset[name] != value} == differs
+
+
+def test_the_page_about_the_paper_names_the_setting_that_is_no_default() -> None:
+    _, _, section = (ROOT / "docs/explanation/paper.md").read_text().partition("## Settings (Sec. 4.1)\n")
+    opening = " ".join(section.partition("|")[0].split())
+    assert "the stages' defaults but one" in opening
+    assert "fc6 and fc7 start from random weights unless `--head_weights` is set" in opening
 
 
 @pytest.mark.parametrize(
