@@ -38,8 +38,8 @@ lint: $(DEV_STAMP)
 # Every module by name: of a package that lists its public names, pdoc shows those only. Warnings are errors.
 docs: $(DEV_STAMP)
 	rm -rf site
-	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -W error -m pdoc --docformat google --output-directory site \
-	  oaa_tf $$(ls -d oaa_tf/[a-z]*/ oaa_tf/[a-z]*.py | sed 's|\.py$$||; s|/$$||; s|/|.|')
+	TF_CPP_MIN_LOG_LEVEL=3 $(VENV)/bin/python -W error -W "ignore:The module specification" -m pdoc --docformat google --output-directory site \
+	  $$(find oaa_tf -name '*.py' | sed 's|\.py$$||; s|/__init__$$||; s|/|.|g' | sort)
 
 # pip chooses the versions as for a new environment, and installs nothing.
 lock: | $(VENV)/bin/pip
