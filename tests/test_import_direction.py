@@ -13,7 +13,7 @@ LEVELS = (
     ("command_line",),
     ("runs",),
     ("data",),
-    ("metrics", "demo"),
+    ("losses", "metrics", "demo"),
     ("attention", "labels"),
     ("models",),
     ("report",),
@@ -108,3 +108,29 @@ def test_what_lies_low_does_not_need_keras(part: str) -> None:
     for module in MODULES:
         if part_of(module) == part:
             assert not any(name.split(".")[0] == "keras" for name in imports(MODULES[module])), module
+
+
+# See "Names that an upgrade may change" in BUILD.md.
+_NOT_PUBLIC = {"tools.step_profile": {"tensorflow.tsl.profiler.protobuf"}}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_modules_of_libraries_are_public(module: str) -> None:
+    private = ("keras.src", "tensorflow.python", "tensorflow.tsl", "tensorflow.core", "numpy._core", "numpy.core")
+    found = {name for name in imports(MODULES[module]) if name.startswith(private) or "._" in name}
+    assert found == _NOT_PUBLIC.get(module, set())
+
+
+def test_attributes_of_libraries_are_public() -> None:
+    defined, used = set(), set()
+    for path in MODULES.values():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                defined.add(node.name)
+            elif isinstance(node, ast.Attribute):
+                (defined if isinstance(node.ctx, ast.Store) else used).add(node.attr)
+            elif isinstance(node, ast.AnnAssign | ast.Assign):
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+    private = {name for name in used if name.startswith("_") and not name.endswith("__")}
+    assert private <= defined and "__internal__" not in used
