@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.attention.cam import class_activation_maps, class_scores
-from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view import MEAN_RGB, frame_content, frame_valid_cells
 from oaa_tf.data.views.view_options import whole_views

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.manifest import Manifest, Shard
 from oaa_tf.runs.file_names import links_outside
