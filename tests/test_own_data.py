@@ -191,7 +191,7 @@ def with_settings(**settings):
 
 def no_images(folder):
     for path in (folder / "photos").rglob("*.jpg"):
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".mov"))
 
 
 def missing_image(folder):
@@ -204,7 +204,7 @@ def loose_image(folder):
 
 def empty_class(folder):
     (folder / "photos/horse").mkdir()
-    (folder / "photos/horse/a.webp").write_bytes(b"")
+    (folder / "photos/horse/a.mov").write_bytes(b"")
 
 
 def unknown_folder(folder):
@@ -264,7 +264,7 @@ def set_in(list_name: str, index: int, **values):
 
 BAD_INPUT = [
     ("folders", with_settings(image_dir="{folder}/nothing"), "--image_dir=.*nothing: no such folder"),
-    ("folders", no_images, "--image_dir=.*photos: no images in it; expected .jpg"),
+    ("folders", no_images, "--image_dir=.*photos: no images in it; expected .jpg.* files, found 6 .mov"),
     ("folders", loose_image, "photos/loose.jpg: an image in no class' folder"),
     ("folders", empty_class, "photos/horse: no images in this class' folder"),
     ("folders", unknown_folder, "photos/cross: unknown class 'cross'; expected one of circle, square"),
@@ -278,7 +278,7 @@ BAD_INPUT = [
     ("csv", missing_image, r"tags.csv:5: tiny_003.jpg: no such image in .*photos \(1 of 6 are missing\)"),
     ("csv", linked_image, "photos/tiny_003.jpg: links to a file outside of the data folder"),
     ("csv", mask_missing, "tags.csv: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003"),
-    ("csv", damaged_image, "photos/tiny_003.jpg: expected a JPEG or PNG, found something else"),
+    ("csv", damaged_image, r"photos/tiny_003.jpg: expected an image \(JPEG.*HEIC\), found something else"),
     ("csv", not_utf8, "tags.csv: expected a text file in UTF-8"),
     (
         "csv",

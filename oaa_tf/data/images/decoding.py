@@ -160,11 +160,12 @@ def _decode_with_pillow(data: bytes, name: str, kind: str, as_seen: bool) -> np.
     try:
         image = pillow_class(io.BytesIO(data))
         check_size(image.width, image.height, name)
-        if image.mode in ("RGB", "RGBA") and kind == "TIFF" and "16" in str(image.tile[0].args):
-            # Of these, Pillow keeps the upper 8 bits.
-            orientation = _orientation(image)
+        is_deep_color = image.mode in ("RGB", "RGBA") and kind == "TIFF" and "16" in str(image.tile[0].args)
+        if is_deep_color and _orientation(image) == 1:
+            # Pillow keeps the upper 8 bits of these. OpenCV keeps all, but turns them in a way of its own.
             bgr = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), np.uint16)
             values: np.ndarray | None = np.dstack([bgr[..., 2::-1], bgr[..., 3:]])
+            orientation = 1
         else:
             image.load()
             orientation = _orientation(image)  # Pillow has applied TIFF's, and its library HEIC's.
