@@ -160,15 +160,14 @@ def _decode_with_pillow(data: bytes, name: str, kind: str, as_seen: bool) -> np.
     try:
         image = pillow_class(io.BytesIO(data))
         check_size(image.width, image.height, name)
-        is_deep_color = image.mode in ("RGB", "RGBA") and kind == "TIFF" and "16" in str(image.tile[0].args)
-        if is_deep_color and _orientation(image) == 1:
-            # Pillow keeps the upper 8 bits of these. OpenCV keeps all, but turns them in a way of its own.
+        is_deep = kind == "TIFF" and image.mode in ("RGB", "RGBA") and "16" in str(image.tile[0].args)
+        is_turned = _orientation(image) != 1
+        image.load()
+        if is_deep and not is_turned:
+            # Of these, Pillow has kept the upper 8 bits. OpenCV keeps all, but turns images in a way of its own.
             bgr = np.asarray(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), np.uint16)
             values: np.ndarray | None = np.dstack([bgr[..., 2::-1], bgr[..., 3:]])
-            orientation = 1
         else:
-            image.load()
-            orientation = _orientation(image)  # Pillow has applied TIFF's, and its library HEIC's.
             values = _values(image)
     except UserError:
         raise
@@ -178,7 +177,8 @@ def _decode_with_pillow(data: bytes, name: str, kind: str, as_seen: bool) -> np.
         raise UserError(f"{name}: expected 8 or 16 bits per value, found 32; convert it")
     if not as_seen:
         values = (values >> 8 if values.dtype == np.uint16 else values)[..., :3]
-    return _upright(_over_white(_eight_bits(values)), orientation)
+    # Only now: Pillow has turned TIFF and HEIC while it decoded them.
+    return _upright(_over_white(_eight_bits(values)), _orientation(image))
 
 
 def _values(image: Image.Image) -> np.ndarray | None:

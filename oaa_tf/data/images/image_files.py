@@ -78,4 +78,6 @@ def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np
 def counted_by_ending(files: Iterable[Path]) -> str:
     """How many files have which ending, such as "3 .txt, 1 .mov"; the most first."""
     endings = Counter(path.suffix.lower() or "without ending" for path in files)
-    return ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items(), key=lambda each: -each[1]))
+    return ", ".join(
+        f"{count} {ending}" for ending, count in sorted(endings.items(), key=lambda each: (-each[1], each[0]))
+    )

@@ -182,6 +182,15 @@ def test_a_turned_tiff_of_16_bits(tmp_path, rgb):
     np.testing.assert_array_equal(read_image(path), np.rot90(rgb, -1))
 
 
+def test_a_damaged_tiff_of_16_bits_is_named(tmp_path, capfd):
+    path = write(tmp_path / "image.tif", np.random.default_rng(0).integers(0, 4096, (300, 400, 3), np.uint16))
+    data = path.read_bytes()
+    path.write_bytes(data[:1000] + bytes(2000) + data[3000:])
+    with pytest.raises(UserError, match=r"image.tif: truncated or damaged image"):
+        read_image(path)
+    assert "OpenCV" not in capfd.readouterr().err
+
+
 def test_values_of_32_bits_are_named(tmp_path):
     path = save(tmp_path / "image.tif", np.float32([[0.1, 0.9]]), "TIFF")
     with pytest.raises(UserError, match=r"image.tif: expected 8 or 16 bits per value, found 32; convert it"):
