@@ -69,8 +69,8 @@ class DataFolderSettings(Settings):
     mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
     max_side: int = setting(
         1024,
-        help="Images with a longer side are stored smaller, with their masks and saliency maps, and so are all results"
-        " for them; 0 for any size.",
+        help="Images with a longer side are stored at this size, with their masks and saliency maps, and so are their"
+        " pseudo labels; 0 for any size.",
         minimum=0,
     )
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_data import FORMATS, write_own_data
+from PIL import ExifTags, Image
 
 from oaa_tf import experiment, make_records, pipeline
 from oaa_tf.command_line.boundary import guarded
@@ -353,6 +354,36 @@ def test_bad_input_is_one_line_with_the_culprit(tiny_voc, tmp_path, capfd, form,
     assert re.match(f"error: .*{culprit}", errors), errors
     output = tmp_path / "records"
     assert not output.exists() or list(output.iterdir()) == []
+
+
+def test_the_pipelines_records_are_as_large_as_it_says(tiny_voc, tmp_path):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    flags = [f"--{name}={value}" for name, value in data.items()]
+    train, _ = experiment.make_all_records(
+        pipeline_settings(*flags, "--val_share=0", "--max_side=45"), tmp_path, seed=0
+    )
+    assert RecordSet.open(train).sizes.max() == 45
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_outlines_of_turned_photos_are_upright(tmp_path, orientation):
+    # A red photo with a blue corner, top left; stored turned.
+    upright = np.full((30, 40, 3), (200, 0, 0), np.uint8)
+    upright[:10, :20] = (0, 0, 200)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "photos").mkdir()
+    stored = np.rot90(upright, {3: 2, 6: 1}[orientation])
+    Image.fromarray(stored).save(tmp_path / "photos/a.jpg", exif=exif, quality=95, subsampling=0)
+    outline = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 30, "width": 40}],
+        "annotations": [outline],
+        "categories": [{"id": 1, "name": "blue"}],
+    }
+    (tmp_path / "tags.json").write_text(json.dumps(content))
+    record = records_of(tmp_path, image_dir=str(tmp_path / "photos"), tags=str(tmp_path / "tags.json")).record(0)
+    assert np.mean((record.mask == 1) == (record.image[..., 2] > 100)) > 0.99
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -140,7 +140,7 @@ def serving_function(functions: Functions) -> tf.types.experimental.PolymorphicF
         functions: From `attention_functions` or `segmentation_functions`.
 
     Returns:
-        A function from `image_bytes`, string `[batch]`, JPEGs or PNGs.
+        A function from `image_bytes`, string `[batch]`, JPEGs or PNGs. Their EXIF orientation is not applied.
 
         - Of a segmentation network, to `mask_bytes`, string `[batch]`, 8-bit grey PNGs of the size of their images (0
           background, c + 1 class c), and `shares`, float32 `[batch, C + 1]`, the share of the pixels by label.

@@ -25,6 +25,9 @@ from oaa_tf.runs.file_names import links_outside
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
 
+SIZES_ADVICE = "records hold large images made smaller, unless make_records had --max_side=0"
+"""For errors about files whose sizes are not those of the records."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Record:
