@@ -178,7 +178,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
     print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
     if num_smaller:
-        print(f"{num_smaller} images are stored with {settings.max_side} pixels on their longer side (--max_side)")
+        stored = f"stored smaller, with {settings.max_side} pixels on the longer side (--max_side)"
+        print(f"{stored}: {num_smaller} of {summary['num_images']} images")
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     print(f"images of each class: {', '.join(counts)}")
     return summary

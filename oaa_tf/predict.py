@@ -167,7 +167,7 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
             matches = [child for child in path.iterdir() if child.suffix.lower() in SUFFIXES]
             others = {child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")}
             if others := others.difference(matches):
-                print(f"{path}: {len(others)} files are no images: {counted_by_ending(others)}")
+                print(f"{path}: not read, since they are no images: {counted_by_ending(others)}")
         elif path.exists():
             matches = [path]
         else:

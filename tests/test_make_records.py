@@ -486,7 +486,7 @@ def test_large_photos_are_stored_small_with_their_masks_and_maps(tiny_voc, tiny_
     assert command(voc_dir=tiny_voc, output_dir=output / "all", saliency_dir=tiny_voc / "saliency", max_side=0) == 0
     assert "--max_side" not in capsys.readouterr().out
     assert command(voc_dir=tiny_voc, output_dir=output, saliency_dir=tiny_voc / "saliency", max_side=50) == 0
-    assert "4 images are stored with 50 pixels on their longer side (--max_side)" in capsys.readouterr().out
+    assert "stored smaller, with 50 pixels on the longer side (--max_side): 4 of 6 images\n" in capsys.readouterr().out
     whole, small = RecordSet.open(output / "all/train.json"), RecordSet.open(output / "train.json")
     for position, tiny in enumerate(tiny_images):
         record = small.record(position)
@@ -545,7 +545,9 @@ def test_files_that_are_no_images_are_counted_by_ending(tiny_voc, output, capsys
     for name in ("a.mov", "b.MOV", "notes.txt", "README", ".DS_Store"):
         (tiny_voc / "JPEGImages" / name).write_text("")
     assert command(voc_dir=tiny_voc, output_dir=output) == 0
-    assert "JPEGImages: 4 files are no images: 2 .mov, 1 .txt, 1 without ending\n" in capsys.readouterr().out
+    assert (
+        "JPEGImages: not read, since they are no images: 2 .mov, 1 .txt, 1 without ending\n" in capsys.readouterr().out
+    )
 
 
 def test_endings_in_any_case_and_other_formats(tiny_voc, tiny_images, output):

@@ -257,7 +257,7 @@ def test_other_formats_and_files_that_are_no_images(models, photos: Path, tmp_pa
     (photos / "clip.MP4").write_bytes(b"")
     predict(models, photos, tmp_path / "masks")
     np.testing.assert_array_equal(*(read_indexed(tmp_path / f"masks/{name}.png") for name in ("b", "web")))
-    assert f"{photos}: 2 files are no images: 1 .mp4, 1 .txt\n" in capsys.readouterr().out
+    assert f"{photos}: not read, since they are no images: 1 .mp4, 1 .txt\n" in capsys.readouterr().out
 
 
 def test_ten_images_that_cannot_be_read_are_named_and_the_rest_counted(models, photos: Path, tmp_path: Path) -> None:

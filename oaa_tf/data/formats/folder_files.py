@@ -66,7 +66,7 @@ class Listing:
         """Prints how many files were left out for their endings, except those in `known`."""
         known = {path.resolve() for path in known}
         if others := [path for path in self.other_files if path.resolve() not in known]:
-            print(f"{self.folder}: {len(others)} files are no images: {counted_by_ending(others)}")
+            print(f"{self.folder}: not read, since they are no images: {counted_by_ending(others)}")
 
     def paths(self) -> list[Path]:
         """All files in the alphabetical order of their names; raises like `find`."""

@@ -24,8 +24,8 @@ from oaa_tf.data.images.input_files import PNG_SIGNATURE, check_size, open_png
 if TYPE_CHECKING:
     import tensorflow as tf
 
-# Pillow warns of damaged EXIF entries, in lines of its own; the orientation is read if it is there.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.TiffImagePlugin")
+# Pillow warns, in lines of its own, of damaged EXIF entries and of images that are large but not too large.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 
 _KINDS = "JPEG, PNG, WebP, BMP, TIFF, GIF or HEIC"
 

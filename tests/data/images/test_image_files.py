@@ -308,6 +308,7 @@ def test_beginnings_of_images_are_damaged_ones(tmp_path, content, capfd):
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.filterwarnings("ignore:(Corrupt EXIF|Truncated File)")
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.97])
 @pytest.mark.parametrize(
     ("kind", "options"),
