@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def segment(url: str, image: bytes) -> tuple[bytes, list[float]]:
-    """Sends a JPEG or PNG.
+    """Sends a JPEG or PNG, upright: the server does not apply its EXIF orientation.
 
     Returns:
         The mask, an 8-bit grey PNG (0 background, c + 1 class c), and each one's share of the pixels, background first.

@@ -20,7 +20,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.data.records.record_set import SIZES_ADVICE, Record, RecordSet
 from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json
@@ -39,7 +39,9 @@ class EvaluateSettings(Settings):
     records: str = setting(help="Manifest of the records with the ground truth, from make_records (<split>.json).")
     work_dir: str = setting(help="Folder for metrics.json.")
     maps: str = setting("", help="Folder of attention maps that were made from these records.")
-    masks: str = setting("", help="Folder of label images, <id>.png: pseudo labels or predictions.")
+    masks: str = setting(
+        "", help="Folder of label images of the records' sizes, <id>.png: pseudo labels or predictions."
+    )
     model: str = setting("", help="Folder of a SavedModel with the signature 'segment', from export.")
     crf: bool = setting(False, help="With a model: refine its probabilities with a fully connected CRF.")
     threshold: float = setting(
@@ -238,7 +240,8 @@ def _confusion(record: Record, predicted: np.ndarray, path: Path, records: Recor
     try:
         return confusion_matrix(record.mask, predicted, num_classes)
     except ValueError as error:
-        raise UserError(f"{path}: {error}") from None
+        advice = f"; {SIZES_ADVICE}" if predicted.shape != record.mask.shape else ""
+        raise UserError(f"{path}: {error}{advice}") from None
 
 
 def _scores(confusion_of_image: Callable[[int], np.ndarray], records: RecordSet, *, num_workers: int) -> dict[str, Any]:

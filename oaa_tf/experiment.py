@@ -307,6 +307,7 @@ def _records_settings(settings: ExperimentSettings, root: Path) -> list[make_rec
             labels_from=settings.labels_from,
             classes=settings.classes,
             mask_dir=settings.mask_dir,
+            max_side=settings.max_side,
             saliency_dir=_saliency_dir(Path(voc_dir or image_dir)) if uses_saliency else "",
         )
         made.append(one)

@@ -3,8 +3,8 @@
     python -m oaa_tf.make_records --voc_dir=my_data --split=train --output_dir=records
     python -m oaa_tf.make_records --image_dir=photos --tags=tags.csv --split=train --output_dir=records
 
-Decodes every image once, so that no training run meets a damaged file later. See `oaa_tf.data.formats` for the input
-formats and `oaa_tf.data.records.record_set` for reading the records.
+Decodes every image once, so that no training run meets a damaged file later, and names all that cannot be used. See
+`oaa_tf.data.formats` for the input formats and `oaa_tf.data.records.record_set` for reading the records.
 """
 
 import dataclasses
@@ -14,8 +14,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
+
 from oaa_tf.command_line.dry_run import DONE, TO_DO
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
@@ -27,7 +30,7 @@ from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
 from oaa_tf.data.formats.tag_list import read_tag_list
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.formats.voc_source import VocSource
-from oaa_tf.data.images.image_files import read_for_record
+from oaa_tf.data.images.image_files import read_for_record, resized
 from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
 from oaa_tf.data.records.manifest import ImageEntry, Manifest
@@ -64,6 +67,12 @@ class DataFolderSettings(Settings):
         (), help="Classes to keep, in this order, all if empty; the others become 255 in masks."
     )
     mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
+    max_side: int = setting(
+        1024,
+        help="Images with a longer side are stored at this size, with their masks and saliency maps, and so are their"
+        " pseudo labels; 0 for any size.",
+        minimum=0,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,7 +125,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         num_shards, checksum, and up_to_date (whether there was nothing to do).
 
     Raises:
-        UserError: The folder or one of its files is missing or wrong, or no image has a kept class.
+        UserError: The folder or one of its files is missing or wrong, or no image has a kept class. Of files that are
+            damaged or do not fit each other, the message names the first ten.
     """
     from oaa_tf.data.records.record_writer import RecordWriter
 
@@ -127,21 +137,30 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         print(f"{manifest_path}: up to date, nothing to do")
         return _summary(manifest_path, up_to_date=True)
 
-    convert = functools.partial(_convert, source)
+    convert = functools.partial(_convert, source, settings.max_side)
     num_workers = settings.num_workers or num_cores()
-    num_skipped = 0
+    num_skipped = num_smaller = 0
+    errors: list[UserError] = []
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
         Progress(len(source.images), f"records {settings.split}") as progress,
     ):
         for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
-            if isinstance(outcome, str):
-                writer.skip(outcome, _NO_CLASS)
-                num_skipped += 1
-            else:
-                writer.write(*outcome)
+            match outcome:
+                case UserError():
+                    errors.append(outcome)
+                case str():
+                    writer.skip(outcome, _NO_CLASS)
+                    num_skipped += 1
+                case entry, record, is_smaller if not errors:
+                    writer.write(entry, record)
+                    num_smaller += is_smaller
             progress.advance()
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise UserError(f"{len(errors)} of {len(source.images)} images cannot be used: {first_few(errors)}")
         if num_skipped == len(source.images):
             raise UserError(
                 f"{source.name}: all {num_skipped} images were skipped: they have "
@@ -158,6 +177,9 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     summary = _summary(manifest_path, up_to_date=False)
     skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
     print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
+    if num_smaller:
+        stored = f"stored smaller, with {settings.max_side} pixels on the longer side (--max_side)"
+        print(f"{stored}: {num_smaller} of {summary['num_images']} images")
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     print(f"images of each class: {', '.join(counts)}")
     return summary
@@ -202,7 +224,7 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     not_images = [image_dir / SALIENCY_DIR, inside(image_dir, settings.mask_dir or MASK_DIR)]
     if settings.saliency_dir:
         not_images.append(Path(settings.saliency_dir))
-    listing = list_images(image_dir, skip=not_images)
+    listing = list_images(image_dir, skip=not_images, also_read=(image_dir / CLASSES_FILE, tags))
     if not settings.tags:
         tagged, classes = read_class_folders(listing, settings.classes)
         labels_from = "folders"
@@ -226,23 +248,36 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     )
 
 
-def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | str:
-    """The record of one image, or its id if it has no kept class."""
+def _convert(source: Source, max_side: int, image: SourceImage) -> tuple[ImageEntry, bytes, bool] | str | UserError:
+    """The record of one image and whether it is smaller than the image, or the image's id if it has no kept class.
+
+    Errors are returned: a user wants to hear of all wrong files at once.
+    """
+    try:
+        labels, mask = source.labels_and_mask(image)
+        return _record(source, max_side, image, labels, mask) if labels else image.image_id
+    except UserError as error:
+        return error
+
+
+def _record(
+    source: Source, max_side: int, image: SourceImage, labels: tuple[int, ...], mask: np.ndarray | None
+) -> tuple[ImageEntry, bytes, bool]:
     from oaa_tf.data.records.record_writer import serialize
 
-    labels, mask = source.labels_and_mask(image)
-    if not labels:
-        return image.image_id
-    image_data, height, width = read_for_record(image.image)
+    image_data, (height, width), stored = read_for_record(image.image, max_side)
     if mask is not None and mask.shape != (height, width):
         raise UserError(
             f"{image.mask or source.name}: {mask.shape[1]}x{mask.shape[0]} pixels, but {image.image} has"
-            f" {width}x{height}; both must have the same size"
+            f" {width}x{height}; both must have the same size, with the image upright as its EXIF orientation says"
         )
     saliency = read_saliency(image.saliency, height, width) if image.saliency else None
-    entry = ImageEntry(image.image_id, labels, height, width)
-    data = [b"" if values is None else encode_grey(values) for values in (mask, saliency)]
-    return entry, serialize(entry, image_data, *data)
+    entry = ImageEntry(image.image_id, labels, *stored)
+    data = [
+        b"" if values is None else encode_grey(resized(values, stored, interpolation))
+        for values, interpolation in ((mask, cv2.INTER_NEAREST_EXACT), (saliency, cv2.INTER_AREA))
+    ]
+    return entry, serialize(entry, image_data, *data), stored != (height, width)
 
 
 def _fingerprint(source: Source) -> str:

@@ -3,8 +3,8 @@
     python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
 
 Writes `<name>.png`, a palette mask (0 background, then the classes), and `<name>_overlay.jpg` for every image, and
-`shares.json` with the share of each image's pixels that each class has. Masks of images from several folders go to
-folders of the same names.
+`shares.json` with the share of each image's pixels that each class has. Masks and overlays are upright, as viewers show
+the image. Masks of images from several folders go to folders of the same names.
 
     find photos -name "*.jpg" | python -m oaa_tf.predict --model=segment --images=- --output_dir=masks
 """
@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.images.image_files import SUFFIXES, read_image
+from oaa_tf.data.images.image_files import SUFFIXES, counted_by_ending, fitting_size, read_image, resized
 from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.report.visualization import overlay_mask
 from oaa_tf.runs.atomic import atomic_write
@@ -113,7 +113,7 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     result = {"classes": labels, "images": images, "skipped": skipped}
     write_json(output / SHARES_FILE, result)
     if skipped:
-        reasons = "; ".join(skipped.values())
+        reasons = first_few(list(skipped.values()))
         raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {reasons}", result=result)
     return result
 
@@ -149,6 +149,8 @@ def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path
 def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
     """Files, the images in folders, and the files that globs match, each once, in alphabetical order.
 
+    Prints how many other files a folder has.
+
     Args:
         patterns: Files, folders and globs; "-" for a list of them on stdin.
 
@@ -163,6 +165,9 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
         path = Path(pattern)
         if path.is_dir():
             matches = [child for child in path.iterdir() if child.suffix.lower() in SUFFIXES]
+            others = {child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")}
+            if others := others.difference(matches):
+                print(f"{path}: not read, since they are no images: {counted_by_ending(others)}")
         elif path.exists():
             matches = [path]
         else:
@@ -200,13 +205,9 @@ def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np
     Returns:
         uint8 `[height, width]`, at the size of the image.
     """
-    height, width = image.shape[:2]
-    scale = max_side / max(height, width)
-    if scale >= 1:
-        return segmenter(image)
-    small = (max(1, round(width * scale)), max(1, round(height * scale)))
-    mask = segmenter(cv2.resize(image, small, interpolation=cv2.INTER_AREA))
-    return cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST)
+    height, width, _ = image.shape
+    small = resized(image, fitting_size(height, width, max_side), cv2.INTER_AREA)
+    return resized(segmenter(small), (height, width), cv2.INTER_NEAREST)
 
 
 if __name__ == "__main__":

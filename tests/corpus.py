@@ -191,6 +191,13 @@ def jpeg_of_size(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def bmp_of_size(width: int, height: int) -> bytes:
+    """A small BMP whose header claims another size."""
+    data = bytearray(cv2.imencode(".bmp", np.full((8, 8, 3), 90, np.uint8))[1].tobytes())
+    data[18:26] = struct.pack("<ii", width, height)
+    return bytes(data)
+
+
 @functools.cache
 def hostile_images() -> dict[str, bytes]:
     """Images that claim or unfold to sizes that nothing should allocate, and other odd ones."""
@@ -210,6 +217,10 @@ def hostile_images() -> dict[str, bytes]:
         "PNG with a bad filter": png(4, 4, zlib.compress(b"\x63\0\0\0\0" * 4)),
         "huge JPEG header": jpeg_of_size(65_500, 65_500),
         "JPEG header of 300 megapixels": jpeg_of_size(20_000, 15_000),
+        "huge BMP header": bmp_of_size(2**31 - 1, 2**31 - 1),
+        "BMP header of 121 megapixels": bmp_of_size(11_000, 11_000),
+        "BMP of size 0": bmp_of_size(0, 0),
+        "huge GIF header": b"GIF89a" + b"\xff" * 4 + bytes(100),
         "JPEG of size 0": jpeg_of_size(0, 0),
         "JPEG markers only": b"\xff\xd8\xff\xd9",
         **{f"{name} for an image": data for name, data in OTHER_FILES.items()},

@@ -49,7 +49,8 @@ from oaa_tf.data.formats.coco import read_coco
 from oaa_tf.data.formats.tag_list import read_tag_list
 from oaa_tf.data.formats.voc import VocFolder
 from oaa_tf.data.images import saliency_files
-from oaa_tf.data.images.image_files import decode_image, read_for_record
+from oaa_tf.data.images.decoding import decode_image
+from oaa_tf.data.images.image_files import read_for_record
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.labels.label_files import read_pseudo_labels
@@ -152,13 +153,13 @@ def read_mask(root: Path) -> Any:
 
 
 def read_jpeg(root: Path) -> Any:
-    data, height, width = read_for_record(root / "voc/JPEGImages/a.jpg")
+    data, (height, width), _ = read_for_record(root / "voc/JPEGImages/a.jpg")
     assert decode_image(data).shape == (height, width, 3)
     return None
 
 
 def read_saliency(root: Path) -> Any:
-    _, height, width = read_for_record(root / "voc/JPEGImages/a.jpg")
+    _, (height, width), _ = read_for_record(root / "voc/JPEGImages/a.jpg")
     return saliency_files.read_saliency(root / "voc/Saliency/a.png", height, width).tolist()
 
 

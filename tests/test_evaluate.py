@@ -246,7 +246,10 @@ def grey(values, dtype=np.uint8):
     "content, message",
     [
         (None, "b.png: missing; a mask is needed for each of the 4 images"),
-        (grey(np.zeros((40, 60))), "b.png: prediction is 40x60, ground truth 60x40"),
+        (
+            grey(np.zeros((40, 60))),
+            "b.png: prediction is 40x60, ground truth 60x40 .height x width.; records hold large images made smaller",
+        ),
         (grey(np.full((60, 40), 4)), "b.png: prediction has the value 4, expected 0..3 or 255"),
         (grey(np.zeros((60, 40, 3))), "b.png: expected a palette PNG or an 8-bit grey PNG"),
         (grey(np.zeros((60, 40)), np.uint16), "b.png: expected a palette PNG or an 8-bit grey PNG"),

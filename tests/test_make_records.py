@@ -5,6 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from PIL import ExifTags, Image
 
 from oaa_tf import make_records
 from oaa_tf.command_line.boundary import guarded
@@ -134,7 +135,7 @@ def test_images_of_any_size(tiny_voc, output, size):
     cv2.imwrite(str(tiny_voc / "JPEGImages" / "tiny_000.jpg"), np.full(size, 99, np.uint8))
     cv2.imwrite(str(tiny_voc / "SegmentationClass" / "tiny_000.png"), np.full(size, 1, np.uint8))
     lists(tiny_voc).joinpath("train.txt").write_text("tiny_000\n")
-    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    assert command(voc_dir=tiny_voc, output_dir=output, max_side=0) == 0
     record = RecordSet.open(output / "train.json").record(0)
     assert record.image.shape == (*size, 3) and record.mask.shape == size
 
@@ -367,7 +368,7 @@ def output_is_a_file(voc):
         (color_mask, "SegmentationClass/tiny_003.png: expected a palette PNG"),
         (truncated_image, "JPEGImages/tiny_003.jpg: truncated JPEG"),
         (image_cut_before_its_end_marker, "JPEGImages/tiny_003.jpg: truncated JPEG"),
-        (corrupt_image, "JPEGImages/tiny_003.jpg: expected a JPEG or PNG"),
+        (corrupt_image, r"JPEGImages/tiny_003.jpg: expected an image \(JPEG.*HEIC\)"),
         (corrupt_png_image, "JPEGImages/tiny_003.png: damaged PNG"),
         (truncated_mask, "SegmentationClass/tiny_003.png: truncated PNG"),
         (truncated_saliency, "saliency/tiny_003.png: truncated PNG"),
@@ -445,3 +446,116 @@ def test_a_full_disk_is_one_line_and_leaves_the_finished_records(tiny_voc, outpu
     assert lines[0].startswith(f"error: {output}: cannot write records: ")
     assert "File too large" in lines[0] and lines[0].endswith("; free space, run again")
     assert {path.name: path.read_bytes() for path in output.iterdir()} == before
+
+
+# Photos as people see them
+
+
+def turn(path, orientation):
+    """Stores a photo turned, with the EXIF orientation by which viewers turn it back."""
+    with Image.open(path) as image:
+        method = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_90}[orientation]
+        exif = Image.Exif()
+        exif[ExifTags.Base.Orientation] = orientation
+        image.transpose(method).save(path, "JPEG", quality=95, subsampling=0, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_turned_photos_fit_their_upright_masks_and_maps(tiny_voc, tiny_images, output, orientation):
+    turn(tiny_voc / "JPEGImages/tiny_003.jpg", orientation)
+    assert command(voc_dir=tiny_voc, output_dir=output, saliency_dir=tiny_voc / "saliency") == 0
+    records = RecordSet.open(output / "train.json")
+    record, tiny = records.record(3), tiny_images[3]
+    assert record.image.shape[:2] == tuple(records.sizes[3]) == tiny.mask.shape
+    np.testing.assert_array_equal(record.mask, tiny.mask)
+    np.testing.assert_array_equal(record.saliency, tiny.saliency)
+    for label in tiny.labels:
+        inside = tiny.mask == label + 1
+        assert np.abs(record.image[inside].mean(axis=0) - tiny.image[inside].mean(axis=0)).max() < 8
+
+
+def test_masks_of_the_pixels_as_stored_are_refused(tiny_voc, output, capsys):
+    turn(tiny_voc / "JPEGImages/tiny_003.jpg", 6)
+    path = tiny_voc / "SegmentationClass/tiny_003.png"
+    write_indexed(path, np.ascontiguousarray(np.rot90(read_indexed(path))))
+    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    assert "33x61 pixels, but " in (error := capsys.readouterr().err) and "upright as its EXIF" in error
+
+
+def test_large_photos_are_stored_small_with_their_masks_and_maps(tiny_voc, tiny_images, output, capsys):
+    assert command(voc_dir=tiny_voc, output_dir=output / "all", saliency_dir=tiny_voc / "saliency", max_side=0) == 0
+    assert "--max_side" not in capsys.readouterr().out
+    assert command(voc_dir=tiny_voc, output_dir=output, saliency_dir=tiny_voc / "saliency", max_side=50) == 0
+    assert "stored smaller, with 50 pixels on the longer side (--max_side): 4 of 6 images\n" in capsys.readouterr().out
+    whole, small = RecordSet.open(output / "all/train.json"), RecordSet.open(output / "train.json")
+    for position, tiny in enumerate(tiny_images):
+        record = small.record(position)
+        height, width = tiny.mask.shape
+        if max(height, width) <= 50:
+            assert small.read(position) == whole.read(position)
+            continue
+        scale = 50 / max(height, width)
+        size = (round(height * scale), round(width * scale))
+        assert record.image.shape[:2] == record.mask.shape == record.saliency.shape == size
+        assert tuple(small.sizes[position]) == size
+        assert set(np.unique(record.mask)) <= set(np.unique(tiny.mask))
+        # The nearest pixel of the large mask, from the middle of each pixel of the small one.
+        rows, columns = (
+            np.int64((np.arange(new) + 0.5) * old / new) for new, old in zip(size, tiny.mask.shape, strict=True)
+        )
+        assert np.mean(record.mask == tiny.mask[np.ix_(rows, columns)]) > 0.98
+        expected = cv2.resize(tiny.saliency, size[::-1], interpolation=cv2.INTER_AREA)
+        np.testing.assert_array_equal(record.saliency, expected)
+
+
+def test_masks_are_compared_with_the_photo_before_it_is_made_smaller(tiny_voc, output, capsys):
+    path = tiny_voc / "SegmentationClass/tiny_003.png"
+    write_indexed(path, cv2.resize(read_indexed(path), (50, 27), interpolation=cv2.INTER_NEAREST))
+    assert command(voc_dir=tiny_voc, output_dir=output, max_side=50) == 2
+    assert "tiny_003.png: 50x27 pixels, but " in capsys.readouterr().err
+
+
+def test_all_wrong_files_are_named_at_once(tiny_voc, output, capsys):
+    image_with_end_cut = tiny_voc / "JPEGImages/tiny_000.jpg"
+    cut(image_with_end_cut)
+    corrupt_image(tiny_voc)
+    mask_of_other_size(tiny_voc)
+    (tiny_voc / "SegmentationClass/tiny_004.png").write_bytes(b"")
+    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: 3 of 6 images cannot be used: ") and len(error.splitlines()) == 1
+    for file in ("JPEGImages/tiny_000.jpg: trunc", "JPEGImages/tiny_003.jpg: exp", "SegmentationClass/tiny_004.png: "):
+        assert file in error
+    assert not list(output.iterdir())
+
+
+def test_ten_wrong_files_are_named_and_the_rest_counted(tiny_voc, output, capsys):
+    ids = [f"copy_{number:02d}" for number in range(13)]
+    for image_id in ids:
+        (tiny_voc / "JPEGImages" / f"{image_id}.jpg").write_bytes(b"")
+    (lists(tiny_voc) / "train.txt").write_text("".join(f"{image_id}\n" for image_id in ids))
+    (lists(tiny_voc) / "train_cls.txt").write_text("".join(f"{image_id} 0\n" for image_id in ids))
+    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    error = capsys.readouterr().err
+    assert "error: 13 of 13 images cannot be used" in error and error.endswith("; and 3 more\n")
+    assert [image_id in error for image_id in ids] == [True] * 10 + [False] * 3
+
+
+def test_files_that_are_no_images_are_counted_by_ending(tiny_voc, output, capsys):
+    for name in ("a.mov", "b.MOV", "notes.txt", "README", ".DS_Store"):
+        (tiny_voc / "JPEGImages" / name).write_text("")
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    assert (
+        "JPEGImages: not read, since they are no images: 2 .mov, 1 .txt, 1 without ending\n" in capsys.readouterr().out
+    )
+
+
+def test_endings_in_any_case_and_other_formats(tiny_voc, tiny_images, output):
+    for number, (suffix, kind) in enumerate((("JPG", "JPEG"), ("PnG", "PNG"), ("WebP", "WEBP"), ("TIF", "TIFF"))):
+        path = tiny_voc / f"JPEGImages/tiny_{number:03d}"
+        path.with_suffix(".jpg").unlink()
+        Image.fromarray(tiny_images[number].image).save(path.with_suffix(f".{suffix}"), kind)
+    assert command(voc_dir=tiny_voc, output_dir=output) == 0
+    records = RecordSet.open(output / "train.json")
+    for position in (1, 3):
+        np.testing.assert_array_equal(records.record(position).image, tiny_images[position].image)

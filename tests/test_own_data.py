@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from own_data import FORMATS, write_own_data
+from PIL import ExifTags, Image
 
 from oaa_tf import experiment, make_records, pipeline
 from oaa_tf.command_line.boundary import guarded
@@ -191,7 +192,7 @@ def with_settings(**settings):
 
 def no_images(folder):
     for path in (folder / "photos").rglob("*.jpg"):
-        path.rename(path.with_suffix(".heic"))
+        path.rename(path.with_suffix(".mov"))
 
 
 def missing_image(folder):
@@ -204,7 +205,7 @@ def loose_image(folder):
 
 def empty_class(folder):
     (folder / "photos/horse").mkdir()
-    (folder / "photos/horse/a.webp").write_bytes(b"")
+    (folder / "photos/horse/a.mov").write_bytes(b"")
 
 
 def unknown_folder(folder):
@@ -264,7 +265,7 @@ def set_in(list_name: str, index: int, **values):
 
 BAD_INPUT = [
     ("folders", with_settings(image_dir="{folder}/nothing"), "--image_dir=.*nothing: no such folder"),
-    ("folders", no_images, "--image_dir=.*photos: no images in it; expected .jpg"),
+    ("folders", no_images, "--image_dir=.*photos: no images in it; expected .jpg.* files, found 6 .mov"),
     ("folders", loose_image, "photos/loose.jpg: an image in no class' folder"),
     ("folders", empty_class, "photos/horse: no images in this class' folder"),
     ("folders", unknown_folder, "photos/cross: unknown class 'cross'; expected one of circle, square"),
@@ -278,7 +279,7 @@ BAD_INPUT = [
     ("csv", missing_image, r"tags.csv:5: tiny_003.jpg: no such image in .*photos \(1 of 6 are missing\)"),
     ("csv", linked_image, "photos/tiny_003.jpg: links to a file outside of the data folder"),
     ("csv", mask_missing, "tags.csv: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003"),
-    ("csv", damaged_image, "photos/tiny_003.jpg: expected a JPEG or PNG, found something else"),
+    ("csv", damaged_image, r"photos/tiny_003.jpg: expected an image \(JPEG.*HEIC\), found something else"),
     ("csv", not_utf8, "tags.csv: expected a text file in UTF-8"),
     (
         "csv",
@@ -353,6 +354,36 @@ def test_bad_input_is_one_line_with_the_culprit(tiny_voc, tmp_path, capfd, form,
     assert re.match(f"error: .*{culprit}", errors), errors
     output = tmp_path / "records"
     assert not output.exists() or list(output.iterdir()) == []
+
+
+def test_the_pipelines_records_are_as_large_as_it_says(tiny_voc, tmp_path):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    flags = [f"--{name}={value}" for name, value in data.items()]
+    train, _ = experiment.make_all_records(
+        pipeline_settings(*flags, "--val_share=0", "--max_side=45"), tmp_path, seed=0
+    )
+    assert RecordSet.open(train).sizes.max() == 45
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+def test_outlines_of_turned_photos_are_upright(tmp_path, orientation):
+    # A red photo with a blue corner, top left; stored turned.
+    upright = np.full((30, 40, 3), (200, 0, 0), np.uint8)
+    upright[:10, :20] = (0, 0, 200)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    (tmp_path / "photos").mkdir()
+    stored = np.rot90(upright, {3: 2, 6: 1}[orientation])
+    Image.fromarray(stored).save(tmp_path / "photos/a.jpg", exif=exif, quality=95, subsampling=0)
+    outline = {"id": 1, "image_id": 1, "category_id": 1, "segmentation": [[0, 0, 20, 0, 20, 10, 0, 10]]}
+    content = {
+        "images": [{"id": 1, "file_name": "a.jpg", "height": 30, "width": 40}],
+        "annotations": [outline],
+        "categories": [{"id": 1, "name": "blue"}],
+    }
+    (tmp_path / "tags.json").write_text(json.dumps(content))
+    record = records_of(tmp_path, image_dir=str(tmp_path / "photos"), tags=str(tmp_path / "tags.json")).record(0)
+    assert np.mean((record.mask == 1) == (record.image[..., 2] > 100)) > 0.99
 
 
 @pytest.mark.parametrize("form", FORMATS)

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import ExifTags, Image
 from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf import export
@@ -235,3 +236,33 @@ def test_an_output_that_cannot_be_written_is_named(models, photos: Path, tmp_pat
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"--output_dir=.*/file/masks: cannot be written"):
         predict(models, photos, tmp_path / "file" / "masks")
+
+
+def test_masks_and_overlays_are_upright(models, photos: Path, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = 6
+    with Image.open(photos / "a.jpg") as image:
+        image.save(photos / "turned.jpg", exif=exif)
+    image = read_image(photos / "turned.jpg")
+    assert image.shape == (60, 40, 3)
+    predict(models, photos / "turned.jpg", tmp_path / "masks")
+    mask = read_indexed(tmp_path / "masks/turned.png")
+    np.testing.assert_array_equal(mask, Segmenter(models["segmentation"])(image))
+    assert read_image(tmp_path / "masks/turned_overlay.jpg").shape == (60, 40, 3)
+
+
+def test_other_formats_and_files_that_are_no_images(models, photos: Path, tmp_path: Path, capsys) -> None:
+    with Image.open(photos / "b.png") as image:
+        image.save(photos / "web.webp", lossless=True)
+    (photos / "clip.MP4").write_bytes(b"")
+    predict(models, photos, tmp_path / "masks")
+    np.testing.assert_array_equal(*(read_indexed(tmp_path / f"masks/{name}.png") for name in ("b", "web")))
+    assert f"{photos}: not read, since they are no images: 1 .mp4, 1 .txt\n" in capsys.readouterr().out
+
+
+def test_ten_images_that_cannot_be_read_are_named_and_the_rest_counted(models, photos: Path, tmp_path: Path) -> None:
+    for number in range(12):
+        (photos / f"empty_{number:02d}.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match=r"12 of 16 images were skipped: .*empty_00.jpg: .*; and 2 more$") as caught:
+        predict(models, photos, tmp_path / "masks")
+    assert len(caught.value.result["skipped"]) == 12

@@ -20,7 +20,7 @@ from oaa_tf.attention.map_files import AttentionMaps, to_uint8
 from oaa_tf.attention.npy_dictionary import read_npy_dictionary
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import encode_grey, read_indexed
-from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_set import SIZES_ADVICE, RecordSet
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.threads import in_threads
@@ -189,7 +189,8 @@ def _check_size(path: Path, maps: np.ndarray, records: RecordSet, position: int)
     height, width = records.sizes[position].tolist()
     if maps.shape[-2:] != (height, width):
         found = "x".join(map(str, maps.shape[-2:]))
-        raise UserError(f"{path}: {found} pixels (height x width), but the image is {height}x{width}")
+        message = f"{path}: {found} pixels (height x width), but the image is {height}x{width}; {SIZES_ADVICE}"
+        raise UserError(message)
 
 
 def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size: int, label: str) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST = 160
+_MOST = 10
 
 
 class UserError(Exception):
@@ -32,6 +33,12 @@ class UserError(Exception):
     def with_flag(self, flag: str) -> "UserError":
         """The same mistake under the name that its flag has on another command line."""
         return UserError(self.message, flag=flag, value=self.value)
+
+
+def first_few(reasons: Sequence[object]) -> str:
+    """Up to ten reasons for a `UserError`, with semicolons between them, and how many more there are."""
+    more = [f"and {len(reasons) - _MOST} more"] if len(reasons) > _MOST else []
+    return "; ".join([*map(str, reasons[:_MOST]), *more])
 
 
 def quoted(text: str) -> str:

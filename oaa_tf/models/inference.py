@@ -12,7 +12,7 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.attention.cam import class_activation_maps, class_scores
-from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view import MEAN_RGB, frame_content, frame_valid_cells
 from oaa_tf.data.views.view_options import whole_views
@@ -140,7 +140,7 @@ def serving_function(functions: Functions) -> tf.types.experimental.PolymorphicF
         functions: From `attention_functions` or `segmentation_functions`.
 
     Returns:
-        A function from `image_bytes`, string `[batch]`, JPEGs or PNGs.
+        A function from `image_bytes`, string `[batch]`, JPEGs or PNGs. Their EXIF orientation is not applied.
 
         - Of a segmentation network, to `mask_bytes`, string `[batch]`, 8-bit grey PNGs of the size of their images (0
           background, c + 1 class c), and `shares`, float32 `[batch, C + 1]`, the share of the pixels by label.

@@ -19,7 +19,7 @@ from oaa_tf.data.formats.run_lengths import compressed, run_lengths
 from oaa_tf.data.formats.tagged_images import image_id_of
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.records.record_set import SIZES_ADVICE, RecordSet
 from oaa_tf.runs.atomic import atomic_write
 
 
@@ -84,7 +84,8 @@ def read_coco_labels(path: str | os.PathLike, records: RecordSet) -> Iterator[np
         labels = classes.renumbered(one.draw_mask(), one.where)
         if list(labels.shape) != size:
             raise UserError(
-                f"{one.where}: {labels.shape[1]}x{labels.shape[0]} pixels, the image has {size[1]}x{size[0]}"
+                f"{one.where}: {labels.shape[1]}x{labels.shape[0]} pixels, the image has {size[1]}x{size[0]};"
+                f" {SIZES_ADVICE}"
             )
         yield labels
 

@@ -1,10 +1,11 @@
 """The files of a data folder, none of which may lead out of it."""
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.image_files import counted_by_ending
 from oaa_tf.data.images.input_files import read_bytes
 from oaa_tf.runs.file_names import links_outside
 
@@ -25,7 +26,7 @@ class Listing:
 
     Attributes:
         folder: As given.
-        other_files: Files with other endings.
+        other_files: Files with other endings, except hidden ones.
 
     Raises:
         UserError: The folder cannot be read or is empty, or a folder below is a link.
@@ -51,7 +52,7 @@ class Listing:
             if path.suffix.lower() in suffixes:
                 name = path.relative_to(folder).with_suffix("").as_posix()
                 self._files.setdefault(unicodedata.normalize("NFC", name), []).append(path)
-            else:
+            elif path.is_file() and not path.name.startswith("."):
                 self.other_files.append(path)
         if not self._files and not optional:
             raise UserError(f"{folder}: empty folder; expected {', '.join(suffixes)} files")
@@ -60,6 +61,12 @@ class Listing:
     def is_empty(self) -> bool:
         """Whether there is no file."""
         return not self._files
+
+    def tell_other_files(self, known: Collection[Path] = ()) -> None:
+        """Prints how many files were left out for their endings, except those in `known`."""
+        known = {path.resolve() for path in known}
+        if others := [path for path in self.other_files if path.resolve() not in known]:
+            print(f"{self.folder}: not read, since they are no images: {counted_by_ending(others)}")
 
     def paths(self) -> list[Path]:
         """All files in the alphabetical order of their names; raises like `find`."""

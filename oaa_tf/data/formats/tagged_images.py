@@ -12,7 +12,7 @@ from oaa_tf.command_line.errors import UserError, quoted
 from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.folder_files import Listing, list_masks
 from oaa_tf.data.formats.source import Source, SourceImage
-from oaa_tf.data.images.image_files import SUFFIXES
+from oaa_tf.data.images.image_files import SUFFIXES, counted_by_ending
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.runs.file_names import is_plain_name
 
@@ -176,12 +176,15 @@ def image_id_of(file: str) -> str:
     return TaggedFile(file, (), "").stem.replace("/", "_")
 
 
-def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike]) -> Listing:
-    """All images below a folder.
+def list_images(
+    folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike], also_read: Sequence[Path] = ()
+) -> Listing:
+    """All images below a folder; prints how many other files there are.
 
     Args:
         folder: The folder.
         skip: Folders in it that hold other images, such as masks.
+        also_read: Files that may be in it and have their use.
 
     Raises:
         UserError: The folder is missing or has no images.
@@ -191,5 +194,8 @@ def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike])
         raise UserError("no such folder", flag="image_dir", value=folder)
     listing = Listing(folder, SUFFIXES, folder, recursive=True, skip=tuple(map(Path, skip)), optional=True)
     if listing.is_empty:
-        raise UserError(f"no images in it; expected {', '.join(SUFFIXES)} files", flag="image_dir", value=folder)
+        found = counted_by_ending(listing.other_files) or "nothing"
+        message = f"no images in it; expected {', '.join(SUFFIXES)} files, found {found}"
+        raise UserError(message, flag="image_dir", value=folder)
+    listing.tell_other_files(known=also_read)
     return listing

@@ -1,7 +1,7 @@
 """Reading a folder in the layout of PASCAL VOC.
 
 ```
-JPEGImages/<id>.jpg                     or .jpeg, .png
+JPEGImages/<id>.jpg                     or .png, .webp and so on
 SegmentationClass/<id>.png              pixel value 0 background, n the n-th class, 255 ignore; optional
 ImageSets/Segmentation/<split>.txt      one id a line
 ImageSets/Segmentation/<split>_cls.txt  an id and its class indices (from 0) a line

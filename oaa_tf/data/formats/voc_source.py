@@ -46,6 +46,7 @@ class VocSource(Source):
         super().__init__(name, labels_from=labels_from, class_list=folder.class_list, files=files)
         self._folder = folder
         self._skip_difficult = skip_difficult
+        folder.images.tell_other_files()
         ids = folder.image_ids(split)
         images = self._complete(
             {image_id: folder.images.find(image_id) for image_id in ids},

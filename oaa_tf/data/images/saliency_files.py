@@ -6,23 +6,24 @@ import cv2
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.image_files import read_image
+from oaa_tf.data.images.decoding import decode
+from oaa_tf.data.images.input_files import read_bytes
 
 _MOST_COLOR = 16
 """Difference of red, green and blue up to which a picture is grey; JPEG does not keep them equal."""
 
 
 def read_saliency(path: str | os.PathLike, height: int, width: int) -> np.ndarray:
-    """Reads a saliency map: a JPEG or PNG, 8-bit or 16-bit, in grey or in colors that are grey.
+    """Reads a saliency map: an image of any format, 8-bit or 16-bit, in grey or in colors that are grey.
 
     Networks often write their maps in a size of their own; one of the image's proportions is resized to it, bilinearly.
-    Other proportions are refused: most likely the map is of another image, or of the image turned by its EXIF
-    orientation, which does not count here.
+    Other proportions are refused: most likely the map is of another image, or of the image as its file stores it, not
+    turned by its EXIF orientation.
 
     Args:
         path: The file.
-        height: Of its image.
-        width: Of its image.
+        height: Of its image, upright.
+        width: Of its image, upright.
 
     Returns:
         uint8 `[height, width]`, 255 the most salient.
@@ -30,7 +31,8 @@ def read_saliency(path: str | os.PathLike, height: int, width: int) -> np.ndarra
     Raises:
         UserError: The file is missing or damaged, has colors, or other proportions.
     """
-    image = read_image(path)
+    # As stored: a program that writes alpha leaves black where nothing stands out, and 65535 is the most salient.
+    image = decode(read_bytes(path), os.fspath(path), as_seen=False).pixels
     if np.ptp(image, axis=-1).max() > _MOST_COLOR:
         raise UserError(f"{path}: has colors, expected a grey picture, the brighter the more salient")
     saliency = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
@@ -39,7 +41,7 @@ def read_saliency(path: str | os.PathLike, height: int, width: int) -> np.ndarra
     if abs(found_width - width * found_height / height) > 1 and abs(found_height - height * found_width / width) > 1:
         raise UserError(
             f"{path}: {found_width}x{found_height} pixels, but its image has {width}x{height}; "
-            "both must have the same proportions, as the pixels are stored, without EXIF orientation"
+            "both must have the same proportions, with the image upright as its EXIF orientation says"
         )
     if saliency.shape != (height, width):
         saliency = cv2.resize(saliency, (width, height), interpolation=cv2.INTER_LINEAR)

@@ -4,7 +4,7 @@ IMAGE_ID = "image_id"
 """Bytes, UTF-8: the image's name without extension."""
 
 IMAGE = "image"
-"""Bytes: a JPEG or an 8-bit RGB PNG; EXIF orientation is ignored."""
+"""Bytes: a JPEG or an 8-bit RGB PNG, upright without its EXIF orientation."""
 
 MASK = "mask"
 """Bytes: an 8-bit grey PNG of the image's size, 0 background, c + 1 class c, 255 ignore; empty without a mask."""

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.manifest import Manifest, Shard
 from oaa_tf.runs.file_names import links_outside
@@ -24,6 +24,9 @@ from oaa_tf.runs.file_names import links_outside
 # A TFRecord is: uint64 length, uint32 checksum of the length, data, uint32 checksum of the data (little endian).
 _LENGTH = struct.Struct("<Q")
 _HEADER_BYTES, _FOOTER_BYTES = 12, 4
+
+SIZES_ADVICE = "records hold large images made smaller, unless make_records had --max_side=0"
+"""For errors about files whose sizes are not those of the records."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.image_files import decode_image
+from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.batch_order import BatchOrder
