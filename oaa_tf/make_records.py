@@ -10,32 +10,39 @@ formats and `oaa_tf.data.records.record_set` for reading the records.
 import dataclasses
 import functools
 import hashlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, raise_all
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.formats.class_folders import read_class_folders
-from oaa_tf.data.formats.class_list import CLASSES_FILE
-from oaa_tf.data.formats.coco import read_coco
+from oaa_tf.data.formats.class_folders import NEGATIVE_FOLDERS, read_class_folders
+from oaa_tf.data.formats.class_list import CLASS_FILES
+from oaa_tf.data.formats.coco import coco_images, is_coco, read_json_content
+from oaa_tf.data.formats.flat_folder import is_flat_folder, read_flat_folder
 from oaa_tf.data.formats.folder_files import inside
 from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
-from oaa_tf.data.formats.tag_list import read_tag_list
+from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.formats.voc_source import VocSource
 from oaa_tf.data.images.image_files import read_for_record
 from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
-from oaa_tf.data.records.manifest import ImageEntry, Manifest
+from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.runs.threads import num_cores, results_in_order
 
-_NO_CLASS = "none of the kept classes"
+_NO_CLASS, _NO_TAG = "none of the kept classes", "no tag"
+_OTHER_LISTS = {
+    ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
+    ".txt": "YOLO's and other text files are not read; export COCO's JSON, or write a CSV with the header file,tags",
+    ".yaml": "YOLO's files are not read; export COCO's JSON",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,7 +54,7 @@ class DataFolderSettings(Settings):
     )
     image_dir: str = setting("", help="Folder of images; without tags, with one subfolder per class.")
     tags: str = setting(
-        "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or a COCO .json."
+        "", help="Tags of the images in image_dir: a .csv or .tsv with a header, or a .json of COCO or Label Studio."
     )
     val_share: float = setting(
         0.2,
@@ -64,6 +71,9 @@ class DataFolderSettings(Settings):
         (), help="Classes to keep, in this order, all if empty; the others become 255 in masks."
     )
     mask_dir: str = setting(MASK_DIR, help="Folder of the masks inside voc_dir or image_dir; empty for no masks.")
+    negative_folders: tuple[str, ...] = setting(
+        NEGATIVE_FOLDERS, help="With one subfolder per class: folders of images without any class, in any case."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -83,12 +93,19 @@ class MakeRecordsSettings(DataFolderSettings):
             raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
         is_plain_name = self.split and not self.split.startswith(".") and not set("/\\") & set(self.split)
         is_other_split = self.image_dir and self.val_share and self.split not in ("train", "val")
-        is_other_list = self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json")
+        suffix = Path(self.tags).suffix.lower()
+        is_other_list = self.tags and suffix not in (".csv", ".tsv", ".json")
+        has_folders = self.image_dir and not self.tags
         for flag, is_wrong, message in (
             ("split", not is_plain_name, "expected the plain name of a list, such as train"),
             ("tags", self.voc_dir and self.tags, "is for --image_dir; the labels of --voc_dir are in the folder"),
             ("labels_from", self.image_dir and self.labels_from != "list", "is for --voc_dir; leave it out"),
-            ("tags", is_other_list, "expected a .csv or .json file"),
+            ("tags", is_other_list, _OTHER_LISTS.get(suffix, "expected a .csv, .tsv or .json file")),
+            (
+                "negative_folders",
+                not has_folders and self.negative_folders != NEGATIVE_FOLDERS,
+                "is for one subfolder per class in --image_dir; leave it out",
+            ),
             ("split", is_other_split, "expected train or val, or --val_share=0 for all images in one split"),
         ):
             if is_wrong:
@@ -129,38 +146,49 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
 
     convert = functools.partial(_convert, source)
     num_workers = settings.num_workers or num_cores()
-    num_skipped = 0
+    mistakes: list[UserError] = []
+    num_masks = 0
+    skipped: Counter[str] = Counter()
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
         Progress(len(source.images), f"records {settings.split}") as progress,
     ):
         for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
-            if isinstance(outcome, str):
-                writer.skip(outcome, _NO_CLASS)
-                num_skipped += 1
-            else:
-                writer.write(*outcome)
+            match outcome:
+                case UserError():
+                    mistakes.append(outcome)
+                case SkippedImage():
+                    writer.skip(outcome.id, outcome.reason)
+                    skipped[outcome.reason] += 1
+                case entry, record:
+                    num_masks += not entry.lacks_mask
+                    writer.write(entry, record)
             progress.advance()
-        if num_skipped == len(source.images):
+        raise_all(mistakes)
+        if skipped.total() == len(source.images):
             raise UserError(
-                f"{source.name}: all {num_skipped} images were skipped: they have "
-                f"{_NO_CLASS} ({', '.join(source.classes)}); check --classes and where the labels come from"
+                f"{source.name}: all {skipped.total()} images were skipped ({_counts(skipped)}; the classes are "
+                f"{', '.join(source.classes)}); check --classes and where the labels come from"
             )
         writer.commit(
             classes=source.classes,
             labels_from=source.labels_from,
-            has_masks=source.has_masks,
+            has_masks=source.has_masks and num_masks > 0,
             has_saliency=bool(settings.saliency_dir),
             settings=settings.recorded,
             inputs=inputs,
         )
     summary = _summary(manifest_path, up_to_date=False)
-    skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
-    print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
+    not_taken = f", {skipped.total()} skipped ({_counts(skipped)})" if skipped else ""
+    print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{not_taken}")
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     print(f"images of each class: {', '.join(counts)}")
     return summary
+
+
+def _counts(skipped: Counter[str]) -> str:
+    return ", ".join(f"{count} with {reason}" for reason, count in sorted(skipped.items()))
 
 
 def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
@@ -203,15 +231,25 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     if settings.saliency_dir:
         not_images.append(Path(settings.saliency_dir))
     listing = list_images(image_dir, skip=not_images)
-    if not settings.tags:
-        tagged, classes = read_class_folders(listing, settings.classes)
-        labels_from = "folders"
-    elif tags.suffix.lower() == ".csv":
-        tagged, classes = read_tag_list(tags, image_dir, settings.classes)
-        labels_from = "csv"
+    files = [image_dir / name for name in CLASS_FILES]
+    if settings.tags:
+        files.append(tags)
+        if tags.suffix.lower() != ".json":
+            tagged, classes = read_csv_tags(tags, image_dir, settings.classes)
+            labels_from = "csv"
+        elif is_coco(content := read_json_content(tags)):
+            tagged, classes = coco_images(content, tags, settings.classes)
+            labels_from = "coco"
+        else:
+            tagged, classes = read_json_tags(content, tags, image_dir, settings.classes)
+            labels_from = "json"
+    elif is_flat_folder(listing):
+        tagged, classes, beside = read_flat_folder(listing, settings.classes)
+        files += beside
+        labels_from = "masks" if tagged[0].draw_mask else "annotations"
     else:
-        tagged, classes = read_coco(tags, settings.classes)
-        labels_from = "coco"
+        tagged, classes = read_class_folders(listing, settings.classes, settings.negative_folders)
+        labels_from = "folders"
     return TaggedImages(
         listing,
         tagged,
@@ -222,17 +260,25 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
         val_share=settings.val_share,
         mask_dir=settings.mask_dir,
         saliency_dir=settings.saliency_dir,
-        files=(image_dir / CLASSES_FILE, *([tags] if settings.tags else [])),
+        files=tuple(files),
     )
 
 
-def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | str:
-    """The record of one image, or its id if it has no kept class."""
+def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | SkippedImage | UserError:
+    """The record of one image; or why it has none; or what is wrong with its files, to name it with others."""
+    try:
+        return _record(source, image)
+    except UserError as error:
+        return error
+
+
+def _record(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | SkippedImage:
     from oaa_tf.data.records.record_writer import serialize
 
-    labels, mask = source.labels_and_mask(image)
-    if not labels:
-        return image.image_id
+    found = source.labelled(image)
+    if not found.labels:
+        return SkippedImage(image.image_id, _NO_CLASS if found.has_tags else _NO_TAG)
+    mask = found.mask
     image_data, height, width = read_for_record(image.image)
     if mask is not None and mask.shape != (height, width):
         raise UserError(
@@ -240,7 +286,8 @@ def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | s
             f" {width}x{height}; both must have the same size"
         )
     saliency = read_saliency(image.saliency, height, width) if image.saliency else None
-    entry = ImageEntry(image.image_id, labels, height, width)
+    lacks_mask = source.has_masks and mask is None
+    entry = ImageEntry(image.image_id, found.labels, height, width, image.file, lacks_mask)
     data = [b"" if values is None else encode_grey(values) for values in (mask, saliency)]
     return entry, serialize(entry, image_data, *data)
 

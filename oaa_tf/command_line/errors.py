@@ -2,10 +2,11 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 _LONGEST = 160
+_MOST_MISTAKES = 10
 
 
 class UserError(Exception):
@@ -32,6 +33,25 @@ class UserError(Exception):
     def with_flag(self, flag: str) -> "UserError":
         """The same mistake under the name that its flag has on another command line."""
         return UserError(self.message, flag=flag, value=self.value)
+
+
+def raise_all(mistakes: Sequence[UserError]) -> None:
+    """Raises mistakes that were found together as one: the first ten, and how many more there are.
+
+    Raises:
+        UserError: There are any.
+    """
+    if not mistakes:
+        return
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    heads, _, advice = zip(*(str(mistake).partition("; ") for mistake in mistakes), strict=True)
+    # What they all advise is said once.
+    is_common = len(set(advice)) == 1 and advice[0]
+    shown = [*(heads if is_common else map(str, mistakes))][:_MOST_MISTAKES]
+    if len(mistakes) > _MOST_MISTAKES:
+        shown.append(f"and {len(mistakes) - _MOST_MISTAKES} more")
+    raise UserError(f"{' | '.join(shown)}{f'; {advice[0]}' if is_common else ''}")
 
 
 def quoted(text: str) -> str:
