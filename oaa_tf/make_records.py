@@ -25,6 +25,7 @@ from oaa_tf.data.formats.class_list import CLASS_FILES
 from oaa_tf.data.formats.coco import coco_images, is_coco, read_json_content
 from oaa_tf.data.formats.flat_folder import is_flat_folder, read_flat_folder
 from oaa_tf.data.formats.folder_files import inside
+from oaa_tf.data.formats.mask_files import MaskAgreement, labels_of_mask
 from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
 from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
@@ -36,6 +37,9 @@ from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.runs.threads import num_cores, results_in_order
+
+# An image's entry in the manifest, its record, and the classes in its mask.
+_Converted = tuple[ImageEntry, bytes, tuple[int, ...]]
 
 _NO_CLASS, _NO_TAG = "none of the kept classes", "no tag"
 _OTHER_LISTS = {
@@ -148,6 +152,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     num_workers = settings.num_workers or num_cores()
     mistakes: list[UserError] = []
     num_masks = 0
+    agreement = MaskAgreement(source.classes)
     skipped: Counter[str] = Counter()
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
@@ -161,11 +166,13 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
                 case SkippedImage():
                     writer.skip(outcome.id, outcome.reason)
                     skipped[outcome.reason] += 1
-                case entry, record:
+                case entry, record, shown:
+                    agreement.add(entry.id, entry.labels, shown)
                     num_masks += not entry.lacks_mask
                     writer.write(entry, record)
             progress.advance()
         raise_all(mistakes)
+        agreement.check(source.name)
         if skipped.total() == len(source.images):
             raise UserError(
                 f"{source.name}: all {skipped.total()} images were skipped ({_counts(skipped)}; the classes are "
@@ -264,7 +271,7 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     )
 
 
-def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | SkippedImage | UserError:
+def _convert(source: Source, image: SourceImage) -> _Converted | SkippedImage | UserError:
     """The record of one image; or why it has none; or what is wrong with its files, to name it with others."""
     try:
         return _record(source, image)
@@ -272,7 +279,7 @@ def _convert(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | S
         return error
 
 
-def _record(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | SkippedImage:
+def _record(source: Source, image: SourceImage) -> _Converted | SkippedImage:
     from oaa_tf.data.records.record_writer import serialize
 
     found = source.labelled(image)
@@ -289,7 +296,7 @@ def _record(source: Source, image: SourceImage) -> tuple[ImageEntry, bytes] | Sk
     lacks_mask = source.has_masks and mask is None
     entry = ImageEntry(image.image_id, found.labels, height, width, image.file, lacks_mask)
     data = [b"" if values is None else encode_grey(values) for values in (mask, saliency)]
-    return entry, serialize(entry, image_data, *data)
+    return entry, serialize(entry, image_data, *data), () if mask is None else labels_of_mask(mask)
 
 
 def _fingerprint(source: Source) -> str:

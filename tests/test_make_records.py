@@ -211,6 +211,7 @@ def id_without_image(voc):
 
 def id_without_mask(voc):
     (voc / "SegmentationClass" / "tiny_003.png").unlink()
+    return {"labels_from": "masks"}
 
 
 def wrong_mask_folder(voc):
@@ -246,7 +247,7 @@ def saliency_of_other_size(voc):
 
 
 def color_mask(voc):
-    cv2.imwrite(str(voc / "SegmentationClass" / "tiny_003.png"), np.zeros((33, 61, 3), np.uint8))
+    cv2.imwrite(str(voc / "SegmentationClass" / "tiny_003.png"), np.full((33, 61, 3), (9, 0, 0), np.uint8))
 
 
 def cut(path):
@@ -331,7 +332,7 @@ def unknown_class_in_annotation(voc):
 
 def nothing_left(voc):
     (lists(voc) / "train_cls.txt").write_text("".join(f"tiny_{index:03d} 0\n" for index in range(6)))
-    return {"classes": "cross"}
+    return {"classes": "cross", "mask_dir": ""}
 
 
 def unwritable_output(voc):
@@ -356,7 +357,7 @@ def output_is_a_file(voc):
         (missing_label_list, "train_cls.txt: no such list of labels"),
         (id_without_labels, "train_cls.txt: no line for 5 of 6 ids, first tiny_001"),
         (id_without_image, "train.txt: 1 of 6 ids have no image in .*JPEGImages, first tiny_003"),
-        (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; set --mask_dir"),
+        (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; labels come"),
         (wrong_mask_folder, "--mask_dir=SegmentationClas: no mask of"),
         (labels_from_absent_masks, "--labels_from=masks: .* has no mask of"),
         (id_without_annotation, "tiny_003.xml: cannot read: No such file"),

@@ -11,8 +11,7 @@ from pathlib import Path
 from oaa_tf.command_line.errors import UserError, raise_all
 from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.folder_files import Listing, as_text, read_inside
-from oaa_tf.data.formats.mask_files import read_mask
-from oaa_tf.data.formats.source import labels_of_mask
+from oaa_tf.data.formats.mask_files import labels_of_mask, read_mask
 from oaa_tf.data.formats.tagged_images import TaggedFile
 from oaa_tf.data.formats.voc import annotated_objects
 

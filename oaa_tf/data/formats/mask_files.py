@@ -1,13 +1,13 @@
 """Mask files as tools write them: class indices, the colors of a label map, or white for the only class."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.formats.class_list import ClassList
+from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.input_files import open_png, read_bytes
 from oaa_tf.data.images.palette_png import read_indexed
@@ -63,6 +63,55 @@ def white_is_class(paths: Iterable[Path], classes: ClassList) -> bool:
             f" n-th of the classes {', '.join(classes.known)}"
         )
     return first_white is not None
+
+
+def labels_of_mask(mask: np.ndarray) -> tuple[int, ...]:
+    """The class indices that occur in a mask (uint8, 0 background, c + 1 class c, `IGNORE_LABEL`), ascending."""
+    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
+    return tuple(int(value) - 1 for value in present if 0 < value < IGNORE_LABEL)
+
+
+class MaskAgreement:
+    """Compares masks with tags: masks that number the classes in another order show other classes than the tags say.
+
+    Args:
+        classes: Names of the classes.
+    """
+
+    def __init__(self, classes: Sequence[str]) -> None:
+        self._classes = classes
+        self._confirmed: set[int] = set()
+        self._contradicting: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+
+    def add(self, image_id: str, labels: tuple[int, ...], shown: tuple[int, ...]) -> None:
+        """Takes an image with its labels and the classes in its mask."""
+        self._confirmed |= {*labels} & {*shown}
+        if shown and not {*labels} & {*shown}:
+            self._contradicting.append((image_id, labels, shown))
+
+    def check(self, name: str | os.PathLike) -> None:
+        """Says which masks show none of the tags, but other classes.
+
+        Raises:
+            UserError: All masks of a class do so; the message begins with `name`.
+        """
+        if not self._contradicting:
+            return
+        shown = [
+            f"{image_id} (tags: {self._names(labels)}, mask: {self._names(found)})"
+            for image_id, labels, found in self._contradicting[:10]
+        ]
+        message = f"{name}: masks of {len(self._contradicting)} images show other classes than the tags: "
+        if {label for _, labels, _ in self._contradicting for label in labels} <= self._confirmed:
+            print(message + ", ".join(shown))
+            return
+        raise UserError(
+            f"{message}{', '.join(shown)}; write the classes into {CLASSES_FILE} in the order in which masks number"
+            f" them, which is taken to be {', '.join(self._classes)}; or set --mask_dir= for no masks"
+        )
+
+    def _names(self, labels: Sequence[int]) -> str:
+        return ", ".join(self._classes[label] for label in labels)
 
 
 def _values_of_colors(image: np.ndarray, classes: ClassList, path: str | os.PathLike) -> np.ndarray:

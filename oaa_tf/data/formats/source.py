@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList
+from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.folder_files import Listing
 from oaa_tf.data.formats.mask_files import read_mask, white_is_class
 from oaa_tf.data.images.image_files import SUFFIXES
@@ -90,22 +90,12 @@ class Source(abc.ABC):
         """The labels and the mask of an image. Thread-safe.
 
         Raises:
-            UserError: A file is missing, damaged or wrong, or the mask shows none of the tags, but other classes.
+            UserError: A file is missing, damaged or wrong.
         """
         tags, mask = self._tags_and_mask(image)
         labels, has_tags = self._class_list.kept_labels(tags or ()), tags != ()
         where = image.mask or f"{self.name}: {image.image_id}"
-        if mask is None:
-            return Labelled(labels, has_tags, None)
-        renumbered = self._class_list.renumbered(mask, where)
-        in_mask = labels_of_mask(mask)
-        if tags and in_mask and not {*tags} & {*in_mask}:
-            names = [", ".join(self._class_list.known[index] for index in each) for each in (tags, in_mask)]
-            raise UserError(
-                f"{where}: the mask shows {names[1]}, the tags say {names[0]}; masks number the classes in the order"
-                f" {', '.join(self._class_list.known)}: write theirs into {CLASSES_FILE}, or set --mask_dir= for none"
-            )
-        return Labelled(labels, has_tags, renumbered)
+        return Labelled(labels, has_tags, None if mask is None else self._class_list.renumbered(mask, where))
 
     @abc.abstractmethod
     def _tags_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...] | None, np.ndarray | None]:
@@ -199,9 +189,3 @@ class Source(abc.ABC):
             names = ", ".join(missing[:10])
             raise UserError(f"{self.name}: {len(missing)} of {len(files)} ids have no {what}, first {names}; {advice}")
         return found
-
-
-def labels_of_mask(mask: np.ndarray) -> tuple[int, ...]:
-    """The class indices that occur in a mask (uint8, 0 background, c + 1 class c, `IGNORE_LABEL`), ascending."""
-    present = np.flatnonzero(np.bincount(mask.ravel(), minlength=256))
-    return tuple(int(value) - 1 for value in present if 0 < value < IGNORE_LABEL)

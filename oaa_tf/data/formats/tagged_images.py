@@ -134,7 +134,8 @@ class TaggedImages(Source):
                         f"{one.where}: {quoted(one.file)}: no such image in {listing.folder}; add it, or take it off"
                         " the list"
                     )
-                below = path.relative_to(listing.folder).as_posix()
+                # One spelling on all systems, since the split follows from the id.
+                below = unicodedata.normalize("NFC", path.relative_to(listing.folder).as_posix())
                 image_id = image_id_of(below)
                 if not is_plain_name(image_id):
                     raise UserError(f"{one.where}: {quoted(one.file)} makes no image id; rename the file")
@@ -149,8 +150,7 @@ class TaggedImages(Source):
                 continue
             found[image_id] = one, path
             # A list without endings is nothing to speak of.
-            listed, actual = (unicodedata.normalize("NFC", each) for each in (one.file, below))
-            if listed not in (actual, actual.removesuffix(path.suffix)):
+            if unicodedata.normalize("NFC", one.file) not in (below, below.removesuffix(path.suffix)):
                 by_name.append(f"{one.file} is {below}")
         raise_all(mistakes)
         if not found:

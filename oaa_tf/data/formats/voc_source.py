@@ -9,7 +9,8 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.formats.class_list import CLASS_FILES
-from oaa_tf.data.formats.source import Source, SourceImage, labels_of_mask
+from oaa_tf.data.formats.mask_files import labels_of_mask
+from oaa_tf.data.formats.source import Source, SourceImage
 from oaa_tf.data.formats.voc import VocFolder
 
 

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.formats.voc import VOC_CLASSES, VocFolder, labels_of_mask
-from oaa_tf.data.images.palette_png import write_indexed
+from oaa_tf.data.formats.mask_files import labels_of_mask, read_mask
+from oaa_tf.data.formats.voc import VOC_CLASSES, VocFolder
 
 
 def write_list(root, text, name="train.txt"):
@@ -87,7 +87,7 @@ def test_links_may_not_leave_the_folder_but_the_folder_may_be_a_link(tiny_voc, t
 
 def test_classes_are_vocs_without_classes_txt(tiny_voc):
     (tiny_voc / "classes.txt").unlink()
-    assert VocFolder(tiny_voc).classes == VOC_CLASSES
+    assert VocFolder(tiny_voc).class_list.known == VOC_CLASSES
     assert len(VOC_CLASSES) == 20 and VOC_CLASSES.index("person") == 14
 
 
@@ -97,7 +97,9 @@ def test_classes_are_vocs_without_classes_txt(tiny_voc):
         ("", "empty line"),
         ("circle\n\ncross\n", "empty line"),
         ("circle\ncircle\n", "named twice"),
-        ("background\ncircle\n", "remove 'background'"),
+        ("circle\nbackground\n", "'background' is none: remove it"),
+        ("circle\nNo Finding\n", "'No Finding' is none: remove it"),
+        ("circle\nCircle\n", "circle and Circle differ only in case"),
         ("\n".join(map(str, range(255))), "255 classes"),
     ],
 )
@@ -107,33 +109,26 @@ def test_wrong_class_lists_are_named(tiny_voc, text, message):
         VocFolder(tiny_voc)
 
 
-def test_masks_and_labels_are_renumbered_to_the_kept_classes(tiny_voc, tiny_images):
+def test_masks_and_labels_number_all_classes(tiny_voc, tiny_images):
     tiny = tiny_images[5]
     folder = VocFolder(tiny_voc, classes=("cross", "circle"))
+    mask = read_mask(folder.masks.find(tiny.image_id), folder.class_list)
+    np.testing.assert_array_equal(mask, tiny.mask)
+    assert labels_of_mask(mask) == tiny.labels
+    assert folder.listed_labels("train") == {tiny.image_id: tiny.labels for tiny in tiny_images}
+    assert folder.annotated_labels("tiny_005", skip_difficult=False) == tiny.labels
     # circle, square, cross are 1, 2, 3 in the files.
     expected = np.select([tiny.mask == 3, tiny.mask == 1, tiny.mask == 0], [1, 2, 0], 255)
-    mask = folder.read_mask(folder.masks.find(tiny.image_id))
-    np.testing.assert_array_equal(mask, expected)
-    assert labels_of_mask(mask) == (0, 1)
-    assert folder.listed_labels("train") == {
-        "tiny_000": (1,),
-        "tiny_001": (),
-        "tiny_002": (0,),
-        "tiny_003": (1,),
-        "tiny_004": (0,),
-        "tiny_005": (0, 1),
-    }
-    assert folder.annotated_labels("tiny_005", skip_difficult=False) == (0, 1)
+    np.testing.assert_array_equal(folder.class_list.renumbered(mask, ""), expected)
+    assert folder.class_list.kept_labels((0, 1, 2)) == (0, 1)
 
 
 def test_pixel_value_beyond_the_classes_is_named(tiny_voc):
-    path = tiny_voc / "SegmentationClass" / "tiny_000.png"
     mask = np.zeros((4, 4), np.uint8)
     mask[0] = 255
     mask[2, 1] = 4
-    write_indexed(path, mask)
-    with pytest.raises(UserError, match=r"tiny_000.png: pixel value 4 is no class; expected 0 to 3 .* and 255"):
-        VocFolder(tiny_voc).read_mask(path)
+    with pytest.raises(UserError, match=r"a.png: pixel value 4 is no class; expected 0 to 3 .*classes.txt\) and 255"):
+        VocFolder(tiny_voc).class_list.renumbered(mask, "a.png")
 
 
 def test_another_mask_folder_and_none(tiny_voc):
@@ -170,7 +165,7 @@ def test_difficult_objects(tiny_voc):
 
 def test_unknown_class_in_an_annotation_is_an_error_but_one_that_is_not_kept_is_not(tiny_voc):
     write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("square", 0))
-    assert VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False) == (0,)
+    assert VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False) == (0, 1)
     write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("unicorn", 0))
     with pytest.raises(
         UserError, match=r"tiny_000.xml: unknown class 'unicorn'; expected one of circle, square, cross"
@@ -202,6 +197,6 @@ def test_real_folder(real_data):
     listed = folder.listed_labels("mini_val")
     assert len(ids) == 16
     for image_id in ids:
-        mask = folder.read_mask(folder.masks.find(image_id))
+        mask = read_mask(folder.masks.find(image_id), folder.class_list)
         assert mask.shape == cv2.imread(str(folder.images.find(image_id)), cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
         assert labels_of_mask(mask) == listed[image_id]
