@@ -117,6 +117,8 @@ class ClassList:
         return new_values[mask]
 
     def _check_known(self) -> None:
+        if not self.known:
+            raise UserError(f"{self.where}: names no class")
         if not all(self.known):
             raise UserError(f"{self.where}: expected one class name per line, found an empty line")
         if len(set(self.known)) != len(self.known):
@@ -172,11 +174,13 @@ def read_class_file(root: Path) -> ClassFile | None:
         lines = [line for line in names if line and not line.startswith("#")]
         names = [line.split(":")[0].strip() for line in lines]
         values = [_color(line, path) for line in lines]
-    if names[0] == _IGNORED:
+    if names[:1] == [_IGNORED]:
         names, values = names[1:], values and values[1:]
     backgrounds = [name for name in names if name.lower() in _BACKGROUND]
     # With colors, the place of the background does not count.
-    counts_background = names[:1] == backgrounds or (values is not None and len(backgrounds) == 1)
+    counts_background = (len(backgrounds) == 1 and names[:1] == backgrounds) or (
+        values is not None and len(backgrounds) == 1
+    )
     colors = None
     if values is not None:
         classes = [name for name in names if name not in backgrounds]

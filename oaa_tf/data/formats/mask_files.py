@@ -1,6 +1,7 @@
 """Mask files as tools write them: class indices, the colors of a label map, or white for the only class."""
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -80,20 +81,20 @@ class MaskAgreement:
 
     def __init__(self, classes: Sequence[str]) -> None:
         self._classes = classes
-        self._confirmed: set[int] = set()
+        self._confirming: Counter[int] = Counter()
         self._contradicting: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
 
     def add(self, image_id: str, labels: tuple[int, ...], shown: tuple[int, ...]) -> None:
         """Takes an image with its labels and the classes in its mask."""
-        self._confirmed |= {*labels} & {*shown}
-        if shown and not {*labels} & {*shown}:
+        self._confirming.update({*labels} & {*shown})
+        if {*shown} - {*labels} and {*labels} - {*shown}:
             self._contradicting.append((image_id, labels, shown))
 
     def check(self, name: str | os.PathLike) -> None:
-        """Says which masks show none of the tags, but other classes.
+        """Says which masks show a class that is no tag, and lack one that is.
 
         Raises:
-            UserError: All masks of a class do so; the message begins with `name`.
+            UserError: Of the masks of a class, more lack it in this way than show it; the message begins with `name`.
         """
         if not self._contradicting:
             return
@@ -102,7 +103,8 @@ class MaskAgreement:
             for image_id, labels, found in self._contradicting[:10]
         ]
         message = f"{name}: masks of {len(self._contradicting)} images show other classes than the tags: "
-        if {label for _, labels, _ in self._contradicting for label in labels} <= self._confirmed:
+        lacking = Counter(label for _, labels, found in self._contradicting for label in {*labels} - {*found})
+        if lacking <= self._confirming:
             print(message + ", ".join(shown))
             return
         raise UserError(

@@ -174,6 +174,71 @@ def test_unknown_class_in_an_annotation_is_an_error_but_one_that_is_not_kept_is_
 
 
 @pytest.mark.parametrize(
+    "data",
+    [
+        "<annotation><object><name>\n Käse </name></object></annotation>".encode(),
+        "\ufeff<annotation><object><name>Käse</name></object></annotation>".encode(),
+        "<?xml version='1.0' encoding='utf-8'?><annotation><object><name>Käse</name></object></annotation>".encode(),
+        '<?xml version="1.0" encoding="ISO-8859-1"?><annotation><object><name>Käse</name></object></annotation>'.encode(
+            "latin1"
+        ),
+        '<?xml version="1.0" encoding="utf-16"?><annotation><object><name>Käse</name></object></annotation>'.encode(
+            "utf-16"
+        ),
+        '<annotation xmlns="http://voc"><object><name>Käse</name><bndbox><xmin>1.5</xmin></bndbox></object></annotation>'
+        .encode(),
+    ],
+)  # fmt: skip
+def test_annotations_in_the_encoding_that_they_declare(tiny_voc, data):
+    (tiny_voc / "classes.txt").write_text("circle\nKäse\n", encoding="utf-8")
+    (tiny_voc / "Annotations" / "tiny_000.xml").write_bytes(data)
+    assert VocFolder(tiny_voc).annotated_labels("tiny_000", skip_difficult=False) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<annotation><object><bndbox/></object></annotation>", "object 1 has no <name>"),
+        (b"<annotations><image/></annotations>", "CVAT's own XML is not read; export"),
+        (b"<?xml version='1.0' encoding='utf-9'?><annotation/>", "not in the encoding that it declares"),
+        (
+            b"<?xml version='1.0' encoding='ascii'?><annotation>\xff</annotation>",
+            "not in the encoding that it declares",
+        ),
+    ],
+)
+def test_annotations_that_are_not_read_say_why(tiny_voc, data, message):
+    (tiny_voc / "Annotations" / "tiny_000.xml").write_bytes(data)
+    with pytest.raises(UserError, match=rf"tiny_000.xml: {message}"):
+        VocFolder(tiny_voc).annotated_labels("tiny_000", skip_difficult=False)
+
+
+def test_lists_of_boxes_are_in_main(tiny_voc):
+    (tiny_voc / "ImageSets/Main").mkdir()
+    (tiny_voc / "ImageSets/Main/default.txt").write_text("tiny_001\n")
+    (tiny_voc / "ImageSets/Main/train.txt").write_text("tiny_001\n")
+    assert VocFolder(tiny_voc).image_ids("default") == ("tiny_001",)
+    assert len(VocFolder(tiny_voc).image_ids("train")) == 6
+
+
+def test_numbers_of_a_list_do_not_count_the_background(tiny_voc):
+    (tiny_voc / "classes.txt").write_text("background\ncircle\nsquare\ncross\n")
+    with pytest.raises(
+        UserError, match=r"classes.txt: the numbers in train_cls.txt begin with the first class: remove"
+    ):
+        VocFolder(tiny_voc).listed_labels("train")
+
+
+def test_all_wrong_lines_are_named_at_once(tiny_voc):
+    write_list(tiny_voc, "".join(f"../{number}\n" for number in range(12)))
+    with pytest.raises(UserError, match=r"train.txt:1: .* \| .*train.txt:10: .* \| and 2 more"):
+        VocFolder(tiny_voc).image_ids("train")
+    write_list(tiny_voc, "tiny_000 9\ntiny_001 0\ntiny_001 1\n", "train_cls.txt")
+    with pytest.raises(UserError, match=r"train_cls.txt:1: class 9 .* \| .*train_cls.txt:3: duplicate id tiny_001"):
+        VocFolder(tiny_voc).listed_labels("train")
+
+
+@pytest.mark.parametrize(
     "text",
     [
         '<!DOCTYPE a [<!ENTITY b "circle">]><annotation><object><name>&b;</name></object></annotation>',
