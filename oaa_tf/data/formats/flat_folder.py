@@ -21,7 +21,7 @@ _MASK_CLASSES = "_classes.csv"
 
 def is_flat_folder(listing: Listing) -> bool:
     """Whether some photo lies beside its XML or mask, in the folder itself."""
-    names = set(listing.names())
+    names = {name for name in listing.names() if "/" not in name}
     beside = {path.stem for path in listing.other_files if path.suffix == ".xml" and path.parent == listing.folder}
     return bool(names & beside) or any(f"{name}{_MASK_ENDING}" in names for name in names)
 
@@ -40,29 +40,23 @@ def read_flat_folder(listing: Listing, kept: Sequence[str]) -> tuple[list[Tagged
     """
     root = listing.folder
     masks = listing.take(_MASK_ENDING)
+    beside = masks or {name: path for name in listing.names() if (path := root / f"{name}.xml").is_file()}
+    photos = dict(zip(listing.names(), listing.paths(), strict=True))
+    advice = "no mask or XML beside this photo; add it, or move the photo"
+    raise_all([UserError(f"{path}: {advice}") for name, path in photos.items() if name not in beside])
+    files = {path.relative_to(root).as_posix(): beside[name] for name, path in photos.items()}
     if masks:
         classes = ClassList.of_folder(root, kept, _mask_classes(root), root / _MASK_CLASSES)
-        missing = [name for name in listing.names() if name not in masks]
-    else:
-        missing = [name for name in listing.names() if not (root / f"{name}.xml").is_file()]
-    raise_all(
-        [UserError(f"{root / name}: no mask or XML beside this photo; add it, or move the photo") for name in missing]
-    )
-    tagged = []
-    if masks:
-        for path in listing.paths():
-            mask = masks[path.stem]
-            draw = functools.partial(read_mask, mask, classes)
-            tagged.append(TaggedFile(path.name, labels_of_mask(draw()), str(mask), draw))
-        return tagged, classes, [root / _MASK_CLASSES, *masks.values()]
-    files = {path: root / f"{path.stem}.xml" for path in listing.paths()}
-    objects = {path: annotated_objects(file, root) for path, file in files.items()}
+        draws = {file: functools.partial(read_mask, mask, classes) for file, mask in files.items()}
+        tagged = [TaggedFile(file, labels_of_mask(draw()), str(files[file]), draw) for file, draw in draws.items()]
+        return tagged, classes, [root / _MASK_CLASSES, *files.values()]
+    objects = {file: annotated_objects(path, root) for file, path in files.items()}
     used = sorted({name for found in objects.values() for name, _ in found})
     classes = ClassList.of_folder(root, kept, used, root)
-    for path, found in objects.items():
-        tags = {classes.index(name, files[path]) for name, _ in found}
-        tagged.append(TaggedFile(path.name, tuple(sorted(tags)), str(files[path])))
-    return tagged, classes, list(files.values())
+    return [
+        TaggedFile(file, tuple(sorted({classes.index(name, files[file]) for name, _ in found})), str(files[file]))
+        for file, found in objects.items()
+    ], classes, list(files.values())  # fmt: skip
 
 
 def _mask_classes(root: Path) -> list[str]:

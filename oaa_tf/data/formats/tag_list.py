@@ -181,7 +181,8 @@ def _label_studio(tasks: Sequence[Mapping[str, Any]], path: Path) -> list[_Row]:
             done = [one for one in task["annotations"] if not one.get("was_cancelled")]
             tags = [tag for one in done for result in one["result"] for tag in _tags(result["value"])]
             if done:
-                rows.append(_Row(task["data"][file_key] if file_key else files[0], f"{path}: task {number}", tags))
+                file = str(task["data"][file_key]) if file_key else files[0]
+                rows.append(_Row(file, f"{path}: task {number}", tags))
             else:
                 num_unlabelled += 1
     except (KeyError, TypeError, AttributeError, IndexError):
@@ -196,18 +197,30 @@ def _tags(value: Any) -> list[str]:
 
     A cell holds tags between separators, Python's or JSON's list of them, or Label Studio's object with such a list.
     """
-    if isinstance(value, dict):
-        return [tag for key, of_key in value.items() if key.endswith(("labels", "choices")) for tag in _tags(of_key)]
-    if isinstance(value, list):
-        return [tag for one in value for tag in ([one.strip()] if isinstance(one, str) else _tags(one)) if tag]
-    text = "" if value is None else str(value).strip()
-    if text.startswith(("[", "{")):
-        for parse in (json.loads, ast.literal_eval):
-            try:
-                return _tags(parse(text))
-            except (ValueError, SyntaxError, RecursionError, MemoryError):
-                continue
-    return [tag.strip() for tag in re.split("[;|,]", text) if tag.strip()]
+    if isinstance(value, str):
+        text = value.strip()
+        value = _parsed(text) if text.startswith(("[", "{")) else None
+        if value is None:
+            return [tag.strip() for tag in re.split("[;|,]", text) if tag.strip()]
+    tags, rest = [], [value]
+    while rest:
+        one = rest.pop()
+        if isinstance(one, dict):
+            rest += [of_key for key, of_key in one.items() if str(key).endswith(("labels", "choices"))]
+        elif isinstance(one, list):
+            rest += one
+        elif one is not None and str(one).strip():
+            tags.append(str(one).strip())
+    return tags
+
+
+def _parsed(text: str) -> Any:
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError, RecursionError, MemoryError):
+            continue
+    return None
 
 
 def _tagged(

@@ -31,7 +31,7 @@ def test_xml(tmp_path):
     tagged, known = read(tmp_path)
     assert known == ("dog",) and tagged["a.rf.1.jpg"].tags == (0,) and tagged["b.jpg"].tags == ()
     write_photos(tmp_path, "c", "d")
-    with pytest.raises(UserError, match=r"c: no mask or XML beside this photo \| .*d: no mask .*; add it"):
+    with pytest.raises(UserError, match=r"c.jpg: no mask or XML beside this photo \| .*d.jpg: no mask .*; add it"):
         read(tmp_path)
 
 
