@@ -158,6 +158,10 @@ def test_folders_of_negatives(tiny_voc, tmp_path, capsys):
     assert records_of(tmp_path, **data, negative_folders=("cross",)).classes == ("OK", "circle")
     (photos / "classes.txt").write_text("OK\ncircle\ncross\n")
     assert records_of(tmp_path, **data).classes == ("OK", "circle", "cross")
+    (photos / "classes.txt").unlink()
+    flags = [f"--image_dir={photos}", "--negative_folders=cross", "--val_share=0", "--nouse_saliency", "--mask_dir="]
+    train, _ = experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0)
+    assert RecordSet.open(train).classes == ("OK", "circle")
     with pytest.raises(UserError, match=r"--negative_folders=.*: is for one subfolder per class"):
         MakeRecordsSettings(voc_dir="v", output_dir="o", negative_folders=("a",))
 

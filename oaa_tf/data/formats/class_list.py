@@ -20,7 +20,7 @@ CLASS_FILES = (CLASSES_FILE, "class_names.txt", _LABEL_MAP)
 _IGNORED = "__ignore__"
 _BACKGROUND = ("background", "_background_")
 # Names of what is not there; as classes, they would be learned like objects.
-_NOTHING = (*_BACKGROUND, _IGNORED, "no finding", "none")
+_NOTHING = (*_BACKGROUND, _IGNORED, "no finding", "none", "nan")
 
 _MAX_CLASSES = IGNORE_LABEL - 1
 _MAX_CLASS_LENGTH = 100
