@@ -365,7 +365,7 @@ def output_is_a_file(voc):
         (missing_saliency_folder, "voc/absent: cannot read the folder"),
         (mask_of_other_size, "SegmentationClass/tiny_003.png: 33x61 pixels, but .*tiny_003.jpg has 61x33"),
         (saliency_of_other_size, "saliency/tiny_003.png: 33x61 pixels, but its image has 61x33"),
-        (color_mask, "SegmentationClass/tiny_003.png: expected a palette PNG"),
+        (color_mask, "SegmentationClass/tiny_003.png: has colors; add CVAT's labelmap.txt"),
         (truncated_image, "JPEGImages/tiny_003.jpg: truncated JPEG"),
         (image_cut_before_its_end_marker, "JPEGImages/tiny_003.jpg: truncated JPEG"),
         (corrupt_image, "JPEGImages/tiny_003.jpg: expected a JPEG or PNG"),

@@ -34,8 +34,9 @@ def read_mask(path: str | os.PathLike, classes: ClassList, *, white_is_class: bo
         return _values_of_colors(read_image(path), classes, path)
     if mode in ("RGB", "RGBA"):
         image = read_image(path)
-        # Otherwise the reader of indices says what it found.
-        mask = image[..., 0] if not np.ptp(image, axis=-1).any() else read_indexed(path)
+        if np.ptp(image, axis=-1).any():
+            raise UserError(f"{path}: has colors; add CVAT's labelmap.txt to the data folder, or write class indices")
+        mask = image[..., 0]
     else:
         mask = read_indexed(path)
     return np.where(mask == IGNORE_LABEL, np.uint8(1), mask) if white_is_class else mask

@@ -38,12 +38,6 @@ class TaggedFile:
     where: str
     draw_mask: Callable[[], np.ndarray] | None = None
 
-    @property
-    def stem(self) -> str:
-        """The path without suffix."""
-        path = PurePosixPath(self.file)
-        return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path)
-
 
 class TaggedImages(Source):
     """Images below one folder whose tags were read from folders, a list or COCO.
@@ -176,7 +170,8 @@ class TaggedImages(Source):
 
 def image_id_of(file: str) -> str:
     """The id of an image, from its path: without suffix, with `_` for `/`."""
-    return TaggedFile(file, (), "").stem.replace("/", "_")
+    path = PurePosixPath(file)
+    return str(path.with_suffix("") if path.suffix.lower() in SUFFIXES else path).replace("/", "_")
 
 
 def list_images(folder: str | os.PathLike, *, skip: Sequence[str | os.PathLike]) -> Listing:
