@@ -45,7 +45,7 @@ class Labelled:
 
     Attributes:
         labels: The kept classes, ascending; label c is c + 1 in the mask. Empty if it has none of them.
-        has_tags: Whether it has a tag, of a kept class or not. An image without any is a negative of all classes.
+        has_tags: Whether it shows a class, kept or not. An image that shows none is a negative of all classes.
         mask: uint8 `[height, width]`, 0 background, `IGNORE_LABEL` for classes that are not kept; None without.
     """
 
