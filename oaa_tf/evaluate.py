@@ -77,10 +77,11 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         The content of `metrics.json`. For masks and models: "mean_iou"; "iou_per_class" by name, null for labels that
         occur neither in the truth nor in the prediction, which "absent" lists; "num_labels_in_mean"; and
         "labelled_share", the share of the pixels with known truth that have a predicted label (IoUs are over these
-        pixels only). For models also "crf", whether a CRF refined the masks, and "inference", the settings of the
-        exported model, null if unknown. For maps: the same scores, with "threshold", "precision" and "recall", at the
-        best of 256 thresholds under "best" and at `settings.threshold` under "fixed", and all thresholds under
-        "sweep". Without ground truth (submission): no scores.
+        pixels only). "num_masks" is the number of images with ground truth: only these are measured. For models also
+        "crf", whether a CRF refined the masks, and "inference", the settings of the exported model, null if unknown.
+        For maps: the same scores, with "threshold", "precision" and "recall", at the best of 256 thresholds under
+        "best" and at `settings.threshold` under "fixed", and all thresholds under "sweep". Without ground truth
+        (submission): no scores.
 
     Raises:
         UserError: The settings and files do not go together; a prediction is missing, has another size than its image,
@@ -88,7 +89,12 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     """
     records, evaluated, checksums = _inputs(settings)
     described = origin("evaluate", settings, records.provenance, supervision=evaluated.supervision)
-    described |= {"seed": evaluated.seed, "evaluated": evaluated.kind, "evaluated_checksum": evaluated.checksum}
+    described |= {
+        "num_masks": len(records.masked),
+        "seed": evaluated.seed,
+        "evaluated": evaluated.kind,
+        "evaluated_checksum": evaluated.checksum,
+    }
     return run_once("evaluate", settings, checksums, lambda work_dir: described | evaluated.results(work_dir))
 
 

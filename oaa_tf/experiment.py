@@ -9,6 +9,7 @@ from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting
+from oaa_tf.data.formats.folder_files import with_split
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
 from oaa_tf.demo.data_set import has_demo_data, write_demo_data
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
@@ -295,7 +296,7 @@ def _records_settings(settings: ExperimentSettings, root: Path) -> list[make_rec
         voc_dir = str(root / _DEMO_FOLDER)
     made = []
     for split in _splits(settings):
-        image_dir, tags = (path.replace("{split}", split) for path in (settings.image_dir, settings.tags))
+        image_dir, tags = (with_split(path, split) for path in (settings.image_dir, settings.tags))
         uses_saliency = settings.use_saliency and split == settings.train_split
         one = make_records.MakeRecordsSettings(
             voc_dir=voc_dir,
@@ -308,6 +309,7 @@ def _records_settings(settings: ExperimentSettings, root: Path) -> list[make_rec
             classes=settings.classes,
             mask_dir=settings.mask_dir,
             max_side=settings.max_side,
+            negative_folders=settings.negative_folders,
             saliency_dir=_saliency_dir(Path(voc_dir or image_dir)) if uses_saliency else "",
         )
         made.append(one)

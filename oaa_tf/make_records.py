@@ -10,35 +10,45 @@ Decodes every image once, so that no training run meets a damaged file later, an
 import dataclasses
 import functools
 import hashlib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
-import numpy as np
 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
-from oaa_tf.command_line.errors import UserError, first_few
+from oaa_tf.command_line.errors import UserError, raise_all
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.formats.class_folders import read_class_folders
-from oaa_tf.data.formats.class_list import CLASSES_FILE
-from oaa_tf.data.formats.coco import read_coco
+from oaa_tf.data.formats.class_folders import NEGATIVE_FOLDERS, read_class_folders
+from oaa_tf.data.formats.class_list import CLASS_FILES
+from oaa_tf.data.formats.coco import coco_images, is_coco, read_json_content
+from oaa_tf.data.formats.flat_folder import is_flat_folder, read_flat_folder
 from oaa_tf.data.formats.folder_files import inside
+from oaa_tf.data.formats.mask_files import MaskAgreement, labels_of_mask
 from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
-from oaa_tf.data.formats.tag_list import read_tag_list
+from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.formats.voc_source import VocSource
 from oaa_tf.data.images.image_files import read_for_record, resized
 from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
-from oaa_tf.data.records.manifest import ImageEntry, Manifest
+from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.runs.threads import num_cores, results_in_order
 
-_NO_CLASS = "none of the kept classes"
+# An image's entry in the manifest, its record, the classes in its mask, and whether it was made smaller.
+_Converted = tuple[ImageEntry, bytes, tuple[int, ...], bool]
+
+_NO_CLASS, _NO_TAG = "none of the kept classes", "no tag"
+_OTHER_LISTS = {
+    ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
+    ".txt": "YOLO's and other text files are not read; export COCO's JSON, or write a CSV with the header file,tags",
+    ".yaml": "YOLO's files are not read; export COCO's JSON",
+}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +60,7 @@ class DataFolderSettings(Settings):
     )
     image_dir: str = setting("", help="Folder of images; without tags, with one subfolder per class.")
     tags: str = setting(
-        "", help="Tags of the images in image_dir: a .csv with the columns file and tags, or a COCO .json."
+        "", help="Tags of the images in image_dir: a .csv or .tsv with a header, or a .json of COCO or Label Studio."
     )
     val_share: float = setting(
         0.2,
@@ -73,6 +83,9 @@ class DataFolderSettings(Settings):
         " pseudo labels; 0 for any size.",
         minimum=0,
     )
+    negative_folders: tuple[str, ...] = setting(
+        NEGATIVE_FOLDERS, help="With one subfolder per class: folders of images without any class, in any case."
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,12 +105,19 @@ class MakeRecordsSettings(DataFolderSettings):
             raise UserError(f"expected one of --voc_dir and --image_dir, got {'both' if self.voc_dir else 'none'}")
         is_plain_name = self.split and not self.split.startswith(".") and not set("/\\") & set(self.split)
         is_other_split = self.image_dir and self.val_share and self.split not in ("train", "val")
-        is_other_list = self.tags and Path(self.tags).suffix.lower() not in (".csv", ".json")
+        suffix = Path(self.tags).suffix.lower()
+        is_other_list = self.tags and suffix not in (".csv", ".tsv", ".json")
+        has_folders = self.image_dir and not self.tags
         for flag, is_wrong, message in (
             ("split", not is_plain_name, "expected the plain name of a list, such as train"),
             ("tags", self.voc_dir and self.tags, "is for --image_dir; the labels of --voc_dir are in the folder"),
             ("labels_from", self.image_dir and self.labels_from != "list", "is for --voc_dir; leave it out"),
-            ("tags", is_other_list, "expected a .csv or .json file"),
+            ("tags", is_other_list, _OTHER_LISTS.get(suffix, "expected a .csv, .tsv or .json file")),
+            (
+                "negative_folders",
+                not has_folders and self.negative_folders != NEGATIVE_FOLDERS,
+                "is for one subfolder per class in --image_dir; leave it out",
+            ),
             ("split", is_other_split, "expected train or val, or --val_share=0 for all images in one split"),
         ):
             if is_wrong:
@@ -139,8 +159,10 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
 
     convert = functools.partial(_convert, source, settings.max_side)
     num_workers = settings.num_workers or num_cores()
-    num_skipped = num_smaller = 0
-    errors: list[UserError] = []
+    mistakes: list[UserError] = []
+    num_masks = num_smaller = 0
+    agreement = MaskAgreement(source.classes)
+    skipped: Counter[str] = Counter()
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
@@ -149,40 +171,45 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
             match outcome:
                 case UserError():
-                    errors.append(outcome)
-                case str():
-                    writer.skip(outcome, _NO_CLASS)
-                    num_skipped += 1
-                case entry, record, is_smaller if not errors:
-                    writer.write(entry, record)
+                    mistakes.append(outcome)
+                case SkippedImage():
+                    writer.skip(outcome.id, outcome.reason)
+                    skipped[outcome.reason] += 1
+                case entry, record, shown, is_smaller:
+                    agreement.add(entry.id, entry.labels, shown)
+                    num_masks += not entry.lacks_mask
                     num_smaller += is_smaller
+                    if not mistakes:
+                        writer.write(entry, record)
             progress.advance()
-        if len(errors) == 1:
-            raise errors[0]
-        if errors:
-            raise UserError(f"{len(errors)} of {len(source.images)} images cannot be used: {first_few(errors)}")
-        if num_skipped == len(source.images):
+        raise_all(mistakes)
+        agreement.check(source.name)
+        if skipped.total() == len(source.images):
             raise UserError(
-                f"{source.name}: all {num_skipped} images were skipped: they have "
-                f"{_NO_CLASS} ({', '.join(source.classes)}); check --classes and where the labels come from"
+                f"{source.name}: all {skipped.total()} images were skipped ({_counts(skipped)}; the classes are "
+                f"{', '.join(source.classes)}); check --classes and where the labels come from"
             )
         writer.commit(
             classes=source.classes,
             labels_from=source.labels_from,
-            has_masks=source.has_masks,
+            has_masks=source.has_masks and num_masks > 0,
             has_saliency=bool(settings.saliency_dir),
             settings=settings.recorded,
             inputs=inputs,
         )
     summary = _summary(manifest_path, up_to_date=False)
-    skipped = f", {summary['num_skipped']} skipped ({_NO_CLASS})" if summary["num_skipped"] else ""
-    print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{skipped}")
+    not_taken = f", {skipped.total()} skipped ({_counts(skipped)})" if skipped else ""
+    print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{not_taken}")
     if num_smaller:
         stored = f"stored smaller, with {settings.max_side} pixels on the longer side (--max_side)"
         print(f"{stored}: {num_smaller} of {summary['num_images']} images")
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     print(f"images of each class: {', '.join(counts)}")
     return summary
+
+
+def _counts(skipped: Counter[str]) -> str:
+    return ", ".join(f"{count} with {reason}" for reason, count in sorted(skipped.items()))
 
 
 def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
@@ -224,16 +251,28 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     not_images = [image_dir / SALIENCY_DIR, inside(image_dir, settings.mask_dir or MASK_DIR)]
     if settings.saliency_dir:
         not_images.append(Path(settings.saliency_dir))
-    listing = list_images(image_dir, skip=not_images, also_read=(image_dir / CLASSES_FILE, tags))
-    if not settings.tags:
-        tagged, classes = read_class_folders(listing, settings.classes)
-        labels_from = "folders"
-    elif tags.suffix.lower() == ".csv":
-        tagged, classes = read_tag_list(tags, image_dir, settings.classes)
-        labels_from = "csv"
+    files = [image_dir / name for name in CLASS_FILES]
+    if settings.tags:
+        files.append(tags)
+    listing = list_images(image_dir, skip=not_images)
+    if settings.tags:
+        if tags.suffix.lower() != ".json":
+            tagged, classes = read_csv_tags(tags, image_dir, settings.classes)
+            labels_from = "csv"
+        elif is_coco(content := read_json_content(tags)):
+            tagged, classes = coco_images(content, tags, settings.classes)
+            labels_from = "coco"
+        else:
+            tagged, classes = read_json_tags(content, tags, image_dir, settings.classes)
+            labels_from = "json"
+    elif is_flat_folder(listing):
+        tagged, classes, beside = read_flat_folder(listing, settings.classes)
+        files += beside
+        labels_from = "masks" if tagged[0].draw_mask else "annotations"
     else:
-        tagged, classes = read_coco(tags, settings.classes)
-        labels_from = "coco"
+        tagged, classes = read_class_folders(listing, settings.classes, settings.negative_folders)
+        labels_from = "folders"
+    listing.tell_other_files(known=files)
     return TaggedImages(
         listing,
         tagged,
@@ -244,27 +283,25 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
         val_share=settings.val_share,
         mask_dir=settings.mask_dir,
         saliency_dir=settings.saliency_dir,
-        files=(image_dir / CLASSES_FILE, *([tags] if settings.tags else [])),
+        files=tuple(files),
     )
 
 
-def _convert(source: Source, max_side: int, image: SourceImage) -> tuple[ImageEntry, bytes, bool] | str | UserError:
-    """The record of one image and whether it is smaller than the image, or the image's id if it has no kept class.
-
-    Errors are returned: a user wants to hear of all wrong files at once.
-    """
+def _convert(source: Source, max_side: int, image: SourceImage) -> _Converted | SkippedImage | UserError:
+    """The record of one image; or why it has none; or what is wrong with its files, to name it with others."""
     try:
-        labels, mask = source.labels_and_mask(image)
-        return _record(source, max_side, image, labels, mask) if labels else image.image_id
+        return _record(source, max_side, image)
     except UserError as error:
         return error
 
 
-def _record(
-    source: Source, max_side: int, image: SourceImage, labels: tuple[int, ...], mask: np.ndarray | None
-) -> tuple[ImageEntry, bytes, bool]:
+def _record(source: Source, max_side: int, image: SourceImage) -> _Converted | SkippedImage:
     from oaa_tf.data.records.record_writer import serialize
 
+    found = source.labelled(image)
+    if not found.labels:
+        return SkippedImage(image.image_id, _NO_CLASS if found.has_tags else _NO_TAG)
+    mask = found.mask
     image_data, (height, width), stored = read_for_record(image.image, max_side)
     if mask is not None and mask.shape != (height, width):
         raise UserError(
@@ -272,12 +309,14 @@ def _record(
             f" {width}x{height}; both must have the same size, with the image upright as its EXIF orientation says"
         )
     saliency = read_saliency(image.saliency, height, width) if image.saliency else None
-    entry = ImageEntry(image.image_id, labels, *stored)
+    lacks_mask = source.has_masks and mask is None
+    entry = ImageEntry(image.image_id, found.labels, *stored, image.file, lacks_mask)
     data = [
         b"" if values is None else encode_grey(resized(values, stored, interpolation))
         for values, interpolation in ((mask, cv2.INTER_NEAREST_EXACT), (saliency, cv2.INTER_AREA))
     ]
-    return entry, serialize(entry, image_data, *data), stored != (height, width)
+    shown = () if mask is None else labels_of_mask(mask)
+    return entry, serialize(entry, image_data, *data), shown, stored != (height, width)
 
 
 def _fingerprint(source: Source) -> str:

@@ -141,8 +141,9 @@ class SegmentationStage(TrainingStage):
         supervision = "pixel masks"
         if settings.labels != _MASKS:
             self.label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
-        elif not records.has_masks:
-            raise UserError(f"the records {settings.records} have no masks", flag="labels", value=_MASKS)
+        elif len(records.masked) < len(records):
+            found = f"only {len(records.masked)} of the {len(records)} images" if records.has_masks else "no image"
+            raise UserError(f"{found} of {settings.records} has a mask", flag="labels", value=_MASKS)
         super().__init__(
             settings,
             records,

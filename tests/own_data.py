@@ -4,9 +4,11 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
+
 from oaa_tf.data.formats.run_lengths import compressed, run_lengths
 from oaa_tf.data.formats.voc import VocFolder
-from oaa_tf.data.images.palette_png import read_indexed
+from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 
 FORMATS = ("folders", "csv", "coco")
 
@@ -28,14 +30,21 @@ def write_own_data(voc: Path, folder: Path, form: str, splits: tuple[str, ...] =
     photos.mkdir(parents=True)
     labels = {image_id: found for split in splits for image_id, found in source.listed_labels(split).items()}
     lines = ["file,tags"]
+    # Masks number the classes in alphabetical order.
+    new_values = np.arange(256, dtype=np.uint8)
+    for value, name in enumerate(source.class_list.known, start=1):
+        new_values[value] = sorted(source.class_list.known).index(name) + 1
     for image_id, indices in labels.items():
         image = source.images.find(image_id)
-        place = Path(source.classes[indices[0]] if form == "folders" else "")
+        place = Path(source.class_list.known[indices[0]] if form == "folders" else "")
         _copy(image, photos / place)
         for name in ("SegmentationClass", "saliency"):
             if (file := voc / name / f"{image_id}.png").is_file() and (name, form) != ("SegmentationClass", "coco"):
                 _copy(file, photos / name / place)
-        lines.append(f"{image.name},{';'.join(source.classes[index] for index in indices)}")
+                if name == "SegmentationClass":
+                    copy = photos / name / place / file.name
+                    write_indexed(copy, new_values[read_indexed(copy)])
+        lines.append(f"{image.name},{';'.join(source.class_list.known[index] for index in indices)}")
     if form == "folders":
         return {"image_dir": str(photos)}
     tags = folder / ("tags.csv" if form == "csv" else "instances.json")
@@ -51,7 +60,7 @@ def coco_content(source: VocFolder, labels: dict[str, tuple[int, ...]]) -> dict:
 
     Ids are neither consecutive nor in order.
     """
-    categories = [{"id": 3 + 7 * index, "name": name} for index, name in enumerate(source.classes)]
+    categories = [{"id": 3 + 7 * index, "name": name} for index, name in enumerate(source.class_list.known)]
     images, annotations = [], []
     for rank, (image_id, indices) in enumerate(labels.items()):
         path = source.masks.find(image_id)

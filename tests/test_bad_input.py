@@ -45,8 +45,10 @@ from oaa_tf.attention.foreign_maps import (
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
-from oaa_tf.data.formats.coco import read_coco
-from oaa_tf.data.formats.tag_list import read_tag_list
+from oaa_tf.data.formats import mask_files
+from oaa_tf.data.formats.class_list import ClassList
+from oaa_tf.data.formats.coco import read_coco, read_json_content
+from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.voc import VocFolder
 from oaa_tf.data.images import saliency_files
 from oaa_tf.data.images.decoding import decode_image
@@ -124,7 +126,7 @@ def read_listed_labels(root: Path) -> Any:
 
 
 def read_classes(root: Path) -> Any:
-    classes = VocFolder(root / "voc").classes
+    classes = VocFolder(root / "voc").class_list.known
     assert classes and all(name.isprintable() and len(name) <= 100 for name in classes)
     return None
 
@@ -135,8 +137,21 @@ def read_annotation(root: Path) -> Any:
 
 
 def read_tags(root: Path) -> Any:
-    tagged, classes = read_tag_list(root / "csv/tags.csv", root / "csv/photos", ())
+    tagged, classes = read_csv_tags(root / "csv/tags.csv", root / "csv/photos", ())
     assert all(index in range(len(classes.known)) for one in tagged for index in one.tags)
+    return None
+
+
+def read_json_list(root: Path) -> Any:
+    path = root / "csv/list.json"
+    tagged, classes = read_json_tags(read_json_content(path), path, root / "csv/photos", ())
+    assert all(index in range(len(classes.known)) for one in tagged for index in one.tags)
+    return None
+
+
+def read_label_map(root: Path) -> Any:
+    classes = ClassList.of_folder(root / "map", (), (), root / "map/labelmap.txt")
+    assert set(classes.colors.values()) <= {0, *range(len(classes.known) + 1)}
     return None
 
 
@@ -149,7 +164,9 @@ def read_coco_objects(root: Path) -> Any:
 
 
 def read_mask(root: Path) -> Any:
-    return VocFolder(root / "voc").read_mask(root / "voc/SegmentationClass/a.png").tolist()
+    classes = VocFolder(root / "voc").class_list
+    path = root / "voc/SegmentationClass/a.png"
+    return classes.renumbered(mask_files.read_mask(path, classes), path).tolist()
 
 
 def read_jpeg(root: Path) -> Any:
@@ -285,6 +302,8 @@ TARGETS = {
     "class list": Target("voc/classes.txt", read_classes, hostile=hostile_texts),
     "annotation": Target("voc/Annotations/a.xml", read_annotation, hostile=hostile_annotations),
     "tags": Target("csv/tags.csv", read_tags, hostile=hostile_texts),
+    "JSON list": Target("csv/list.json", read_json_list, hostile=hostile_json, is_json=True),
+    "label map": Target("map/labelmap.txt", read_label_map, hostile=hostile_texts),
     "COCO": Target("coco/instances.json", read_coco_objects, hostile=hostile_json, is_json=True),
     "mask": Target("voc/SegmentationClass/a.png", read_mask, hostile=hostile_images),
     "image": Target("voc/JPEGImages/a.jpg", read_jpeg, 150, hostile=hostile_images),
@@ -313,7 +332,13 @@ TARGETS = {
     "predict": Target("photos/a.jpg", predict_photos, 100),
     **{f"make_records: {file}": Target(f"voc/{file}", records_of_voc, 40) for file in MASKS_AND_IMAGES},
     "make_records: ids": Target("voc/ImageSets/Segmentation/train.txt", records_of_voc, 40),
-    "make_records: cls list": Target("voc/ImageSets/Segmentation/train_cls.txt", records_of_voc, 40),
+    "make_records: cls list": Target(
+        # Where tags and masks contradict each other, the list of ids is named.
+        "voc/ImageSets/Segmentation/train_cls.txt",
+        records_of_voc,
+        40,
+        culprit="ImageSets",
+    ),
 }
 
 
@@ -327,6 +352,11 @@ def sandbox(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "voc/Annotations/a.xml").write_text(f"<annotation><filename>a.jpg</filename>{objects}</annotation>")
     for form in ("csv", "coco"):
         write_own_data(root / "voc", root / form, form)
+    choice = {"type": "choices", "value": {"choices": ["dog"]}}
+    task = {"id": 1, "data": {"image": "/data/upload/1/0123abcd-a.jpg"}, "annotations": [{"result": [choice]}]}
+    (root / "csv/list.json").write_text(json.dumps([task, task | {"data": {"image": "b.jpg"}}]))
+    (root / "map").mkdir()
+    (root / "map/labelmap.txt").write_text("# label:color_rgb:parts:actions\nbackground:0,0,0::\ncat:250,50,83::\n")
     maps = attention_from_masks(records, IMAGE_SIZE)
     AttentionMaps.save(root / "maps", maps, records, kind="oaa", image_size=IMAGE_SIZE, seed=3)
     opened = AttentionMaps.open(root / "maps", records)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tiny_voc import attention_from_masks, make_tiny_records
 
-from oaa_tf import convert, make_pseudo_labels
+from oaa_tf import convert, make_pseudo_labels, make_records
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
@@ -66,6 +66,37 @@ def test_maps_come_back_and_stages_take_them(root, records, tmp_path, form, tole
     assert after.supervision == "image labels + saliency"
     make_labels(root, back, tmp_path / "labels")
     assert len(list((tmp_path / "labels/SegmentationClass").iterdir())) == 4
+
+
+def test_make_records_reads_the_labels_with_the_names_of_the_photos(root, records, labels, tmp_path):
+    """From photos in folders to COCO's JSON of their labels, and with this as list and masks to records again."""
+    photos = tmp_path / "photos"
+    for image_id, (label, *_) in zip(records.image_ids, records.labels, strict=True):
+        name = records.classes[label]
+        (photos / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(root / f"voc/JPEGImages/{image_id}.jpg", photos / name / f"{image_id}.JPG")
+    (photos / "classes.txt").write_text("\n".join(records.classes))
+    flags = {"image_dir": str(photos), "val_share": 0.0, "num_workers": 1}
+    make_records.run(make_records.MakeRecordsSettings(output_dir=str(tmp_path / "first"), **flags))
+    first = RecordSet.open(tmp_path / "first/train.json")
+    assert all(file.endswith(".JPG") and (photos / file).is_file() for file in first.files)
+    (labels / "SegmentationClass").rename(tmp_path / "before")
+    (labels / "SegmentationClass").mkdir()
+    for position, image_id in enumerate(first.image_ids):
+        labelled = read_indexed(tmp_path / f"before/{image_id.rpartition('_')[2]}.png")
+        labelled[0, 0] = first.labels[position][0] + 1
+        write_indexed(labels / f"SegmentationClass/{image_id}.png", labelled)
+    description = json.loads((labels / "pseudo_labels.json").read_text())
+    (labels / "pseudo_labels.json").write_text(json.dumps(description | {"records_checksum": first.checksum}))
+    made_from = str(tmp_path / "first/train.json")
+    path = converted(root, "export", "coco_json", labels, tmp_path / "labels.json", records=made_from)
+    assert [image["file_name"] for image in json.loads(path.read_text())["images"]] == list(first.files)
+    make_records.run(make_records.MakeRecordsSettings(output_dir=str(tmp_path / "second"), tags=str(path), **flags))
+    second = RecordSet.open(tmp_path / "second/train.json")
+    assert second.image_ids == first.image_ids and second.files == first.files and second.classes == first.classes
+    for position, image_id in enumerate(first.image_ids):
+        expected = read_indexed(labels / f"SegmentationClass/{image_id}.png")
+        np.testing.assert_array_equal(second.record(position).mask, expected)
 
 
 def test_labels_come_back_exactly(root, records, labels, tmp_path):

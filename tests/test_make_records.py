@@ -212,6 +212,7 @@ def id_without_image(voc):
 
 def id_without_mask(voc):
     (voc / "SegmentationClass" / "tiny_003.png").unlink()
+    return {"labels_from": "masks"}
 
 
 def wrong_mask_folder(voc):
@@ -247,7 +248,7 @@ def saliency_of_other_size(voc):
 
 
 def color_mask(voc):
-    cv2.imwrite(str(voc / "SegmentationClass" / "tiny_003.png"), np.zeros((33, 61, 3), np.uint8))
+    cv2.imwrite(str(voc / "SegmentationClass" / "tiny_003.png"), np.full((33, 61, 3), (9, 0, 0), np.uint8))
 
 
 def cut(path):
@@ -332,7 +333,7 @@ def unknown_class_in_annotation(voc):
 
 def nothing_left(voc):
     (lists(voc) / "train_cls.txt").write_text("".join(f"tiny_{index:03d} 0\n" for index in range(6)))
-    return {"classes": "cross"}
+    return {"classes": "cross", "mask_dir": ""}
 
 
 def unwritable_output(voc):
@@ -357,7 +358,7 @@ def output_is_a_file(voc):
         (missing_label_list, "train_cls.txt: no such list of labels"),
         (id_without_labels, "train_cls.txt: no line for 5 of 6 ids, first tiny_001"),
         (id_without_image, "train.txt: 1 of 6 ids have no image in .*JPEGImages, first tiny_003"),
-        (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; set --mask_dir"),
+        (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; labels come"),
         (wrong_mask_folder, "--mask_dir=SegmentationClas: no mask of"),
         (labels_from_absent_masks, "--labels_from=masks: .* has no mask of"),
         (id_without_annotation, "tiny_003.xml: cannot read: No such file"),
@@ -365,7 +366,7 @@ def output_is_a_file(voc):
         (missing_saliency_folder, "voc/absent: cannot read the folder"),
         (mask_of_other_size, "SegmentationClass/tiny_003.png: 33x61 pixels, but .*tiny_003.jpg has 61x33"),
         (saliency_of_other_size, "saliency/tiny_003.png: 33x61 pixels, but its image has 61x33"),
-        (color_mask, "SegmentationClass/tiny_003.png: expected a palette PNG"),
+        (color_mask, "SegmentationClass/tiny_003.png: has colors; add CVAT's labelmap.txt"),
         (truncated_image, "JPEGImages/tiny_003.jpg: truncated JPEG"),
         (image_cut_before_its_end_marker, "JPEGImages/tiny_003.jpg: truncated JPEG"),
         (corrupt_image, r"JPEGImages/tiny_003.jpg: expected an image \(JPEG.*HEIC\)"),
@@ -523,7 +524,7 @@ def test_all_wrong_files_are_named_at_once(tiny_voc, output, capsys):
     (tiny_voc / "SegmentationClass/tiny_004.png").write_bytes(b"")
     assert command(voc_dir=tiny_voc, output_dir=output) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: 3 of 6 images cannot be used: ") and len(error.splitlines()) == 1
+    assert error.count(" | ") == 2 and len(error.splitlines()) == 1
     for file in ("JPEGImages/tiny_000.jpg: trunc", "JPEGImages/tiny_003.jpg: exp", "SegmentationClass/tiny_004.png: "):
         assert file in error
     assert not list(output.iterdir())
@@ -537,7 +538,7 @@ def test_ten_wrong_files_are_named_and_the_rest_counted(tiny_voc, output, capsys
     (lists(tiny_voc) / "train_cls.txt").write_text("".join(f"{image_id} 0\n" for image_id in ids))
     assert command(voc_dir=tiny_voc, output_dir=output) == 2
     error = capsys.readouterr().err
-    assert "error: 13 of 13 images cannot be used" in error and error.endswith("; and 3 more\n")
+    assert " | and 3 more; replace the file or take it off the list" in error
     assert [image_id in error for image_id in ids] == [True] * 10 + [False] * 3
 
 

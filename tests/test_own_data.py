@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from own_data import FORMATS, write_own_data
 from PIL import ExifTags, Image
+from tiny_voc import attention_from_masks
 
-from oaa_tf import experiment, make_records, pipeline
+from oaa_tf import evaluate, experiment, make_records, pipeline, train_seg
+from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
@@ -19,6 +21,7 @@ from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.pipeline import PipelineSettings
+from oaa_tf.training.pictures import measured_positions
 from tools import ablation
 
 
@@ -72,9 +75,9 @@ def test_folders_of_classes(tiny_voc, tiny_images, tmp_path, capsys):
     assert "images of each class: circle 3, cross 1, square 2" in capsys.readouterr().out
     np.testing.assert_array_equal(records.record(3).saliency, tiny_images[2].saliency)
     # Masks number the classes as the folders are.
-    np.testing.assert_array_equal(records.record(3).mask == 3, tiny_images[2].mask == 3)
+    np.testing.assert_array_equal(records.record(3).mask == 2, tiny_images[2].mask == 3)
     (photos / "classes.txt").write_text("square\ncircle\ncross\n")
-    assert records_of(tmp_path, **data).classes == ("square", "circle", "cross")
+    assert records_of(tmp_path, **data, mask_dir="").classes == ("square", "circle", "cross")
 
 
 def test_photos_of_one_name_in_two_folders_are_two(tiny_voc, tmp_path):
@@ -110,6 +113,103 @@ def test_images_without_tags_are_skipped_and_named(tiny_voc, tmp_path):
     assert [entry["id"] for entry in json.loads((tmp_path / "records/train.json").read_text())["skipped"]] == [
         "tiny_001"
     ]
+
+
+@pytest.mark.parametrize("form", ["folders", "csv", "coco", "annotations"])
+def test_what_has_no_tag_is_counted_apart_from_other_classes(tiny_voc, tmp_path, capsys, form):
+    """Each form has one photo without tags, tiny_001, and one of a class that is not kept, tiny_004."""
+    if form == "annotations":
+        (tiny_voc / "Annotations/tiny_001.xml").write_text("<annotation/>")
+        path = tiny_voc / "Annotations/tiny_003.xml"
+        path.write_text(path.read_text().replace("<difficult>0", "<difficult>1"))
+        data = {"voc_dir": str(tiny_voc), "labels_from": "annotations", "skip_difficult": True}
+    else:
+        data = write_own_data(tiny_voc, tmp_path, form)
+        photos = Path(data["image_dir"])
+        if form == "folders":
+            for folder, suffix in (("", "jpg"), ("SegmentationClass", "png")):
+                (photos / folder / "Good").mkdir()
+                (photos / folder / f"square/tiny_001.{suffix}").rename(photos / folder / f"Good/tiny_001.{suffix}")
+        elif form == "csv":
+            tags = Path(data["tags"])
+            tags.write_text(tags.read_text().replace("tiny_001.jpg,square", "tiny_001.jpg,"))
+        else:
+            path = Path(data["tags"])
+            content = json.loads(path.read_text())
+            content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 999]
+            path.write_text(json.dumps(content))
+    records_of(tmp_path, **data, classes=("circle", "cross"))
+    skipped = json.loads((tmp_path / "records/train.json").read_text())["skipped"]
+    reasons = {entry["id"].removeprefix("Good_").removeprefix("square_"): entry["reason"] for entry in skipped}
+    assert reasons.pop("tiny_001") == "no tag"
+    assert set(reasons.values()) <= {"none of the kept classes"}
+    # A photo with difficult objects alone shows something.
+    assert ("tiny_003" in reasons) == (form == "annotations")
+    assert f"{len(skipped)} skipped (1 with no tag" in capsys.readouterr().out.replace(
+        f"{len(reasons)} with none of the kept classes, 1 with no tag", "1 with no tag"
+    )
+
+
+def test_folders_of_negatives(tiny_voc, tmp_path, capsys):
+    data = write_own_data(tiny_voc, tmp_path, "folders") | {"mask_dir": ""}
+    photos = Path(data["image_dir"])
+    (photos / "square").rename(photos / "OK")
+    assert records_of(tmp_path, **data).classes == ("circle", "cross")
+    assert "photos without any class: OK; set --negative_folders to change that" in capsys.readouterr().out
+    assert records_of(tmp_path, **data, negative_folders=("cross",)).classes == ("OK", "circle")
+    (photos / "classes.txt").write_text("OK\ncircle\ncross\n")
+    assert records_of(tmp_path, **data).classes == ("OK", "circle", "cross")
+    (photos / "classes.txt").unlink()
+    flags = [f"--image_dir={photos}", "--negative_folders=cross", "--val_share=0", "--nouse_saliency", "--mask_dir="]
+    train, _ = experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0)
+    assert RecordSet.open(train).classes == ("OK", "circle")
+    with pytest.raises(UserError, match=r"--negative_folders=.*: is for one subfolder per class"):
+        MakeRecordsSettings(voc_dir="v", output_dir="o", negative_folders=("a",))
+
+
+@pytest.mark.parametrize("form", ["folders", "coco", "voc"])
+def test_masks_of_some_photos_are_kept_and_measured(tiny_voc, tmp_path, capsys, form):
+    data = {"voc_dir": str(tiny_voc)} if form == "voc" else write_own_data(tiny_voc, tmp_path, form)
+    full = records_of(tmp_path / "full", **data)
+    if form == "coco":
+        path = Path(data["tags"])
+        content = json.loads(path.read_text())
+        for annotation in content["annotations"]:
+            if annotation["image_id"] not in (999, 995):  # tiny_001 and tiny_005.
+                del annotation["segmentation"]
+        path.write_text(json.dumps(content))
+    else:
+        for path in Path(data.get("image_dir", tiny_voc)).glob("SegmentationClass/**/*.png"):
+            if path.stem not in ("tiny_001", "tiny_005"):
+                path.unlink()
+    capsys.readouterr()
+    records = records_of(tmp_path, **data)
+    assert ("4 of 6 images have no mask" if form == "coco" else "2 of 6 images have a mask") in capsys.readouterr().out
+    assert [records.image_ids[position][-3:] for position in records.masked] in (["001", "005"], ["005", "001"])
+    assert records.image_ids == full.image_ids
+    for position in range(6):
+        mask, of_full = records.record(position).mask, full.record(position).mask
+        assert (mask is None) == (position not in records.masked)
+        if mask is not None:
+            np.testing.assert_array_equal(mask, of_full)
+    # Pseudo labels that are the masks, and wrong where nobody knows: only what is known counts.
+    (tmp_path / "labels").mkdir()
+    for position, image_id in enumerate(records.image_ids):
+        truth = full.record(position).mask
+        write_indexed(tmp_path / f"labels/{image_id}.png", truth if position in records.masked else 0 * truth)
+    settings = evaluate.EvaluateSettings(
+        records=str(records.manifest_path), masks=str(tmp_path / "labels"), work_dir=str(tmp_path / "work")
+    )
+    metrics = evaluate.run(settings)
+    assert metrics["mean_iou"] == 1 and (metrics["num_masks"], metrics["num_images"]) == (2, 6)
+    assert measured_positions(records, 9) == list(records.masked)
+    maps = attention_from_masks(full, 64)
+    AttentionMaps.save(tmp_path / "maps", maps, records, kind="oaa", image_size=64, seed=0)
+    assert AttentionMaps.open(tmp_path / "maps", records).curves().mean_iou.max() > 0.5
+    with pytest.raises(UserError, match=r"--labels=masks: only 2 of the 6 images of .*train.json has a mask"):
+        train_seg.SegmentationStage(
+            train_seg.TrainSegSettings(records=str(records.manifest_path), labels="masks", work_dir="w")
+        )
 
 
 def test_boxes_alone_make_no_masks_and_polygons_do(tiny_voc, tmp_path, capsys):
@@ -219,8 +319,62 @@ def folders_of_splits(folder):
             path.rename(folder / "photos/train" / path.name)
 
 
+def folders_of_splits_in_capitals(folder):
+    for name, split in (("circle", "Training"), ("cross", "Test"), ("square", "Test/square")):
+        (folder / "photos" / split).parent.mkdir(exist_ok=True)
+        (folder / "photos" / name).rename(folder / "photos" / split)
+
+
+def one_folder_of_folders(folder):
+    (folder / "photos/images").mkdir()
+    for name in ("circle", "cross", "square"):
+        (folder / "photos" / name).rename(folder / "photos/images" / name)
+
+
+def folders_of_negatives_alone(folder):
+    shutil.rmtree(folder / "photos/cross")
+    for name, negative in (("circle", "good"), ("square", "ok")):
+        (folder / "photos" / name).rename(folder / "photos" / negative)
+
+
+def yolo(folder):
+    (folder / "photos/labels").mkdir()
+    (folder / "photos/labels/tiny_000.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+
+
+def labelme(folder):
+    loose_image(folder)
+    (folder / "photos/loose.json").write_text("{}")
+
+
+def three_loose_images(folder):
+    for name in "abc":
+        shutil.copy(folder / "photos/circle/tiny_000.jpg", folder / f"photos/{name}.jpg")
+
+
+def two_damaged_files(folder):
+    (folder / "photos/tiny_000.jpg").write_bytes(b"<html>")
+    (folder / "photos/SegmentationClass/tiny_003.png").write_bytes(b"<html>")
+
+
+def two_missing_images(folder):
+    for name in ("tiny_001", "tiny_003"):
+        (folder / f"photos/{name}.jpg").unlink()
+
+
+def masks_in_another_order(folder):
+    for path in (folder / "photos/SegmentationClass").iterdir():
+        write_indexed(path, np.array([0, 3, 1, 2, *range(4, 256)], np.uint8)[read_indexed(path)])
+
+
+def white_masks(folder):
+    for path in (folder / "photos/SegmentationClass").iterdir():
+        write_indexed(path, (read_indexed(path) > 0) * np.uint8(255))
+
+
 def background_folder(folder):
-    (folder / "photos/cross").rename(folder / "photos/Background")
+    (folder / "photos/cross").rename(folder / "photos/None")
+    return {"negative_folders": ("good",)}
 
 
 def linked_folder(folder):
@@ -233,16 +387,12 @@ def linked_image(folder):
     (folder / "photos/tiny_003.jpg").symlink_to(folder / "secret.jpg")
 
 
-def mask_missing(folder):
-    (folder / "photos/SegmentationClass/tiny_003.png").unlink()
-
-
 def damaged_image(folder):
     (folder / "photos/tiny_003.jpg").write_bytes(b"<html>")
 
 
-def not_utf8(folder):
-    (folder / "tags.csv").write_bytes("file,tags\ntiny_000.jpg,k\xe4se\n".encode("latin1"))
+def not_text(folder):
+    (folder / "tags.csv").write_bytes(b"\xff\xd8\xff\x81")
 
 
 def edit_json(change):
@@ -270,21 +420,38 @@ BAD_INPUT = [
     ("folders", empty_class, "photos/horse: no images in this class' folder"),
     ("folders", unknown_folder, "photos/cross: unknown class 'cross'; expected one of circle, square"),
     ("folders", folders_of_splits, "--image_dir=.*photos: its folders are splits, not classes: train"),
-    ("folders", background_folder, "photos: the classes are those of objects, .* remove 'Background'"),
+    ("folders", background_folder, "photos: the classes are those of objects, and 'None' is none: remove it"),
     ("folders", linked_folder, "photos/cross: links to a folder"),
+    (
+        "folders",
+        folders_of_splits_in_capitals,
+        "--image_dir=.*photos: its folders are splits, .*: Training, Test; name",
+    ),
+    ("folders", one_folder_of_folders, "--image_dir=.*photos: has one folder, images, with the folders circle, cross"),
+    ("folders", folders_of_negatives_alone, "--image_dir=.*photos: all its folders are .* without a class: good, ok"),
+    ("folders", yolo, "labels/tiny_000.txt: YOLO's boxes, which are not read; export COCO's JSON"),
+    ("folders", labelme, "photos/loose.json: labelme's JSON of one photo, .*; run labelme2voc"),
+    ("folders", three_loose_images, r"photos/a.jpg: an image in no .* \| .*photos/b.jpg: an image in no .*; move it"),
+    ("csv", two_damaged_files, r"photos/tiny_00[01].jpg: expected .* \| .*/tiny_003.png: .*PNG"),
+    (
+        "csv",
+        two_missing_images,
+        r"tags.csv:3: 'tiny_001.jpg': no such image .*\| .*tags.csv:5: 'tiny_003.jpg': no such",
+    ),
+    ("csv", masks_in_another_order, r"tags.csv: masks of [345] images show other .* \(tags: circle, mask: square\), "),
+    ("csv", white_masks, "SegmentationClass/tiny_.*png: like all masks here, it holds only 0 and 255"),
     ("csv", with_settings(tags="{folder}/absent.csv"), "absent.csv: cannot read: No such file"),
     ("csv", with_settings(mask_dir="../masks"), "--mask_dir=../masks: expected the name of a folder inside"),
     ("csv", with_settings(mask_dir="Masks"), "--mask_dir=Masks: no mask of .*tags.csv in .*Masks"),
     ("csv", with_settings(classes="unicorn"), "--classes: unknown unicorn; expected some of circle, cross, square"),
-    ("csv", missing_image, r"tags.csv:5: tiny_003.jpg: no such image in .*photos \(1 of 6 are missing\)"),
+    ("csv", missing_image, "tags.csv:5: 'tiny_003.jpg': no such image in .*photos; add it, or take it off the list"),
     ("csv", linked_image, "photos/tiny_003.jpg: links to a file outside of the data folder"),
-    ("csv", mask_missing, "tags.csv: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003"),
     ("csv", damaged_image, r"photos/tiny_003.jpg: expected an image \(JPEG.*HEIC\), found something else"),
-    ("csv", not_utf8, "tags.csv: expected a text file in UTF-8"),
+    ("csv", not_text, "tags.csv: expected a text file in UTF-8"),
     (
         "csv",
-        replace("tags.csv", "file,tags", "file;tags"),
-        "tags.csv:1: expected the header file,tags, found 'file;tags'",
+        replace("tags.csv", "file,tags", "what,tags"),
+        "tags.csv:1: expected a header such as file,tags, .*; found 'what,tags'",
     ),
     ("csv", replace("tags.csv", "000.jpg,circle", "000.jpg,circle,cross"), "tags.csv:2: 3 fields, expected 2"),
     (
@@ -292,12 +459,14 @@ BAD_INPUT = [
         replace("tags.csv", "circle;square", "circle square"),
         "tags.csv:5: 'circle square' is one tag; .* semicolon",
     ),
-    ("csv", replace("tags.csv", "tiny_001.jpg", "tiny_000.jpg"), r"tags.csv:3: .* has the id tiny_000 .*tags.csv:2\)"),
-    ("csv", replace("tags.csv", "tiny_001.jpg", "../tiny_001.jpg"), "tags.csv:3: '../tiny_001.jpg' is no path below"),
-    ("csv", replace("tags.csv", "tiny_001.jpg", "/etc/passwd"), "tags.csv:3: '/etc/passwd' is no path below"),
-    ("csv", replace("tags.csv", "tiny_001.jpg", "a\\b.jpg"), r"tags.csv:3: .* is no path below .*, with / between"),
-    ("csv", replace("tags.csv", "tiny_001.jpg", "tiny_001.png"), "tags.csv:3: tiny_001.png: no such image"),
-    ("csv", replace("tags.csv", "tiny_001.jpg", ""), "tags.csv:3: '' makes no image id"),
+    (
+        "csv",
+        replace("tags.csv", "tiny_001.jpg", "./tiny_000.jpg"),
+        r"tags.csv:3: .* has the id tiny_000 .*tags.csv:2\)",
+    ),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "../secret.jpg"), "tags.csv:3: '../secret.jpg': no such image"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", "/etc/passwd"), "tags.csv:3: '/etc/passwd': no such image"),
+    ("csv", replace("tags.csv", "tiny_001.jpg", ""), "tags.csv:3: '': no such image"),
     (
         "csv",
         replace("tags.csv", "tiny_001.jpg", '"tiny_001.jpg'),
@@ -305,7 +474,7 @@ BAD_INPUT = [
     ),
     ("coco", cut_json, "instances.json: .*; expected COCO's instances JSON"),
     ("coco", edit_json(lambda content: content.pop("categories")), "instances.json: has no list 'categories'"),
-    ("coco", edit_json(lambda content: content.update(images={})), "instances.json: its list for each image is none"),
+    ("coco", edit_json(lambda content: content.update(images={})), "instances.json: its images are no list"),
     (
         "coco",
         edit_json(lambda content: content["images"].clear()),
@@ -314,15 +483,14 @@ BAD_INPUT = [
     (
         "coco",
         edit_json(lambda content: content["images"].append(3)),
-        "instances.json: image number 7: expected an object",
+        "instances.json: number 7 of its images: expected an object",
     ),
     ("coco", set_in("images", 1, id=1000), "instances.json: image number 2: duplicate id 1000"),
     ("coco", set_in("images", 1, file_name=7), "instances.json: image 999: its 'file_name' is '7', expected text"),
-    ("coco", set_in("images", 1, file_name="../a.jpg"), "instances.json: image 999: '../a.jpg' is no path below"),
+    ("coco", set_in("images", 1, file_name="../a.jpg"), "instances.json: image 999: '../a.jpg': no such image"),
     ("coco", set_in("images", 1, height=41), r"instances.json: annotation 7: its segmentation has the size \[56, 40\]"),
     ("coco", set_in("categories", 0, name="circle"), "instances.json: a class is named twice"),
     ("coco", set_in("annotations", 0, category_id=99), "instances.json: annotation 5: there is no category 99"),
-    ("coco", set_in("annotations", 0, segmentation=None), "instances.json: image 1000: .* without an outline"),
     (
         "coco",
         set_in("annotations", 0, segmentation=7),
@@ -335,7 +503,9 @@ BAD_INPUT = [
     ),
     ("coco", with_settings(split="test", val_share=0.3), "--split=test: expected train or val, or --val_share=0"),
     ("coco", with_settings(labels_from="masks"), "--labels_from=masks: is for --voc_dir"),
-    ("coco", with_settings(tags="{folder}/tags.txt"), "--tags=.*tags.txt: expected a .csv or .json file"),
+    ("coco", with_settings(tags="{folder}/tags.xlsx"), "--tags=.*tags.xlsx: expected a .csv, .tsv or .json file"),
+    ("coco", with_settings(tags="{folder}/tags.txt"), "--tags=.*tags.txt: YOLO's .* not read; export COCO's JSON"),
+    ("coco", with_settings(tags="{folder}/a.xml"), "--tags=.*a.xml: CVAT's own XML .* not read; export COCO's JSON"),
     ("coco", with_settings(voc_dir="voc"), "expected one of --voc_dir and --image_dir, got both"),
     ("coco", with_settings(image_dir=""), "expected one of --voc_dir and --image_dir, got none"),
 ]
@@ -401,6 +571,15 @@ def test_the_pipelines_records(tiny_voc, tmp_path, form):
 
 def pipeline_settings(*flags: str) -> PipelineSettings:
     return parse(PipelineSettings, "pipeline", ["--work_dir=w", "--backbone_weights=none", *flags])
+
+
+def test_splits_in_folders_that_tools_call_valid(tiny_voc, tmp_path):
+    for split, name in (("train", "Train"), ("val", "valid")):
+        write_own_data(tiny_voc, tmp_path / name, "folders", (split,))
+        (tmp_path / name / "photos/classes.txt").write_text("circle\ncross\nsquare\n")
+    flags = ["--nouse_saliency", f"--image_dir={tmp_path}/{{split}}/photos"]
+    train, val = map(RecordSet.open, experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
+    assert len(train) == 6 and val.image_ids == ("circle_tiny_003", "circle_tiny_005", "square_tiny_004")
 
 
 def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):

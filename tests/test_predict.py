@@ -263,6 +263,6 @@ def test_other_formats_and_files_that_are_no_images(models, photos: Path, tmp_pa
 def test_ten_images_that_cannot_be_read_are_named_and_the_rest_counted(models, photos: Path, tmp_path: Path) -> None:
     for number in range(12):
         (photos / f"empty_{number:02d}.jpg").write_bytes(b"")
-    with pytest.raises(UserError, match=r"12 of 16 images were skipped: .*empty_00.jpg: .*; and 2 more$") as caught:
+    with pytest.raises(UserError, match=r"12 of 16 images were skipped: .*empty_00.jpg: .* \| and 2 more$") as caught:
         predict(models, photos, tmp_path / "masks")
     assert len(caught.value.result["skipped"]) == 12

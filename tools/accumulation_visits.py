@@ -77,9 +77,11 @@ class AccumulationStudy(TrainingStage):
     def __init__(self, settings: TrainClsSettings) -> None:
         """Opens the records."""
         records = RecordSet.open(settings.records)
-        if not records.has_masks:
+        if len(records.masked) < len(records):
             raise UserError(
-                "has no masks to compare with; make the records with masks", flag="records", value=settings.records
+                "has no masks to compare with, or not of all images; make the records with masks",
+                flag="records",
+                value=settings.records,
             )
         if settings.num_steps * settings.batch_size < 2 * len(records):
             least = -(-2 * len(records) // settings.batch_size)

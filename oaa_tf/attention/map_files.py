@@ -214,14 +214,14 @@ class AttentionMaps:
 
         def histogram(position: int) -> np.ndarray:
             mask = self.records.record(position).mask
-            assert mask is not None  # The records have masks.
+            assert mask is not None  # It is one of those with masks.
             return attention_histogram(mask, self.at_image_size(position)[1], num_classes)
 
         sweep = ThresholdSweep(num_classes)
         label = f"evaluate {self.records.split}"
-        histograms = in_threads(histogram, range(len(self.records)), label, num_workers=num_workers)
-        for labels, one in zip(self.records.labels, histograms, strict=True):
-            sweep.add_histogram(one, labels)
+        histograms = in_threads(histogram, self.records.masked, label, num_workers=num_workers)
+        for position, one in zip(self.records.masked, histograms, strict=True):
+            sweep.add_histogram(one, self.records.labels[position])
         return sweep.curves()
 
 

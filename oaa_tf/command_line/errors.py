@@ -36,9 +36,26 @@ class UserError(Exception):
 
 
 def first_few(reasons: Sequence[object]) -> str:
-    """Up to ten reasons for a `UserError`, with semicolons between them, and how many more there are."""
+    """Up to ten reasons for a `UserError`, with bars between them, and how many more there are."""
     more = [f"and {len(reasons) - _MOST} more"] if len(reasons) > _MOST else []
-    return "; ".join([*map(str, reasons[:_MOST]), *more])
+    return " | ".join([*map(str, reasons[:_MOST]), *more])
+
+
+def raise_all(mistakes: Sequence[UserError]) -> None:
+    """Raises mistakes that were found together as one: the first ten, and how many more there are.
+
+    Raises:
+        UserError: There are any.
+    """
+    if not mistakes:
+        return
+    if len(mistakes) == 1:
+        raise mistakes[0]
+    heads, _, advice = zip(*(str(mistake).partition("; ") for mistake in mistakes), strict=True)
+    # What they all advise is said once.
+    if len(set(advice)) == 1 and advice[0]:
+        raise UserError(f"{first_few(heads)}; {advice[0]}")
+    raise UserError(first_few(mistakes))
 
 
 def quoted(text: str) -> str:

@@ -23,7 +23,7 @@ def fixed_positions(num_images: int, count: int) -> list[int]:
 
 def measured_positions(records: RecordSet, count: int) -> list[int]:
     """Positions of `count` images to measure on, evenly spread; none where there are no masks to compare with."""
-    return fixed_positions(len(records), count) if records.has_masks else []
+    return [records.masked[rank] for rank in fixed_positions(len(records.masked), count)]
 
 
 def shown_positions(records: RecordSet, count: int) -> list[int]:

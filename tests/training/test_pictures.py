@@ -54,9 +54,9 @@ def test_shown_positions(labels: list[tuple[int, ...]], count: int, expected: li
     assert shown_positions(Labels(labels=labels), count) == expected
 
 
-@pytest.mark.parametrize(("has_masks", "expected"), [(True, [0, 2]), (False, [])])
-def test_nothing_is_measured_without_masks(has_masks: bool, expected: list[int]) -> None:
-    assert measured_positions(Labels(labels=[(0,)] * 3, has_masks=has_masks), 2) == expected
+@pytest.mark.parametrize(("masked", "expected"), [((0, 1, 2), [0, 2]), ((1, 2), [1, 2]), ((1,), [1]), ((), [])])
+def test_only_images_with_masks_are_measured(masked: tuple[int, ...], expected: list[int]) -> None:
+    assert measured_positions(Labels(labels=[(0,)] * 3, masked=masked), 2) == expected
 
 
 def test_a_picture_has_a_row_a_class_and_its_attention_where_it_is(records: RecordSet, tmp_path: Path) -> None:

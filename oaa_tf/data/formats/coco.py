@@ -2,19 +2,23 @@
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.command_line.errors import UserError, quoted, raise_all
 from oaa_tf.data.formats.class_list import ClassList
+from oaa_tf.data.formats.folder_files import as_text
 from oaa_tf.data.formats.run_lengths import decompressed, region_of_polygons, region_of_run_lengths
 from oaa_tf.data.formats.tagged_images import TaggedFile
-from oaa_tf.data.images.input_files import check_size
+from oaa_tf.data.images.input_files import check_size, read_bytes
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.runs.json_file import read_json
+
+_LISTS = ("images", "annotations", "categories")
+_ID = (int, str)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,57 +32,98 @@ class _Object:
 
 
 def read_coco(path: Path, kept: Sequence[str]) -> tuple[list[TaggedFile], ClassList]:
-    """The images of a file with the classes of their objects.
-
-    The classes are the file's categories in the order of their ids. Of an image all of whose objects have outlines, the
-    mask can be drawn: smaller objects lie on top of larger ones, and crowds (`iscrowd`) are to be ignored.
-
-    Args:
-        path: The file.
-        kept: Classes to keep; all if empty.
+    """The images of a file with the classes of their objects; see `coco_images`.
 
     Raises:
         UserError: It is missing, damaged, or something else.
     """
+    content = read_json_content(path)
+    return coco_images(content if isinstance(content, dict) else {}, path, kept)
+
+
+def read_json_content(path: Path) -> Any:
+    """The content of a JSON file of any kind.
+
+    Raises:
+        UserError: It is missing or no JSON.
+    """
     try:
-        content = read_json(path)
-        images, annotations, categories = (content[key] for key in ("images", "annotations", "categories"))
-        images, annotations, categories = (_by_id(path, *each) for each in (
-            ("image", images), ("annotation", annotations), ("category", categories)
-        ))  # fmt: skip
-    except OSError as error:
-        raise UserError(f"{path}: cannot read: {error.strerror}") from None
+        return json.loads(as_text(read_bytes(path), path))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: {error}; expected COCO's instances JSON") from None
+
+
+def is_coco(content: Any) -> bool:
+    """Whether the content of a JSON file is COCO's, though it may lack something."""
+    return isinstance(content, dict) and any(isinstance(content.get(key), list) for key in _LISTS)
+
+
+def coco_images(content: Mapping[str, Any], path: Path, kept: Sequence[str]) -> tuple[list[TaggedFile], ClassList]:
+    """The images of COCO's JSON with the classes of their objects.
+
+    The classes are the file's categories in the order of their ids, without the root that Roboflow makes up. Of an
+    image all of whose objects have outlines, the mask can be drawn: smaller objects lie on top of larger ones, and
+    crowds (`iscrowd`) are to be ignored.
+
+    Args:
+        content: The file's content.
+        path: The file.
+        kept: Classes to keep; all if empty.
+
+    Raises:
+        UserError: The content is something else, or contradicts itself.
+    """
+    try:
+        images, annotations, categories = (_records(path, key, content[key]) for key in _LISTS)
     except KeyError as error:
         raise UserError(f"{path}: has no list {error}; expected COCO's instances JSON") from None
     except ValueError as error:
-        reason = str(error).removeprefix(f"{path.name}: ")
-        raise UserError(f"{path}: {reason}; expected COCO's instances JSON") from None
-    ordered = sorted(categories)
-    names = [_value(categories[number], "name", str, f"{path}: category {number}") for number in ordered]
+        raise UserError(f"{path}: {error}; expected COCO's instances JSON") from None
+    images_by_id, categories_by_id = _by_id(path, "image", images), _by_id(path, "category", categories)
+    _drop_root(categories_by_id, annotations)
+    # Numbers before names, as some programs have both.
+    ordered = sorted(categories_by_id, key=lambda number: (isinstance(number, str), number))
+    names = [_value(categories_by_id[number], "name", str, f"{path}: category {number}") for number in ordered]
     classes = ClassList(names, kept, path)
     index = {number: label for label, number in enumerate(ordered)}
-    objects: dict[int, list[_Object]] = {number: [] for number in images}
-    for number, annotation in annotations.items():
-        where = f"{path}: annotation {number}"
-        image = _value(annotation, "image_id", int, where)
-        category = _value(annotation, "category_id", int, where)
-        if image not in images:
-            raise UserError(f"{where}: there is no image {image}")
-        if category not in index:
-            raise UserError(f"{where}: there is no category {category}")
+    objects: dict[int | str, list[_Object]] = {number: [] for number in images_by_id}
+    mistakes = []
+    for rank, annotation in enumerate(annotations, start=1):
+        where = f"{path}: annotation {annotation.get('id', f'number {rank}')}"
+        try:
+            image = _value(annotation, "image_id", _ID, where)
+            category = _value(annotation, "category_id", _ID, where)
+            if image not in objects:
+                raise UserError(f"{where}: there is no image {image}")
+            if category not in index:
+                raise UserError(f"{where}: there is no category {category}")
+        except UserError as error:
+            mistakes.append(error)
+            continue
         is_crowd = annotation.get("iscrowd", 0) == 1
         objects[image].append(_Object(index[category], annotation.get("segmentation"), is_crowd, where))
+    raise_all(mistakes)
     tagged = []
-    for number, image in images.items():
+    for number, record in images_by_id.items():
         where = f"{path}: image {number}"
-        file = _value(image, "file_name", str, where)
+        file = _value(record, "file_name", str, where)
         labels = tuple(sorted({one.label for one in objects[number]}))
         draw = None
-        if all(one.segmentation for one in objects[number]):
-            size = (_value(image, "height", int, where), _value(image, "width", int, where))
-            draw = functools.partial(draw_mask, objects[number], *size, where)
+        # Without outlines, nobody needs the size.
+        if all(one.segmentation for one in objects[number]) and {"height", "width"} <= record.keys():
+            height, width = (_value(record, key, int, where) for key in ("height", "width"))
+            draw = functools.partial(draw_mask, objects[number], height, width, where)
         tagged.append(TaggedFile(file, labels, where, draw))
     return tagged, classes
+
+
+def _drop_root(categories: dict[int | str, dict[str, Any]], annotations: Sequence[Mapping[str, Any]]) -> None:
+    """Drops the category 0 of Roboflow, above all others, if no annotation uses it."""
+    root = categories.get(0, {})
+    others = [category.get("supercategory") for number, category in categories.items() if number != 0]
+    is_root = root.get("supercategory") == "none" and others and all(name == root.get("name") for name in others)
+    if is_root and all(annotation.get("category_id") != 0 for annotation in annotations):
+        del categories[0]
 
 
 def draw_mask(objects: Sequence[_Object], height: int, width: int, where: str) -> np.ndarray:
@@ -113,30 +158,41 @@ def _region(one: _Object, height: int, width: int) -> np.ndarray:
         raise UserError(f"{one.where}: {error}") from None
 
 
-def _by_id(path: Path, kind: str, records: Any) -> dict[int, dict[str, Any]]:
-    """The records of one list by their ids.
+def _records(path: Path, kind: str, records: Any) -> list[dict[str, Any]]:
+    """The records of one list.
 
     Raises:
-        UserError: One is no record, or has no id or another's.
+        UserError: One is no record.
         ValueError: It is no list.
     """
     if not isinstance(records, list):
-        raise ValueError(f"its list for each {kind} is none")
-    by_id: dict[int, dict[str, Any]] = {}
-    for rank, record in enumerate(records):
-        where = f"{path}: {kind} number {rank + 1}"
-        if not isinstance(record, dict):
-            raise UserError(f"{where}: expected an object, found {quoted(str(record))}")
-        number = _value(record, "id", int, where)
+        raise ValueError(f"its {kind} are no list")
+    wrong = [(rank, record) for rank, record in enumerate(records, start=1) if not isinstance(record, dict)]
+    found = (f"{rank} of its {kind}: expected an object, found {quoted(str(record))}" for rank, record in wrong)
+    raise_all([UserError(f"{path}: number {each}") for each in found])
+    return records
+
+
+def _by_id(path: Path, kind: str, records: Sequence[dict[str, Any]]) -> dict[int | str, dict[str, Any]]:
+    """The records of one list by their ids.
+
+    Raises:
+        UserError: One has no id or another's.
+    """
+    by_id: dict[int | str, dict[str, Any]] = {}
+    for rank, record in enumerate(records, start=1):
+        number = _value(record, "id", _ID, f"{path}: {kind} number {rank}")
         if number in by_id:
-            raise UserError(f"{where}: duplicate id {number}")
+            raise UserError(f"{path}: {kind} number {rank}: duplicate id {number}")
         by_id[number] = record
     return by_id
 
 
-def _value(record: dict[str, Any], key: str, kind: type, where: str) -> Any:
+def _value(record: dict[str, Any], key: str, kind: type | tuple[type, ...], where: str) -> Any:
     value = record.get(key)
-    if type(value) is not kind:
-        expected = "a whole number" if kind is int else "text"
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, kind) or isinstance(value, bool):
+        expected = "text" if kind is str else "a whole number"
         raise UserError(f"{where}: its {key!r} is {quoted(str(value))}, expected {expected}")
     return value

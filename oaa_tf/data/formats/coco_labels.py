@@ -36,7 +36,9 @@ def write_coco_labels(path: str | os.PathLike, files: Sequence[bytes], records: 
     for position, (image_id, data) in enumerate(zip(records.image_ids, files, strict=True)):
         labels = read_indexed(data)
         height, width = labels.shape
-        images.append({"id": position + 1, "file_name": f"{image_id}.jpg", "height": height, "width": width})
+        # Records of an earlier version do not know the names.
+        name = records.files[position] or f"{image_id}.jpg"
+        images.append({"id": position + 1, "file_name": name, "height": height, "width": width})
         regions = [(int(value) - 1, labels == value, 0) for value in np.unique(labels) if 0 < value < IGNORE_LABEL]
         ignored = labels == IGNORE_LABEL
         if ignored.any():

@@ -1,5 +1,6 @@
 """The files of a data folder, none of which may lead out of it."""
 
+import codecs
 import unicodedata
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -68,9 +69,21 @@ class Listing:
         if others := [path for path in self.other_files if path.resolve() not in known]:
             print(f"{self.folder}: not read, since they are no images: {counted_by_ending(others)}")
 
+    def names(self) -> list[str]:
+        """The names of all files, in alphabetical order."""
+        return sorted(self._files)
+
     def paths(self) -> list[Path]:
         """All files in the alphabetical order of their names; raises like `find`."""
-        return [self._only(self._files[name]) for name in sorted(self._files)]
+        return [self._only(self._files[name]) for name in self.names()]
+
+    def take(self, ending: str) -> dict[str, Path]:
+        """Takes out the files whose name has an ending, and returns them by the rest of the name."""
+        taken = {
+            name.removesuffix(ending): self._only(self._files[name]) for name in self.names() if name.endswith(ending)
+        }
+        self._files = {name: paths for name, paths in self._files.items() if not name.endswith(ending)}
+        return taken
 
     def find(self, name: str) -> Path | None:
         """The path of a file; None if it is missing.
@@ -86,6 +99,17 @@ class Listing:
             raise UserError(f"{paths[0]}: {paths[1].name} has the same id; remove one of the two")
         _refuse_link_outside(paths[0], self._root)
         return paths[0]
+
+
+SPLIT_FOLDERS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test", "testing")}
+"""Names of folders, in lower case, that hold a split."""
+
+
+def with_split(path: str, split: str) -> str:
+    """A path with the name of a split for `{split}`: as it is, or as the folder or file that exists is called."""
+    names = [split, *(name for one in SPLIT_FOLDERS.get(split, ()) for name in (one, one.capitalize()))]
+    paths = [path.replace("{split}", name) for name in names]
+    return next((one for one in paths if Path(one).exists()), paths[0])
 
 
 def inside(folder: Path, name: str) -> Path:
@@ -115,13 +139,13 @@ def read_inside(path: Path, root: Path) -> bytes:
 
 
 def as_text(data: bytes, path: Path) -> str:
-    """Decodes the content of a text file.
+    """Decodes the content of a text file: UTF-8, or UTF-16 with a byte order mark, as Excel writes it.
 
     Raises:
-        UserError: It is not UTF-8.
+        UserError: It is neither.
     """
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-16" if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else "utf-8-sig")
     except UnicodeDecodeError:
         raise UserError(f"{path}: expected a text file in UTF-8") from None
 

@@ -10,7 +10,9 @@ import numpy as np
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.folder_files import Listing
+from oaa_tf.data.formats.mask_files import read_mask, white_is_class
 from oaa_tf.data.images.image_files import SUFFIXES
+from oaa_tf.data.records.keys import IGNORE_LABEL
 
 MASK_DIR = "SegmentationClass"
 """Default of `--mask_dir`; only this folder may have no mask of the split."""
@@ -23,6 +25,7 @@ class SourceImage:
     Attributes:
         image_id: The image's name in the records.
         image: The image.
+        file: Its path below the folder of images, with `/` between folders.
         mask: Its mask; None if it has no mask file.
         saliency: Its saliency map; None without.
         annotation: The file that holds this image's labels alone; None without.
@@ -30,9 +33,25 @@ class SourceImage:
 
     image_id: str
     image: Path
+    file: str
     mask: Path | None = None
     saliency: Path | None = None
     annotation: Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """What is known of one image.
+
+    Attributes:
+        labels: The kept classes, ascending; label c is c + 1 in the mask. Empty if it has none of them.
+        has_tags: Whether it shows a class, kept or not. An image that shows none is a negative of all classes.
+        mask: uint8 `[height, width]`, 0 background, `IGNORE_LABEL` for classes that are not kept; None without.
+    """
+
+    labels: tuple[int, ...]
+    has_tags: bool
+    mask: np.ndarray | None
 
 
 class Source(abc.ABC):
@@ -53,7 +72,7 @@ class Source(abc.ABC):
         classes: Names of the kept classes.
         files: As given.
         images: The images, in the order of the records.
-        has_masks: Whether there are masks. All images have one, or none has.
+        has_masks: Whether there are masks, of all images or of some.
     """
 
     images: tuple[SourceImage, ...]
@@ -65,16 +84,29 @@ class Source(abc.ABC):
         self.classes = class_list.kept
         self.files = files
         self._class_list = class_list
+        self._white_is_class = False
 
-    @abc.abstractmethod
-    def labels_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...], np.ndarray | None]:
-        """The labels of an image, ascending, and its mask: uint8 `[height, width]`, or None. Thread-safe.
-
-        Both number the kept classes: label c is c + 1 in the mask. An image without any kept class has no labels.
+    def labelled(self, image: SourceImage) -> Labelled:
+        """The labels and the mask of an image. Thread-safe.
 
         Raises:
             UserError: A file is missing, damaged or wrong.
         """
+        tags, mask = self._tags_and_mask(image)
+        labels, has_tags = self._class_list.kept_labels(tags or ()), tags != ()
+        where = image.mask or f"{self.name}: {image.image_id}"
+        return Labelled(labels, has_tags, None if mask is None else self._class_list.renumbered(mask, where))
+
+    @abc.abstractmethod
+    def _tags_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...] | None, np.ndarray | None]:
+        """The tags of an image, and its mask, which numbers all classes, or None.
+
+        The tags are indices among all classes; empty if the image shows none of them, None if that is not known.
+        """
+
+    def _read_mask(self, path: Path) -> np.ndarray:
+        """Reads a mask file, which numbers all classes; see `read_mask`."""
+        return read_mask(path, self._class_list, white_is_class=self._white_is_class)
 
     def _set_images(
         self,
@@ -97,13 +129,19 @@ class Source(abc.ABC):
             recursive: Whether saliency maps may be in folders below it.
 
         Raises:
-            UserError: Some images have no mask or saliency map, or masks that the user asks for do not exist.
+            UserError: Some images have no saliency map, or masks that the user asks for do not exist, or are only white
+                though there are several classes.
         """
         mask_of = {image_id: masks.find(stem) for image_id, stem in stems.items()} if masks else {}
         mask_folder = masks.folder if masks else None
         self.has_masks = any(mask_of.values())
         if self.has_masks:
-            self._complete(mask_of, f"mask in {mask_folder}", "set --mask_dir, or --mask_dir= for none")
+            found = [path for path in mask_of.values() if path]
+            if len(found) < len(mask_of):
+                print(f"{self.name}: {len(found)} of {len(mask_of)} images have a mask in {mask_folder}")
+            self._white_is_class = white_is_class(found, self._class_list)
+            if self._white_is_class:
+                print(f"{self.name}: masks of 0 and {IGNORE_LABEL}: white is {self._class_list.known[0]}")
         else:
             self.has_masks = self._has_masks_without_files(mask_folder, mask_dir)
         saliency_of: dict[str, Path | None] = {}
@@ -112,7 +150,9 @@ class Source(abc.ABC):
             saliency_of = {image_id: maps.find(stem) for image_id, stem in stems.items()}
             self._complete(saliency_of, f"map in --saliency_dir={saliency_dir}", "add them")
         self.images = tuple(
-            SourceImage(image_id, path, mask_of.get(image_id), saliency_of.get(image_id))
+            SourceImage(
+                image_id, path, f"{stems[image_id]}{path.suffix}", mask_of.get(image_id), saliency_of.get(image_id)
+            )
             for image_id, path in images.items()
         )
 
@@ -146,7 +186,6 @@ class Source(abc.ABC):
         """
         found = {image_id: path for image_id, path in files.items() if path}
         if missing := [image_id for image_id in files if image_id not in found]:
-            raise UserError(
-                f"{self.name}: {len(missing)} of {len(files)} ids have no {what}, first {missing[0]}; {advice}"
-            )
+            names = ", ".join(missing[:10])
+            raise UserError(f"{self.name}: {len(missing)} of {len(files)} ids have no {what}, first {names}; {advice}")
         return found

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.formats.class_list import CLASSES_FILE
+from oaa_tf.data.formats.class_list import CLASS_FILES
+from oaa_tf.data.formats.mask_files import labels_of_mask
 from oaa_tf.data.formats.source import Source, SourceImage
-from oaa_tf.data.formats.voc import VocFolder, labels_of_mask
+from oaa_tf.data.formats.voc import VocFolder
 
 
 class VocSource(Source):
@@ -42,7 +43,7 @@ class VocSource(Source):
     ) -> None:
         folder = VocFolder(root, classes=classes, mask_dir=mask_dir)
         name, label_list = folder.split_file(split), folder.split_file(split, "_cls")
-        files = (folder.root / CLASSES_FILE, name, label_list)
+        files = (*(folder.root / file for file in CLASS_FILES), name, label_list)
         super().__init__(name, labels_from=labels_from, class_list=folder.class_list, files=files)
         self._folder = folder
         self._skip_difficult = skip_difficult
@@ -55,6 +56,9 @@ class VocSource(Source):
         )
         stems = {image_id: image_id for image_id in ids}
         self._set_images(images, stems, masks=folder.masks, mask_dir=mask_dir, saliency_dir=saliency_dir)
+        if labels_from == "masks":
+            with_masks = {image.image_id: image.mask for image in self.images}
+            self._complete(with_masks, f"mask in {folder.root / mask_dir}", "labels come from them; shorten the list")
         if labels_from == "annotations":
             self.images = tuple(
                 dataclasses.replace(image, annotation=folder.annotation_file(image.image_id)) for image in self.images
@@ -66,13 +70,17 @@ class VocSource(Source):
                     f"{label_list}: no line for {len(missing)} of {len(ids)} ids, first {missing[0]}; add them"
                 )
 
-    def labels_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...], np.ndarray | None]:
-        """See `Source`."""
-        mask = self._folder.read_mask(image.mask) if image.mask else None
+    def _tags_and_mask(self, image: SourceImage) -> tuple[tuple[int, ...] | None, np.ndarray | None]:
+        mask = self._read_mask(image.mask) if image.mask else None
         if self.labels_from == "list":
             return self._listed[image.image_id], mask
         if self.labels_from == "annotations":
-            return self._folder.annotated_labels(image.image_id, skip_difficult=self._skip_difficult), mask
+            all_labels, labels = (
+                self._folder.annotated_labels(image.image_id, skip_difficult=skip)
+                for skip in (False, self._skip_difficult)
+            )
+            # An image with difficult objects alone is no negative.
+            return None if all_labels and not labels else labels, mask
         assert mask is not None, "with labels from masks, every image has one"
         return labels_of_mask(mask), mask
 

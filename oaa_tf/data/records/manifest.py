@@ -28,12 +28,23 @@ class Shard:
 
 @dataclasses.dataclass(frozen=True)
 class ImageEntry:
-    """One record: id, class indices in ascending order, size in pixels."""
+    """One record.
+
+    Attributes:
+        id: The image's name.
+        labels: Class indices in ascending order.
+        height: In pixels.
+        width: In pixels.
+        file: Path of the photo below the folder of photos; "" if unknown.
+        lacks_mask: Whether it has no mask though the records have masks.
+    """
 
     id: str
     labels: tuple[int, ...]
     height: int
     width: int
+    file: str = ""
+    lacks_mask: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +63,8 @@ class Manifest:
         split: Name of the split.
         classes: Class names by index.
         labels_from: Where the image labels came from: "list", "annotations" or "masks" of a VOC folder; "folders",
-            "csv" or "coco".
-        has_masks: Whether every record has a mask.
+            "csv", "json" or "coco".
+        has_masks: Whether the records have masks, except those that lack one.
         has_saliency: Whether every record has a saliency map.
         settings: The settings of `make_records`.
         inputs: Fingerprint of the input files (hex).
@@ -158,8 +169,9 @@ class Manifest:
             is_ascending = all(one < other for one, other in itertools.pairwise(image.labels))
             is_known = image.labels and image.labels[0] >= 0 and image.labels[-1] < len(self.classes)
             is_whole = all(type(number) is int for number in (*image.labels, image.height, image.width))
+            has_texts = isinstance(image.file, str) and isinstance(image.lacks_mask, bool)
             has_size = 0 < image.height < 2**31 and 0 < image.width < 2**31
-            if not (is_plain_name(image.id) and is_ascending and is_known and is_whole and has_size):
+            if not (is_plain_name(image.id) and is_ascending and is_known and is_whole and has_texts and has_size):
                 return f"image {quoted(str(image.id))}"
         return None
 

@@ -61,7 +61,9 @@ class RecordSet:
         sizes: int32 `[num_images, 2]`, height and width in pixels.
         first_slots: int64 `[num_images + 1]`, the cumulative number of labels.
         labels_from: Where the labels came from, see `Manifest`.
-        has_masks: Whether the records have masks.
+        files: Paths of the photos below the folder of photos, by position; "" if unknown.
+        masked: Positions of the images with masks, ascending.
+        has_masks: Whether there are any.
         has_saliency: Whether the records have saliency maps.
         checksum: SHA-256 (hex) of the shards' checksums and the classes; identifies the data set.
         read_error: The last error of a tf.data pipeline that reads these records; see `reading_errors` in
@@ -79,7 +81,11 @@ class RecordSet:
         self.sizes = np.array([(image.height, image.width) for image in manifest.images], np.int32)
         self.first_slots = np.cumsum([0, *map(len, self.labels)], dtype=np.int64)
         self.labels_from = manifest.labels_from
-        self.has_masks = manifest.has_masks
+        self.files = tuple(image.file for image in manifest.images)
+        self.masked = tuple(
+            position for position, image in enumerate(manifest.images) if manifest.has_masks and not image.lacks_mask
+        )
+        self.has_masks = bool(self.masked)
         self.has_saliency = manifest.has_saliency
         self.checksum = manifest.checksum
         self.read_error: UserError | None = None

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.formats.voc import VOC_CLASSES, VocFolder, labels_of_mask
-from oaa_tf.data.images.palette_png import write_indexed
+from oaa_tf.data.formats.mask_files import labels_of_mask, read_mask
+from oaa_tf.data.formats.voc import VOC_CLASSES, VocFolder
 
 
 def write_list(root, text, name="train.txt"):
@@ -87,7 +87,7 @@ def test_links_may_not_leave_the_folder_but_the_folder_may_be_a_link(tiny_voc, t
 
 def test_classes_are_vocs_without_classes_txt(tiny_voc):
     (tiny_voc / "classes.txt").unlink()
-    assert VocFolder(tiny_voc).classes == VOC_CLASSES
+    assert VocFolder(tiny_voc).class_list.known == VOC_CLASSES
     assert len(VOC_CLASSES) == 20 and VOC_CLASSES.index("person") == 14
 
 
@@ -97,7 +97,9 @@ def test_classes_are_vocs_without_classes_txt(tiny_voc):
         ("", "empty line"),
         ("circle\n\ncross\n", "empty line"),
         ("circle\ncircle\n", "named twice"),
-        ("background\ncircle\n", "remove 'background'"),
+        ("circle\nbackground\n", "'background' is none: remove it"),
+        ("circle\nNo Finding\n", "'No Finding' is none: remove it"),
+        ("circle\nCircle\n", "circle and Circle differ only in case"),
         ("\n".join(map(str, range(255))), "255 classes"),
     ],
 )
@@ -107,33 +109,26 @@ def test_wrong_class_lists_are_named(tiny_voc, text, message):
         VocFolder(tiny_voc)
 
 
-def test_masks_and_labels_are_renumbered_to_the_kept_classes(tiny_voc, tiny_images):
+def test_masks_and_labels_number_all_classes(tiny_voc, tiny_images):
     tiny = tiny_images[5]
     folder = VocFolder(tiny_voc, classes=("cross", "circle"))
+    mask = read_mask(folder.masks.find(tiny.image_id), folder.class_list)
+    np.testing.assert_array_equal(mask, tiny.mask)
+    assert labels_of_mask(mask) == tiny.labels
+    assert folder.listed_labels("train") == {tiny.image_id: tiny.labels for tiny in tiny_images}
+    assert folder.annotated_labels("tiny_005", skip_difficult=False) == tiny.labels
     # circle, square, cross are 1, 2, 3 in the files.
     expected = np.select([tiny.mask == 3, tiny.mask == 1, tiny.mask == 0], [1, 2, 0], 255)
-    mask = folder.read_mask(folder.masks.find(tiny.image_id))
-    np.testing.assert_array_equal(mask, expected)
-    assert labels_of_mask(mask) == (0, 1)
-    assert folder.listed_labels("train") == {
-        "tiny_000": (1,),
-        "tiny_001": (),
-        "tiny_002": (0,),
-        "tiny_003": (1,),
-        "tiny_004": (0,),
-        "tiny_005": (0, 1),
-    }
-    assert folder.annotated_labels("tiny_005", skip_difficult=False) == (0, 1)
+    np.testing.assert_array_equal(folder.class_list.renumbered(mask, ""), expected)
+    assert folder.class_list.kept_labels((0, 1, 2)) == (0, 1)
 
 
 def test_pixel_value_beyond_the_classes_is_named(tiny_voc):
-    path = tiny_voc / "SegmentationClass" / "tiny_000.png"
     mask = np.zeros((4, 4), np.uint8)
     mask[0] = 255
     mask[2, 1] = 4
-    write_indexed(path, mask)
-    with pytest.raises(UserError, match=r"tiny_000.png: pixel value 4 is no class; expected 0 to 3 .* and 255"):
-        VocFolder(tiny_voc).read_mask(path)
+    with pytest.raises(UserError, match=r"a.png: pixel value 4 is no class; expected 0 to 3 .*classes.txt\) and 255"):
+        VocFolder(tiny_voc).class_list.renumbered(mask, "a.png")
 
 
 def test_another_mask_folder_and_none(tiny_voc):
@@ -170,12 +165,77 @@ def test_difficult_objects(tiny_voc):
 
 def test_unknown_class_in_an_annotation_is_an_error_but_one_that_is_not_kept_is_not(tiny_voc):
     write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("square", 0))
-    assert VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False) == (0,)
+    assert VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False) == (0, 1)
     write_annotation(tiny_voc, "tiny_000", ("circle", 0), ("unicorn", 0))
     with pytest.raises(
         UserError, match=r"tiny_000.xml: unknown class 'unicorn'; expected one of circle, square, cross"
     ):
         VocFolder(tiny_voc, classes=("circle",)).annotated_labels("tiny_000", skip_difficult=False)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        "<annotation><object><name>\n Käse </name></object></annotation>".encode(),
+        "\ufeff<annotation><object><name>Käse</name></object></annotation>".encode(),
+        "<?xml version='1.0' encoding='utf-8'?><annotation><object><name>Käse</name></object></annotation>".encode(),
+        '<?xml version="1.0" encoding="ISO-8859-1"?><annotation><object><name>Käse</name></object></annotation>'.encode(
+            "latin1"
+        ),
+        '<?xml version="1.0" encoding="utf-16"?><annotation><object><name>Käse</name></object></annotation>'.encode(
+            "utf-16"
+        ),
+        '<annotation xmlns="http://voc"><object><name>Käse</name><bndbox><xmin>1.5</xmin></bndbox></object></annotation>'
+        .encode(),
+    ],
+)  # fmt: skip
+def test_annotations_in_the_encoding_that_they_declare(tiny_voc, data):
+    (tiny_voc / "classes.txt").write_text("circle\nKäse\n", encoding="utf-8")
+    (tiny_voc / "Annotations" / "tiny_000.xml").write_bytes(data)
+    assert VocFolder(tiny_voc).annotated_labels("tiny_000", skip_difficult=False) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"<annotation><object><bndbox/></object></annotation>", "object 1 has no <name>"),
+        (b"<annotations><image/></annotations>", "CVAT's own XML is not read; export"),
+        (b"<?xml version='1.0' encoding='utf-9'?><annotation/>", "not in the encoding that it declares"),
+        (
+            b"<?xml version='1.0' encoding='ascii'?><annotation>\xff</annotation>",
+            "not in the encoding that it declares",
+        ),
+    ],
+)
+def test_annotations_that_are_not_read_say_why(tiny_voc, data, message):
+    (tiny_voc / "Annotations" / "tiny_000.xml").write_bytes(data)
+    with pytest.raises(UserError, match=rf"tiny_000.xml: {message}"):
+        VocFolder(tiny_voc).annotated_labels("tiny_000", skip_difficult=False)
+
+
+def test_lists_of_boxes_are_in_main(tiny_voc):
+    (tiny_voc / "ImageSets/Main").mkdir()
+    (tiny_voc / "ImageSets/Main/default.txt").write_text("tiny_001\n")
+    (tiny_voc / "ImageSets/Main/train.txt").write_text("tiny_001\n")
+    assert VocFolder(tiny_voc).image_ids("default") == ("tiny_001",)
+    assert len(VocFolder(tiny_voc).image_ids("train")) == 6
+
+
+def test_numbers_of_a_list_do_not_count_the_background(tiny_voc):
+    (tiny_voc / "classes.txt").write_text("background\ncircle\nsquare\ncross\n")
+    with pytest.raises(
+        UserError, match=r"classes.txt: the numbers in train_cls.txt begin with the first class: remove"
+    ):
+        VocFolder(tiny_voc).listed_labels("train")
+
+
+def test_all_wrong_lines_are_named_at_once(tiny_voc):
+    write_list(tiny_voc, "".join(f"../{number}\n" for number in range(12)))
+    with pytest.raises(UserError, match=r"train.txt:1: .* \| .*train.txt:10: .* \| and 2 more"):
+        VocFolder(tiny_voc).image_ids("train")
+    write_list(tiny_voc, "tiny_000 9\ntiny_001 0\ntiny_001 1\n", "train_cls.txt")
+    with pytest.raises(UserError, match=r"train_cls.txt:1: class 9 .* \| .*train_cls.txt:3: duplicate id tiny_001"):
+        VocFolder(tiny_voc).listed_labels("train")
 
 
 @pytest.mark.parametrize(
@@ -202,6 +262,6 @@ def test_real_folder(real_data):
     listed = folder.listed_labels("mini_val")
     assert len(ids) == 16
     for image_id in ids:
-        mask = folder.read_mask(folder.masks.find(image_id))
+        mask = read_mask(folder.masks.find(image_id), folder.class_list)
         assert mask.shape == cv2.imread(str(folder.images.find(image_id)), cv2.IMREAD_IGNORE_ORIENTATION).shape[:2]
         assert labels_of_mask(mask) == listed[image_id]
