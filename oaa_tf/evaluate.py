@@ -22,7 +22,7 @@ from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import SIZES_ADVICE, Record, RecordSet
 from oaa_tf.labels.label_files import DESCRIPTION_FILE
-from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
+from oaa_tf.metrics import confusion_matrix, image_scores, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.metrics_file import origin, run_once
 from oaa_tf.runs.supervision import SUPERVISIONS
@@ -77,11 +77,12 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         The content of `metrics.json`. For masks and models: "mean_iou"; "iou_per_class" by name, null for labels that
         occur neither in the truth nor in the prediction, which "absent" lists; "num_labels_in_mean"; and
         "labelled_share", the share of the pixels with known truth that have a predicted label (IoUs are over these
-        pixels only). "num_masks" is the number of images with ground truth: only these are measured. For models also
-        "crf", whether a CRF refined the masks, and "inference", the settings of the exported model, null if unknown.
-        For maps: the same scores, with "threshold", "precision" and "recall", at the best of 256 thresholds under
-        "best" and at `settings.threshold` under "fixed", and all thresholds under "sweep". Without ground truth
-        (submission): no scores.
+        pixels only). "num_masks" is the number of images with ground truth: only these are measured. "images" are
+        the `image_scores` of the share that each class has of an image's mask, over all images. For models also "crf",
+        whether a CRF refined the masks, and "inference", the settings of the exported model, null if unknown. For maps:
+        the same scores, with "threshold", "precision" and "recall", at the best of 256 thresholds under "best" and at
+        `settings.threshold` under "fixed", and all thresholds under "sweep". Without ground truth (submission): no
+        scores.
 
     Raises:
         UserError: The settings and files do not go together; a prediction is missing, has another size than its image,
@@ -193,14 +194,14 @@ def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         if not path.is_file():
             raise UserError(f"{path}: missing; a mask is needed for each of the {len(records)} images")
 
-    def confusion_of_image(position: int) -> np.ndarray:
+    def compared(position: int) -> tuple[np.ndarray, np.ndarray]:
         predicted = read_indexed(paths[position])
         if settings.require_complete and (predicted == IGNORE_LABEL).any():
             raise UserError(f"{paths[position]}: has pixels without a label (255), which --require_complete refuses")
-        return _confusion(records.record(position), predicted, paths[position], records)
+        return _compared(records.record(position), predicted, paths[position], records)
 
     def results(work_dir: Path) -> dict[str, Any]:
-        return _scores(confusion_of_image, records, num_workers=settings.num_workers)
+        return _scores(compared, records, num_workers=settings.num_workers)
 
     supervision, seed = _mask_provenance(folder, records)
     return _Evaluated(kind="masks", checksum=files_checksum(paths), supervision=supervision, seed=seed, results=results)
@@ -215,7 +216,7 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         folder = work_dir / (SUBMISSION_FOLDER if settings.submission else PREDICTIONS_FOLDER)
         folder.mkdir(parents=True, exist_ok=True)
 
-        def confusion_of_image(position: int) -> np.ndarray:
+        def compared(position: int) -> tuple[np.ndarray, np.ndarray]:
             path = folder / f"{records.image_ids[position]}.png"
             record = records.record(position)
             if path.exists():
@@ -223,10 +224,10 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
             else:
                 predicted = segment(record.image)
                 write_indexed(path, predicted)
-            return _confusion(record, predicted, path, records)
+            return _compared(record, predicted, path, records)
 
         # TensorFlow uses all cores by itself.
-        scores = _scores(confusion_of_image, records, num_workers=1)
+        scores = _scores(compared, records, num_workers=1)
         return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
 
     return _Evaluated(
@@ -238,27 +239,33 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     )
 
 
-def _confusion(record: Record, predicted: np.ndarray, path: Path, records: RecordSet) -> np.ndarray:
-    """The confusion matrix of one image, all zeros without a mask."""
+def _compared(record: Record, predicted: np.ndarray, path: Path, records: RecordSet) -> tuple[np.ndarray, np.ndarray]:
+    """The confusion matrix of one image, all zeros without a mask, and the share of each class, float64 `[C]`."""
     num_classes = len(records.classes)
+    shares = np.bincount(predicted.ravel(), minlength=256)[1 : num_classes + 1] / predicted.size
     if record.mask is None:
-        return np.zeros((num_classes + 1, num_classes + 2), np.int64)
+        return np.zeros((num_classes + 1, num_classes + 2), np.int64), shares
     try:
-        return confusion_matrix(record.mask, predicted, num_classes)
+        return confusion_matrix(record.mask, predicted, num_classes), shares
     except ValueError as error:
         advice = f"; {SIZES_ADVICE}" if predicted.shape != record.mask.shape else ""
         raise UserError(f"{path}: {error}{advice}") from None
 
 
-def _scores(confusion_of_image: Callable[[int], np.ndarray], records: RecordSet, *, num_workers: int) -> dict[str, Any]:
+def _scores(
+    compared: Callable[[int], tuple[np.ndarray, np.ndarray]], records: RecordSet, *, num_workers: int
+) -> dict[str, Any]:
     """The scores over all images; none without masks."""
     positions = range(len(records))
-    per_image = in_threads(confusion_of_image, positions, f"evaluate {records.split}", num_workers=num_workers)
-    confusion = functools.reduce(np.add, per_image)
+    per_image = in_threads(compared, positions, f"evaluate {records.split}", num_workers=num_workers)
+    confusions, shares = zip(*per_image, strict=True)
     if not records.has_masks:
         return {}
-    scores = scores_by_name(iou_per_class(confusion), records.classes)
-    return scores | {"labelled_share": labelled_share(confusion)}
+    confusion = functools.reduce(np.add, confusions)
+    return scores_by_name(iou_per_class(confusion), records.classes) | {
+        "labelled_share": labelled_share(confusion),
+        "images": image_scores(np.array(shares), records.label_matrix(), records.classes, threshold=0),
+    }
 
 
 def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int | None]:

@@ -11,18 +11,32 @@ import tensorflow as tf
 from oaa_tf.data.records.keys import IGNORE_LABEL
 
 
-def classification_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def classification_loss(logits: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor | float = 1.0) -> tf.Tensor:
     """Binary cross-entropy summed over classes, mean over the batch (paper, Sec. 3.1, below Eq. 1).
 
     Args:
         logits: Class scores before the sigmoid, float32 `[batch, classes]`.
         labels: Multi-hot, float32 `[batch, classes]`.
+        weights: Factors of the images' losses, float32 `[batch]`.
     """
     per_class = tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
-    return _mean_over_images(tf.reduce_sum(per_class, axis=1))
+    return _mean_over_images(weights * tf.reduce_sum(per_class, axis=1))
 
 
-def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
+def weights_of_images(labels: tf.Tensor, negative_weight: float) -> tf.Tensor:
+    """Weights of images in a loss: 1, and `negative_weight` for those without a label.
+
+    Args:
+        labels: Multi-hot, float32 `[batch, classes]`.
+        negative_weight: See `RecordSet.negative_weight`.
+
+    Returns:
+        float32 `[batch]`.
+    """
+    return tf.where(tf.reduce_any(labels > 0, axis=1), 1.0, negative_weight)
+
+
+def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor, weights: tf.Tensor | float = 1.0) -> tf.Tensor:
     """The hybrid loss of the integral attention model (paper, Eq. 7-9).
 
     With q = sigmoid(F), per image and class, over valid cells:
@@ -30,9 +44,9 @@ def hybrid_loss(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.T
         L = -1/|N+| sum over N+ of p log q  -  1/|N-| sum over N- of log(1 - q)
 
     where N+ are the cells with p > 0 and N- those with p = 0. The first term is the enhanced loss, the second the
-    constraint loss; an empty set contributes 0. Summed over classes.
+    constraint loss; an empty set contributes 0. Summed over classes. `weights` are as for `classification_loss`.
     """
-    return _mean_over_images(_hybrid_loss_of_images(logits, targets, valid))
+    return _mean_over_images(weights * _hybrid_loss_of_images(logits, targets, valid))
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
@@ -66,10 +80,15 @@ def _hybrid_loss_of_images(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tens
     return tf.reduce_sum(enhanced + constraint, axis=1)
 
 
-def multi_label_cross_entropy(logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor) -> tf.Tensor:
-    """Multi-label cross-entropy (MCE), the mean over valid cells, summed over classes: the baseline in Eq. 6."""
+def multi_label_cross_entropy(
+    logits: tf.Tensor, targets: tf.Tensor, valid: tf.Tensor, weights: tf.Tensor | float = 1.0
+) -> tf.Tensor:
+    """Multi-label cross-entropy (MCE), the mean over valid cells, summed over classes: the baseline in Eq. 6.
+
+    `weights` are as for `classification_loss`.
+    """
     per_cell = tf.nn.sigmoid_cross_entropy_with_logits(labels=targets, logits=logits)
-    return _mean_over_images(tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
+    return _mean_over_images(weights * tf.reduce_sum(_mean_over_cells(per_cell, valid[..., tf.newaxis]), axis=1))
 
 
 def _mean_over_images(losses: tf.Tensor) -> tf.Tensor:

@@ -21,6 +21,7 @@ from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view_options import whole_views
+from oaa_tf.metrics import image_scores
 from oaa_tf.runs.checkpoints import checkpoint_checksum
 from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
@@ -54,7 +55,7 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     """Writes an attention map for every label of every image, see `AttentionMaps`.
 
     Returns:
-        The content of `metrics.json`.
+        The content of `metrics.json`; "images" are the `image_scores` of the classifier's probabilities.
 
     Raises:
         UserError: The records, the stage and the settings do not go together, or work_dir holds another run.
@@ -65,7 +66,7 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     kind, supervision, seed = _maps_kind(training), training["supervision"], training["seed"]
 
     def work(work_dir: Path) -> dict[str, Any]:
-        attention = extract_attention(
+        extracted = extract_attention(
             network,
             records,
             image_size,
@@ -75,10 +76,11 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
             flip=settings.flip,
         )
         AttentionMaps.save(
-            work_dir, attention, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
+            work_dir, extracted.maps, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
         )
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
-        return metrics | {"seed": seed, "maps_kind": kind}
+        scores = image_scores(extracted.probabilities, records.label_matrix(), records.classes, threshold=0.5)
+        return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": extracted.num_empty, "images": scores}
 
     return run_once("make_maps", settings, _checksums(settings, records), work)
 

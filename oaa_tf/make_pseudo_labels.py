@@ -54,7 +54,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
     def make(position: int, record: Record) -> np.ndarray:
         classes, attention = maps.at_image_size(position)
         saliency = record.saliency if settings.use_saliency else None
-        if settings.refine != "none":
+        if settings.refine != "none" and classes:
             from oaa_tf.labels.refined_attention import refined_attention
 
             # The rule compares these scores.

@@ -10,12 +10,12 @@ Decodes every image once, so that no training run meets a damaged file later, an
 import dataclasses
 import functools
 import hashlib
-from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError, raise_all
@@ -35,6 +35,7 @@ from oaa_tf.data.formats.voc_source import VocSource
 from oaa_tf.data.images.image_files import read_for_record, resized
 from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
+from oaa_tf.data.records.label_warnings import label_warnings
 from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
@@ -43,7 +44,7 @@ from oaa_tf.runs.threads import num_cores, results_in_order
 # An image's entry in the manifest, its record, the classes in its mask, and whether it was made smaller.
 _Converted = tuple[ImageEntry, bytes, tuple[int, ...], bool]
 
-_NO_CLASS, _NO_TAG = "none of the kept classes", "no tag"
+_NO_CLASS = "none of the kept classes"
 _OTHER_LISTS = {
     ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
     ".txt": "YOLO's and other text files are not read; export COCO's JSON, or write a CSV with the header file,tags",
@@ -141,8 +142,9 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """Makes the records of one split, unless they exist and neither settings nor inputs have changed.
 
     Returns:
-        manifest (path), split, num_images, num_skipped, class_names, images_per_class (by name), with_masks,
-        num_shards, checksum, and up_to_date (whether there was nothing to do).
+        manifest (path), split, num_images, num_negatives (images that show none of the classes), num_skipped,
+        class_names, images_per_class (by name), with_masks, num_shards, checksum, and up_to_date (whether there was
+        nothing to do).
 
     Raises:
         UserError: The folder or one of its files is missing or wrong, or no image has a kept class. Of files that are
@@ -160,9 +162,9 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     convert = functools.partial(_convert, source, settings.max_side)
     num_workers = settings.num_workers or num_cores()
     mistakes: list[UserError] = []
-    num_masks = num_smaller = 0
+    num_masks = num_smaller = num_skipped = 0
     agreement = MaskAgreement(source.classes)
-    skipped: Counter[str] = Counter()
+    labels: list[tuple[int, ...]] = []
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
@@ -174,20 +176,21 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
                     mistakes.append(outcome)
                 case SkippedImage():
                     writer.skip(outcome.id, outcome.reason)
-                    skipped[outcome.reason] += 1
+                    num_skipped += 1
                 case entry, record, shown, is_smaller:
                     agreement.add(entry.id, entry.labels, shown)
                     num_masks += not entry.lacks_mask
                     num_smaller += is_smaller
+                    labels.append(entry.labels)
                     if not mistakes:
                         writer.write(entry, record)
             progress.advance()
         raise_all(mistakes)
         agreement.check(source.name)
-        if skipped.total() == len(source.images):
+        if not any(labels):
             raise UserError(
-                f"{source.name}: all {skipped.total()} images were skipped ({_counts(skipped)}; the classes are "
-                f"{', '.join(source.classes)}); check --classes and where the labels come from"
+                f"{source.name}: none of the {len(source.images)} images has a class of"
+                f" {', '.join(source.classes)}; check --classes and where the labels come from"
             )
         writer.commit(
             classes=source.classes,
@@ -198,18 +201,17 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
             inputs=inputs,
         )
     summary = _summary(manifest_path, up_to_date=False)
-    not_taken = f", {skipped.total()} skipped ({_counts(skipped)})" if skipped else ""
+    not_taken = f", {num_skipped} skipped ({_NO_CLASS})" if num_skipped else ""
     print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{not_taken}")
     if num_smaller:
         stored = f"stored smaller, with {settings.max_side} pixels on the longer side (--max_side)"
         print(f"{stored}: {num_smaller} of {summary['num_images']} images")
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
-    print(f"images of each class: {', '.join(counts)}")
+    without = f"; of no class {summary['num_negatives']}" if summary["num_negatives"] else ""
+    print(f"images of each class: {', '.join(counts)}{without}")
+    for warning in label_warnings(source.classes, labels):
+        print(f"warning: {warning}")
     return summary
-
-
-def _counts(skipped: Counter[str]) -> str:
-    return ", ".join(f"{count} with {reason}" for reason, count in sorted(skipped.items()))
 
 
 def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
@@ -299,8 +301,8 @@ def _record(source: Source, max_side: int, image: SourceImage) -> _Converted | S
     from oaa_tf.data.records.record_writer import serialize
 
     found = source.labelled(image)
-    if not found.labels:
-        return SkippedImage(image.image_id, _NO_CLASS if found.has_tags else _NO_TAG)
+    if found.has_tags and not found.labels:
+        return SkippedImage(image.image_id, _NO_CLASS)
     mask = found.mask
     image_data, (height, width), stored = read_for_record(image.image, max_side)
     if mask is not None and mask.shape != (height, width):
@@ -308,6 +310,9 @@ def _record(source: Source, max_side: int, image: SourceImage) -> _Converted | S
             f"{image.mask or source.name}: {mask.shape[1]}x{mask.shape[0]} pixels, but {image.image} has"
             f" {width}x{height}; both must have the same size, with the image upright as its EXIF orientation says"
         )
+    if mask is None and source.has_masks and not found.labels:
+        # What has no class is background.
+        mask = np.zeros((height, width), np.uint8)
     saliency = read_saliency(image.saliency, height, width) if image.saliency else None
     lacks_mask = source.has_masks and mask is None
     entry = ImageEntry(image.image_id, found.labels, *stored, image.file, lacks_mask)
@@ -353,6 +358,7 @@ def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
         "manifest": str(manifest_path),
         "split": manifest.split,
         "num_images": len(manifest.images),
+        "num_negatives": sum(not image.labels for image in manifest.images),
         "num_skipped": len(manifest.skipped),
         "class_names": list(manifest.classes),
         "images_per_class": {

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from oaa_tf.data.records.keys import IGNORE_LABEL
 
@@ -110,6 +111,38 @@ def labelled_share(confusion: np.ndarray) -> float:
     return float(_ratio(confusion[:, :-1].sum(), confusion.sum()))
 
 
+def image_scores(
+    values: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, threshold: float
+) -> dict[str, dict[str, float]]:
+    """How well a number for each image and class tells the images that show the class from the others.
+
+    Args:
+        values: float `[num_images, C]`, such as probabilities, or the classes' shares of the pixels of a mask.
+        labels: Multi-hot, `[num_images, C]`.
+        classes: The C class names.
+        threshold: A class counts as detected where its value is above this.
+
+    Returns:
+        By class: "num_with" and "num_without", the numbers of images with and without it; "detection_rate", the share
+        of the former in which it is detected; "false_alarms", that share of the latter; and "auc", the area under the
+        ROC curve: the probability that an image with the class has the greater value of the two, ties counting half.
+        NaN where there are no such images.
+    """
+    scores = {}
+    for name, of_class, shows in zip(classes, np.transpose(values), np.transpose(labels) > 0, strict=True):
+        with_class, without = of_class[shows], np.sort(of_class[~shows])
+        num_pairs = len(with_class) * len(without)
+        below, up_to = (np.searchsorted(without, with_class, side=side).sum() for side in ("left", "right"))
+        scores[name] = {
+            "num_with": len(with_class),
+            "num_without": len(without),
+            "detection_rate": float(_ratio(np.sum(with_class > threshold), len(with_class))),
+            "false_alarms": float(_ratio(np.sum(without > threshold), len(without))),
+            "auc": float(_ratio((below + up_to) / 2, num_pairs)),
+        }
+    return scores
+
+
 def scores_by_name(iou: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """The entries about IoU in `metrics.json`.
 
@@ -197,7 +230,8 @@ class ThresholdSweep:
 
     def add_histogram(self, histogram: np.ndarray, classes: Sequence[int]) -> None:
         """Adds an image by its `attention_histogram`, which may come from another thread."""
-        self.histogram[:, list(classes)] += histogram
+        # Without a class all is background, at every threshold and whichever class it is counted under.
+        self.histogram[:, list(classes) or [0]] += histogram
 
     def confusions(self) -> np.ndarray:
         """Confusion matrices of all thresholds, int64 `[256, C + 1, C + 1]`."""
@@ -225,12 +259,12 @@ def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: i
 
     Args:
         truth: uint8 `[height, width]`, labels 0..C and `IGNORE_LABEL`.
-        attention: float32 `[k, height, width]` in [0, 1], k at least 1.
+        attention: float32 `[k, height, width]` in [0, 1]; all is background where k is 0.
         num_classes: C.
 
     Returns:
-        int64 `[C + 1, k, 256]`. Level l counts the attention values in ((l - 1)/255, l/255], so a value exceeds the
-        threshold t/255 if and only if l > t.
+        int64 `[C + 1, k, 256]`, or `[C + 1, 1, 256]` where k is 0. Level l counts the attention values in
+        ((l - 1)/255, l/255], so a value exceeds the threshold t/255 if and only if l > t.
 
     Raises:
         ValueError: Shapes do not agree, or a true label or an attention value is out of range.
@@ -238,6 +272,8 @@ def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: i
     if attention.shape[1:] != truth.shape:
         raise ValueError(f"attention is {_size(attention)}, ground truth {_size(truth)} (height x width)")
     truth_bins = _bins(truth, num_classes)
+    if not len(attention):
+        attention = np.zeros([1, *truth.shape], np.float32)
     # Written so that NaN fails too.
     if not (attention.min() >= 0 and attention.max() <= 1):
         raise ValueError(f"attention ranges over [{attention.min()}, {attention.max()}], expected [0, 1]")
@@ -257,9 +293,9 @@ def attention_histogram(truth: np.ndarray, attention: np.ndarray, num_classes: i
     return joint[: num_classes + 1]
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _ratio(part: npt.ArrayLike, whole: npt.ArrayLike) -> np.ndarray:
     """`part / whole`, NaN where `whole` is 0."""
-    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=whole > 0)
+    return np.divide(part, whole, out=np.full(np.shape(whole), np.nan), where=np.greater(whole, 0))
 
 
 def _bins(labels: np.ndarray, num_classes: int) -> np.ndarray:

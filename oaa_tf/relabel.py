@@ -53,9 +53,11 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
     records, segmenter, supervision, checksums = _inputs(settings)
 
     def make(position: int, record: Record) -> np.ndarray:
+        labels = records.labels[position]
+        if not labels:
+            return np.zeros(record.image.shape[:2], np.uint8)
         saliency = record.saliency if settings.use_saliency else None
-        probabilities = segmenter.probabilities(record.image)
-        return confident_label(probabilities, records.labels[position], saliency, settings.min_probability)
+        return confident_label(segmenter.probabilities(record.image), labels, saliency, settings.min_probability)
 
     description = origin("relabel", settings, records.provenance, supervision=supervision) | {
         "seed": segmenter.seed,

@@ -113,14 +113,22 @@ class ClassifierStage(TrainingStage):
         )
 
     def model(self, network: keras.Model) -> AttentionClassifier:
-        """The classifier."""
+        """The classifier; with images of no class, its scores start at the classes' log odds."""
+        from oaa_tf.models.class_aware import SCORE_LAYER
         from oaa_tf.models.classifier import AttentionClassifier
 
+        records = self.records
+        if records.num_negatives and not self.settings.initial_weights:
+            # Otherwise the first hundreds of steps go into learning that most classes are rare.
+            weight = len(records) + (records.negative_weight - 1) * records.num_negatives
+            shares = np.clip(records.label_matrix().sum(axis=0) / weight, 0.01, 0.99)
+            network.get_layer(SCORE_LAYER).bias.assign(np.log(shares / (1 - shares)))
         return AttentionClassifier(
             network,
             self.table,
             gate=self.settings.gate,
             accumulate_from_epoch=self.settings.accumulate_from_epoch,
+            negative_weight=records.negative_weight,
             accumulate_steps=self.settings.accumulate_steps,
         )
 
@@ -180,10 +188,11 @@ class ClassifierStage(TrainingStage):
         from oaa_tf.attention.extraction import extract_attention
 
         settings, records, table = self.settings, self.records, self.table
-        cam = extract_attention(
+        extracted = extract_attention(
             network, records, settings.image_size, label="class activation maps", **settings.map_options
         )
-        num_fallbacks = int(np.count_nonzero(table.num_updates.numpy() == 0))
+        cam = extracted.maps
+        num_fallbacks = int(np.count_nonzero(table.empty_slots()))
         if num_fallbacks == table.num_slots:
             print(
                 f"warning: no map passed the gate after --accumulate_from_epoch={settings.accumulate_from_epoch}: the"
@@ -203,6 +212,7 @@ class ClassifierStage(TrainingStage):
         return {
             "num_pairs": table.num_slots,
             "fallback_pairs": num_fallbacks,
+            "empty_maps": extracted.num_empty,
             "attention_coverage": table.coverage(_COVERAGE_THRESHOLD),
             "table_bytes": table.num_bytes,
         }

@@ -93,7 +93,10 @@ class IntegralStage(TrainingStage):
         from oaa_tf.models.integral import IntegralAttentionModel
 
         return IntegralAttentionModel(
-            network, attention_loss=self.settings.loss, accumulate_steps=self.settings.accumulate_steps
+            network,
+            attention_loss=self.settings.loss,
+            negative_weight=self.records.negative_weight,
+            accumulate_steps=self.settings.accumulate_steps,
         )
 
     def targets(self) -> Targets:
@@ -141,14 +144,14 @@ class IntegralStage(TrainingStage):
         )
         AttentionMaps.save(
             work_dir / MAPS_FOLDER,
-            attention,
+            attention.maps,
             self.records,
             kind=f"oaa_plus_{settings.loss}",
             image_size=settings.image_size,
             supervision=self.supervision,
             seed=settings.seed,
         )
-        return {}
+        return {"num_pairs": len(attention.maps), "empty_maps": attention.num_empty}
 
 
 if __name__ == "__main__":

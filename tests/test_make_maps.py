@@ -65,7 +65,7 @@ def test_views_size_and_readout(settings, data, tmp_path):
     options = {"readout": "sigmoid", "scales": (1.0, 1.5), "flip": True}
     run(dataclasses.replace(settings, image_size=64, **options))
     network = load_network(root / "cls")[1]
-    expected = AttentionMaps.from_array(extract_attention(network, records, 64, **options), records, image_size=64)
+    expected = AttentionMaps.from_array(extract_attention(network, records, 64, **options).maps, records, image_size=64)
     maps = AttentionMaps.open(tmp_path / "maps", records)
     assert maps.grid == 8 and maps.image_size == 64
     np.testing.assert_allclose(maps.maps.astype(int), expected.maps, atol=1)

@@ -381,7 +381,7 @@ def output_is_a_file(voc):
         (link_outside, "JPEGImages/tiny_003.jpg: links to a file outside"),
         (entity_in_annotation, "tiny_003.xml: annotation with a DOCTYPE or ENTITY"),
         (unknown_class_in_annotation, "tiny_003.xml: unknown class 'unicorn'"),
-        (nothing_left, "train.txt: all 6 images were skipped"),
+        (nothing_left, "train.txt: none of the 6 images has a class of "),
         (unwritable_output, "--output_dir=.*file/records: cannot be written"),
         (output_is_a_file, "--output_dir=.*file: cannot be written"),
     ],

@@ -105,18 +105,8 @@ def test_names_in_either_spelling_of_unicode_and_without_suffix(tiny_voc, tmp_pa
     assert records.image_ids == names and records.labels == ((0,), (0, 1))
 
 
-def test_images_without_tags_are_skipped_and_named(tiny_voc, tmp_path):
-    data = write_own_data(tiny_voc, tmp_path, "csv")
-    tags = Path(data["tags"])
-    tags.write_text(tags.read_text().replace("tiny_001.jpg,square", "tiny_001.jpg,"))
-    assert len(records_of(tmp_path, **data)) == 5
-    assert [entry["id"] for entry in json.loads((tmp_path / "records/train.json").read_text())["skipped"]] == [
-        "tiny_001"
-    ]
-
-
 @pytest.mark.parametrize("form", ["folders", "csv", "coco", "annotations"])
-def test_what_has_no_tag_is_counted_apart_from_other_classes(tiny_voc, tmp_path, capsys, form):
+def test_what_has_no_tag_is_kept_and_what_has_other_classes_is_not(tiny_voc, tmp_path, capsys, form):
     """Each form has one photo without tags, tiny_001, and one of a class that is not kept, tiny_004."""
     if form == "annotations":
         (tiny_voc / "Annotations/tiny_001.xml").write_text("<annotation/>")
@@ -138,16 +128,17 @@ def test_what_has_no_tag_is_counted_apart_from_other_classes(tiny_voc, tmp_path,
             content = json.loads(path.read_text())
             content["annotations"] = [one for one in content["annotations"] if one["image_id"] != 999]
             path.write_text(json.dumps(content))
-    records_of(tmp_path, **data, classes=("circle", "cross"))
+    records = records_of(tmp_path, **data, classes=("circle", "cross"))
+    negatives = [position for position, labels in enumerate(records.labels) if not labels]
+    assert [records.image_ids[position].rpartition("tiny_")[2] for position in negatives] == ["001"]
+    assert records.num_negatives == 1
+    # What shows no class is background, with or without a mask file.
+    assert form != "coco" or not records.record(negatives[0]).mask.any()
     skipped = json.loads((tmp_path / "records/train.json").read_text())["skipped"]
-    reasons = {entry["id"].removeprefix("Good_").removeprefix("square_"): entry["reason"] for entry in skipped}
-    assert reasons.pop("tiny_001") == "no tag"
-    assert set(reasons.values()) <= {"none of the kept classes"}
+    assert {entry["reason"] for entry in skipped} <= {"none of the kept classes"}
     # A photo with difficult objects alone shows something.
-    assert ("tiny_003" in reasons) == (form == "annotations")
-    assert f"{len(skipped)} skipped (1 with no tag" in capsys.readouterr().out.replace(
-        f"{len(reasons)} with none of the kept classes, 1 with no tag", "1 with no tag"
-    )
+    assert any(entry["id"].endswith("tiny_003") for entry in skipped) == (form == "annotations")
+    assert "; of no class 1\n" in capsys.readouterr().out
 
 
 def test_folders_of_negatives(tiny_voc, tmp_path, capsys):

@@ -189,8 +189,8 @@ class CumulativeAttention(tf.Module):
 
         Args:
             fusion: One of the fusions that the table keeps.
-            fallback: float32 `[num_slots, grid, grid]`, maps for the pairs that the gate never let through, such as the
-                attention of the trained network (the authors' code). Without it, their maps are 0.
+            fallback: float32 `[num_slots, grid, grid]`, maps for the pairs of `empty_slots`, such as the attention of
+                the trained network (the authors' code). Without it, their maps are 0.
 
         Returns:
             float32 `[num_slots, grid, grid]` in [0, 1].
@@ -200,9 +200,15 @@ class CumulativeAttention(tf.Module):
         """
         maps = self.read(fusion, range(self.num_slots))
         if fallback is not None:
-            never_passed = self.num_updates.numpy() == 0
-            maps[never_passed] = fallback[never_passed]
+            is_empty = self.empty_slots()
+            maps[is_empty] = fallback[is_empty]
         return maps
+
+    def empty_slots(self) -> np.ndarray:
+        """The pairs without attention, bool `[num_slots]`: the gate let no map through, or only maps of zeros."""
+        return np.concatenate(
+            [np.zeros(0, bool), *(~rows.any(axis=1) for rows in self._rows("max", range(self.num_slots)))]
+        )
 
     def coverage(self, threshold: float) -> float:
         """Mean share of the grid, over all slots, whose maximum attention is above a threshold."""

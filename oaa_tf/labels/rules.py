@@ -47,6 +47,8 @@ def pseudo_label(
     Every pixel has a score for each class, its attention after min-max normalisation of each map, and a background
     score, 1 - saliency.
 
+    An image of no class is background everywhere. Otherwise:
+
     1. A pixel with more than one score above `conflict_above`, including the background score, is ignored.
     2. Scores below `drop_below` become 0. The highest score gives the label. If scores are equal, the background wins,
        then the first class. So a pixel whose scores are all dropped is background.
@@ -72,6 +74,8 @@ def pseudo_label(
     Returns:
         uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
     """
+    if not len(classes):
+        return np.zeros(attention.shape[1:], np.uint8)
     foreground = min_max_normalized(attention)
     highest = foreground.max(axis=0)
     background = background_scores(foreground, saliency, options)
@@ -127,6 +131,8 @@ def confident_label(
 ) -> np.ndarray:
     """Turns the probabilities of a segmentation network into a label map, for an image whose classes are known.
 
+    An image of no class is background everywhere. Otherwise:
+
     1. Only the background and the classes of the image are possible; their probabilities are scaled to a sum of 1.
     2. With saliency, the background's probability becomes the mean of itself and 1 - saliency. The classes share the
        rest in the same proportions.
@@ -142,6 +148,8 @@ def confident_label(
     Returns:
         uint8 `[height, width]`: 0 background, `c + 1` for class index `c`, 255 ignore.
     """
+    if not len(classes):
+        return np.zeros(probabilities.shape[:2], np.uint8)
     background, objects = probabilities[..., 0], probabilities[..., [index + 1 for index in classes]]
     of_objects = objects.sum(axis=-1)
     background = background / np.maximum(background + of_objects, _TINY)

@@ -10,6 +10,9 @@ from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
 from oaa_tf.models.preprocessing import CaffePreprocessing
 
+SCORE_LAYER = "class_aware_conv"
+"""The name of the 1x1 convolution."""
+
 
 def class_aware_network(
     backbone: keras.Model,
@@ -48,5 +51,5 @@ def class_aware_network(
         x = AttentionDrop(attention_drop, seed=seed, name="attention_drop")(x)
     # No ReLU follows. A small kernel makes the first scores near 0, whatever the initialisation of the other layers.
     small = INITIALIZERS["gaussian"]()
-    scores = Convolution(num_classes, 1, kernel_initializer=small, dtype="float32", name="class_aware_conv")(x)
+    scores = Convolution(num_classes, 1, kernel_initializer=small, dtype="float32", name=SCORE_LAYER)(x)
     return keras.Model(images, scores, name="class_aware_network")

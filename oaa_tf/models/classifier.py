@@ -11,7 +11,7 @@ from oaa_tf.attention.gates import GATES, open_gate
 from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_frame
-from oaa_tf.losses import classification_loss
+from oaa_tf.losses import classification_loss, weights_of_images
 from oaa_tf.models.gated_share import GatedShareByClass
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
@@ -57,6 +57,7 @@ class AttentionClassifier(TrainedNetwork):
         *,
         gate: str = "paper",
         accumulate_from_epoch: int = 1,
+        negative_weight: float = 1.0,
         **kwargs,
     ) -> None:
         """Wraps a network.
@@ -66,6 +67,7 @@ class AttentionClassifier(TrainedNetwork):
             cumulative_attention: The table to keep up to date.
             gate: See `oaa_tf.attention.gates`.
             accumulate_from_epoch: Epochs (counted from 0) before this one accumulate nothing.
+            negative_weight: Weight in the loss of images without labels, see `RecordSet.negative_weight`.
 
         Raises:
             ValueError: An unknown gate.
@@ -75,6 +77,7 @@ class AttentionClassifier(TrainedNetwork):
             raise ValueError(f"gate={gate!r}: expected one of {', '.join(GATES)}")
         self.gate = gate
         self.accumulate_from_epoch = accumulate_from_epoch
+        self.negative_weight = negative_weight
         self.cumulative_attention = cumulative_attention
         self.gated_share_by_class = GatedShareByClass(network.output_shape[-1])
         self.num_images = self.add_weight(
@@ -89,6 +92,7 @@ class AttentionClassifier(TrainedNetwork):
             "cumulative_attention": keras.saving.serialize_keras_object(self.cumulative_attention),
             "gate": self.gate,
             "accumulate_from_epoch": self.accumulate_from_epoch,
+            "negative_weight": self.negative_weight,
         }
 
     def save_own_variables(self, store):
@@ -147,7 +151,8 @@ class AttentionClassifier(TrainedNetwork):
         """The classification loss (Sec. 3.1), as the mean over images."""
         score_maps = self.network(batch[keys.IMAGE], training=training)
         scores = class_scores(score_maps, _valid(batch, score_maps))
-        loss = classification_loss(scores, batch[keys.LABELS])
+        labels = batch[keys.LABELS]
+        loss = classification_loss(scores, labels, weights_of_images(labels, self.negative_weight))
         return loss, tf.cast(tf.shape(scores)[0], tf.float32), score_maps
 
     def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -169,9 +174,8 @@ class AttentionClassifier(TrainedNetwork):
         if keys.EPOCH in batch:
             epoch = tf.maximum(epoch, batch[keys.EPOCH])
         has_begun = tf.reshape(epoch >= self.accumulate_from_epoch, [-1, 1])
-        self.cumulative_attention.update(
-            batch[keys.POSITION], labels, gate & has_begun & tf.math.is_finite(loss), attention, seen
-        )
+        chosen = gate & has_begun & tf.math.is_finite(loss)
+        self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
         self.gated_share_by_class.update(gate, labels)
         self.measure(batch, scores)
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from oaa_tf.data.records import keys
 from oaa_tf.data.views.view import attention_to_view
-from oaa_tf.losses import hybrid_loss, multi_label_cross_entropy
+from oaa_tf.losses import hybrid_loss, multi_label_cross_entropy, weights_of_images
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 LOSSES = {"hybrid": hybrid_loss, "mce": multi_label_cross_entropy}
@@ -25,14 +25,17 @@ class IntegralAttentionModel(TrainedNetwork):
         model.fit(batches)
     """
 
-    required_keys = (keys.IMAGE, keys.ATTENTION, keys.VIEW, keys.VALID, keys.FRAME_VALID)
+    required_keys = (keys.IMAGE, keys.LABELS, keys.ATTENTION, keys.VIEW, keys.VALID, keys.FRAME_VALID)
 
-    def __init__(self, network: keras.Model, *, attention_loss: str = "hybrid", **kwargs) -> None:
+    def __init__(
+        self, network: keras.Model, *, attention_loss: str = "hybrid", negative_weight: float = 1.0, **kwargs
+    ) -> None:
         """Wraps a network.
 
         Args:
             network: From images to score maps, see `oaa_tf.models.class_aware`.
             attention_loss: "hybrid" (Eq. 9) or "mce" (Eq. 6).
+            negative_weight: Weight in the loss of images without labels, see `RecordSet.negative_weight`.
 
         Raises:
             ValueError: An unknown loss.
@@ -41,15 +44,18 @@ class IntegralAttentionModel(TrainedNetwork):
         if attention_loss not in LOSSES:
             raise ValueError(f"attention_loss={attention_loss!r}: expected one of {', '.join(LOSSES)}")
         self.attention_loss = attention_loss
+        self.negative_weight = negative_weight
 
     def get_config(self) -> dict[str, Any]:
         """Returns the constructor's arguments."""
-        return super().get_config() | {"attention_loss": self.attention_loss}
+        own = {"attention_loss": self.attention_loss, "negative_weight": self.negative_weight}
+        return super().get_config() | own
 
     def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The loss between the score maps and the cumulative attention in the view, as the mean over images."""
         score_maps = self.network(batch[keys.IMAGE], training=training)
-        loss = LOSSES[self.attention_loss](score_maps, _targets(batch), batch[keys.VALID])
+        weights = weights_of_images(batch[keys.LABELS], self.negative_weight)
+        loss = LOSSES[self.attention_loss](score_maps, _targets(batch), batch[keys.VALID], weights)
         return loss, tf.cast(tf.shape(score_maps)[0], tf.float32), score_maps
 
     def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -186,7 +186,7 @@ class Gallery:
         def column(position: int, record: Record) -> Picture:
             classes, grids = maps.for_image(position)
             size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
-            layer = pictures.heat(maps.frame(position).to_image(grids, *size).max(axis=0))
+            layer = pictures.heat(maps.frame(position).to_image(grids, *size).max(axis=0, initial=0))
             iou = None
             if record.mask is not None and evaluation is not None:
                 attention = maps.at_image_size(position)[1]

@@ -46,10 +46,10 @@ def write_picture_grid(
         row = {"image": record.image}
         for title, attention_maps in opened.items():
             attention = attention_maps.at_image_size(position)[1]
-            row[title] = overlay_attention(record.image, np.max(attention, axis=0))
+            row[title] = overlay_attention(record.image, np.max(attention, axis=0, initial=0))
         row |= {title: overlay_mask(record.image, each) for title, each in labels.items() if each is not None}
         if record.mask is None and records.has_masks:
             row["ground truth"] = np.full_like(record.image, 255)
         rows.append(row)
-        names.append(", ".join(records.classes[label] for label in records.labels[position]))
+        names.append(", ".join(records.classes[label] for label in records.labels[position]) or "no class")
     write_png(path, grid([list(row.values()) for row in rows], list(rows[0]), names))

@@ -85,6 +85,8 @@ def thresholded(attention: np.ndarray, classes: Sequence[int], threshold: float)
     Returns:
         uint8 `[height, width]`.
     """
+    if not len(classes):
+        return np.zeros(attention.shape[1:], np.uint8)
     winners = np.array(classes, np.uint8)[np.argmax(attention, axis=0)] + np.uint8(1)
     return np.where(attention.max(axis=0) > threshold, winners, np.uint8(0))
 

@@ -8,6 +8,7 @@ import numpy as np
 from oaa_tf.attention.extraction import label_attention
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.input_pipeline import frame_batches
 
 
@@ -37,6 +38,7 @@ class ObservedAttention:
             readout: One of `READOUTS`.
         """
         self._first_slots = records.first_slots
+        self._grid = image_size // STRIDE
         self._maps: dict[int, np.ndarray] = {}
         self._scores: dict[int, np.ndarray] = {}
         # One image a batch: the maps of a step need no more memory than that.
@@ -48,20 +50,20 @@ class ObservedAttention:
         """Looks at the images with the network as it is now."""
         for batch in self._batches or ():
             slots = range(*self._first_slots[int(batch[keys.POSITION][0]) :][:2])
-            maps, scores = self._attention(batch)
+            maps, _, probabilities = self._attention(batch)
             self._maps.update(zip(slots, maps.numpy(), strict=True))
-            self._scores.update(zip(slots, scores.numpy(), strict=True))
+            self._scores.update(zip(slots, probabilities.numpy()[batch[keys.LABELS].numpy() > 0], strict=True))
 
     def read(self, slots: Iterable[int]) -> np.ndarray:
         """Maps of some pairs of image and class, as of the last look.
 
         Args:
-            slots: Slots of observed images, at least one.
+            slots: Slots of observed images.
 
         Returns:
             float32 `[len(slots), grid, grid]` in [0, 1].
         """
-        return np.stack([self._maps[slot] for slot in slots])
+        return np.array([self._maps[slot] for slot in slots], np.float32).reshape(-1, self._grid, self._grid)
 
     def scores(self, slots: Iterable[int]) -> np.ndarray:
         """The probabilities p_c of Eq. 1 of the same pairs, float32 `[len(slots)]`."""

@@ -87,6 +87,9 @@ class AttentionPictures:
             frame = Frame(image.shape[0], image.shape[1], self.image_size)
             image = _shown_size(image)
             slots = range(*records.first_slots[position : position + 2])
+            if not slots:
+                # No class, no attention.
+                continue
             maps = {title: frame.to_image(read(slots), *image.shape[:2]) for title, read in self.columns.items()}
             rows = []
             for rank, (slot, label) in enumerate(zip(slots, records.labels[position], strict=True)):

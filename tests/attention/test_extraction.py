@@ -19,7 +19,7 @@ def network() -> keras.Model:
 
 
 def test_one_map_per_slot_in_the_order_of_slots(network: keras.Model, records: RecordSet) -> None:
-    maps = extract_attention(network, records, 48, batch_size=3, label="test")
+    maps = extract_attention(network, records, 48, batch_size=3, label="test").maps
     assert maps.shape == (records.first_slots[-1], 6, 6) and maps.dtype == np.float32
 
     # The image of 48 x 48 pixels needs no resizing.
@@ -33,7 +33,7 @@ def test_one_map_per_slot_in_the_order_of_slots(network: keras.Model, records: R
 
 
 def test_padding_has_no_attention(network: keras.Model, records: RecordSet) -> None:
-    maps = extract_attention(network, records, 64, batch_size=4, label="test")
+    maps = extract_attention(network, records, 64, batch_size=4, label="test").maps
     for position, (height, width) in enumerate(records.sizes):
         rows, columns = Frame(int(height), int(width), 64).valid_cells
         for slot in range(records.first_slots[position], records.first_slots[position + 1]):
@@ -42,7 +42,7 @@ def test_padding_has_no_attention(network: keras.Model, records: RecordSet) -> N
 
 
 def test_batch_size_does_not_change_the_maps(network: keras.Model, records: RecordSet) -> None:
-    one, other = (extract_attention(network, records, 48, batch_size=size, label="test") for size in (1, 4))
+    one, other = (extract_attention(network, records, 48, batch_size=size, label="test").maps for size in (1, 4))
     np.testing.assert_allclose(one, other, atol=2e-3)
 
 
@@ -56,7 +56,7 @@ def brightness_network() -> keras.Model:
 
 
 def test_a_network_that_looks_at_brightness(records: RecordSet) -> None:
-    maps = extract_attention(brightness_network(), records, 48, batch_size=2, label="test")
+    maps = extract_attention(brightness_network(), records, 48, batch_size=2, label="test").maps
     position = next(p for p, size in enumerate(records.sizes) if tuple(size) == (48, 48))
     image = records.record(position).image.astype(np.float64)
     expected = np.maximum(image.reshape(6, 8, 6, 8, 3).mean(axis=(1, 3, 4)) - np.mean(MEAN_RGB), 0)
@@ -67,8 +67,8 @@ def test_a_network_that_looks_at_brightness(records: RecordSet) -> None:
 
 def test_a_network_without_a_sense_of_direction_sees_the_same_mirrored(records: RecordSet) -> None:
     network = brightness_network()
-    once = extract_attention(network, records, 48, batch_size=2, label="test")
-    twice = extract_attention(network, records, 48, batch_size=2, label="test", flip=True)
+    once = extract_attention(network, records, 48, batch_size=2, label="test").maps
+    twice = extract_attention(network, records, 48, batch_size=2, label="test", flip=True).maps
     widths = [Frame(int(height), int(width), 48).content[1] for height, width in records.sizes]
     for position, width in enumerate(widths):
         slots = slice(*records.first_slots[position : position + 2])
@@ -79,7 +79,7 @@ def test_a_network_without_a_sense_of_direction_sees_the_same_mirrored(records: 
 
 def test_scales_give_the_mean_of_their_maps(network: keras.Model, records: RecordSet) -> None:
     extract = functools.partial(extract_attention, network, records, 48, batch_size=2, label="test", flip=True)
-    small, large, both = (extract(scales=scales) for scales in ((0.5,), (1.5,), (0.5, 1.5)))
+    small, large, both = (extract(scales=scales).maps for scales in ((0.5,), (1.5,), (0.5, 1.5)))
     assert not np.allclose(small, large, atol=0.1)
     # Not exactly: each of the two has been divided by its own maximum.
     mean = (small + large) / 2
@@ -91,7 +91,7 @@ def test_scales_give_the_mean_of_their_maps(network: keras.Model, records: Recor
 def test_a_larger_view_brings_its_attention_back_to_the_frame(records: RecordSet) -> None:
     network = brightness_network()
     once, twice = (
-        extract_attention(network, records, 48, batch_size=2, label="test", scales=scales)
+        extract_attention(network, records, 48, batch_size=2, label="test", scales=scales).maps
         for scales in ((1.0,), (2.0,))
     )
     # Twice the cells see the same brightness, but for what relu and maximum make of finer cells.
@@ -100,7 +100,7 @@ def test_a_larger_view_brings_its_attention_back_to_the_frame(records: RecordSet
 
 def test_readout_by_the_sigmoid_keeps_what_lies_below_a_half(network: keras.Model, records: RecordSet) -> None:
     relu, sigmoid = (
-        extract_attention(network, records, 48, batch_size=2, label="test", readout=readout)
+        extract_attention(network, records, 48, batch_size=2, label="test", readout=readout).maps
         for readout in ("relu", "sigmoid")
     )
     valid = relu > 0

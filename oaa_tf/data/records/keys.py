@@ -19,7 +19,7 @@ WIDTH = "width"
 """int64: the image's width in pixels."""
 
 LABELS = "labels"
-"""int64 list: class indices in ascending order, at least one."""
+"""int64 list: class indices in ascending order; empty for an image that shows none of the classes."""
 
 IGNORE_LABEL = 255
 """Value of mask pixels that training and evaluation ignore: borders, other classes, ambiguous pseudo labels."""

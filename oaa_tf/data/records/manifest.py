@@ -32,7 +32,7 @@ class ImageEntry:
 
     Attributes:
         id: The image's name.
-        labels: Class indices in ascending order.
+        labels: Class indices in ascending order; empty for an image that shows none of the classes.
         height: In pixels.
         width: In pixels.
         file: Path of the photo below the folder of photos; "" if unknown.
@@ -167,7 +167,7 @@ class Manifest:
             return "images: there are none, or one comes twice"
         for image in self.images:
             is_ascending = all(one < other for one, other in itertools.pairwise(image.labels))
-            is_known = image.labels and image.labels[0] >= 0 and image.labels[-1] < len(self.classes)
+            is_known = all(0 <= label < len(self.classes) for label in image.labels[:1] + image.labels[-1:])
             is_whole = all(type(number) is int for number in (*image.labels, image.height, image.width))
             has_texts = isinstance(image.file, str) and isinstance(image.lacks_mask, bool)
             has_size = 0 < image.height < 2**31 and 0 < image.width < 2**31

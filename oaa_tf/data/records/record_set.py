@@ -57,7 +57,7 @@ class RecordSet:
         split: Name of the split.
         classes: Class names by index.
         image_ids: By position.
-        labels: Class indices by position, ascending, never empty.
+        labels: Class indices by position, ascending; empty for an image that shows none of the classes.
         sizes: int32 `[num_images, 2]`, height and width in pixels.
         first_slots: int64 `[num_images + 1]`, the cumulative number of labels.
         labels_from: Where the labels came from, see `Manifest`.
@@ -174,6 +174,16 @@ class RecordSet:
         for row, labels in zip(matrix, self.labels, strict=True):
             row[list(labels)] = 1
         return matrix
+
+    @property
+    def num_negatives(self) -> int:
+        """Number of images that show none of the classes."""
+        return sum(not labels for labels in self.labels)
+
+    @property
+    def negative_weight(self) -> float:
+        """The weight in a loss at which all images of no class count as much as all others, at most 1."""
+        return min(1.0, len(self) / self.num_negatives - 1) if self.num_negatives else 1.0
 
     def read(self, position: int) -> bytes:
         """The serialized `tf.train.Example` of one image. Thread-safe; a forked process needs a `RecordSet` of its own.

@@ -169,7 +169,8 @@ def _example(
     content = frame_content(height, width, options.frame_size or options.canvas)
     canvas = tf.gather(canvases, position)
     view, size = choose_view(content, canvas)
-    labels = tf.reduce_max(tf.one_hot(tf.sparse.to_dense(features[keys.LABELS]), len(records.classes)), axis=0)
+    # The maximum over no label would be minus infinity.
+    labels = tf.reduce_sum(tf.one_hot(tf.sparse.to_dense(features[keys.LABELS]), len(records.classes)), axis=0)
     example = {
         keys.IMAGE: render(image, view, size, canvas, method="bilinear", padding=MEAN_RGB),
         keys.LABELS: labels,

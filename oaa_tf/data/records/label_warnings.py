@@ -1,0 +1,33 @@
+"""What in the labels of a data set keeps a classifier from learning its classes."""
+
+from collections.abc import Sequence
+
+_UBIQUITOUS = 0.95
+
+
+def label_warnings(classes: Sequence[str], labels: Sequence[tuple[int, ...]]) -> list[str]:
+    """Sentences about classes that no image shows, that nearly every image shows, or that always come together.
+
+    Args:
+        classes: Names of the classes.
+        labels: Class indices of each image.
+    """
+    images_of = [
+        frozenset(n for n, of_image in enumerate(labels) if index in of_image) for index in range(len(classes))
+    ]
+    warnings = []
+    if missing := [name for name, images in zip(classes, images_of, strict=True) if not images]:
+        warnings.append(f"no image shows {', '.join(missing)}")
+    together: dict[frozenset[int], list[str]] = {}
+    for name, images in zip(classes, images_of, strict=True):
+        if len(images) >= _UBIQUITOUS * len(labels):
+            warnings.append(
+                f"{len(images)} of {len(labels)} images show {name}: without images that do not, the classifier learns"
+                " nothing about where it is"
+            )
+        if images:
+            together.setdefault(images, []).append(name)
+    for names in together.values():
+        if len(names) > 1:
+            warnings.append(f"{' and '.join(names)} are on the same images: nothing tells them apart")
+    return warnings
