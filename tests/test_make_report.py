@@ -132,6 +132,14 @@ def test_the_tables_say_what_the_evaluations_found(page: ReportPage, run_folder:
     assert "segmentation100.0all pixelsval, 4 images" in page.text
 
 
+def test_the_table_of_photos_says_what_the_masks_show(page: ReportPage, run_folder: Path) -> None:
+    images = json.loads((run_folder / "evaluate/model/metrics.json").read_text())["images"]
+    # Its masks are the truth.
+    assert images["cat"]["auc"] == images["cat"]["detection_rate"] == 1 and images["cat"]["false_alarms"] == 0
+    of_table = page.text.partition("segmentation network's masks show each class")[2]
+    assert "cat100.00.0100.0" in re.sub(r"\s", "", of_table)
+
+
 def test_a_row_per_image_with_all_pictures(page_file: Path, page: ReportPage) -> None:
     assert set(page.articles) == set(LABELS)
     # The images of val have the same names.
