@@ -9,7 +9,7 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList
-from oaa_tf.data.images.image_files import read_image
+from oaa_tf.data.images.decoding import decode
 from oaa_tf.data.images.input_files import open_png, read_bytes
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
@@ -29,11 +29,13 @@ def read_mask(path: str | os.PathLike, classes: ClassList, *, white_is_class: bo
     Raises:
         UserError: The file is damaged or no mask, or has a color that is not in the label map.
     """
-    mode = open_png(read_bytes(path), os.fspath(path)).mode
-    if classes.colors is not None and mode in ("P", "RGB", "RGBA"):
-        return _values_of_colors(read_image(path), classes, path)
-    if mode in ("RGB", "RGBA"):
-        image = read_image(path)
+    data = read_bytes(path)
+    mode = open_png(data, os.fspath(path)).mode
+    if mode in ("RGB", "RGBA") or (classes.colors is not None and mode == "P"):
+        # Transparent pixels keep their color.
+        image = decode(data, os.fspath(path), as_seen=False).pixels
+        if classes.colors is not None:
+            return _values_of_colors(image, classes, path)
         if np.ptp(image, axis=-1).any():
             raise UserError(f"{path}: has colors; add CVAT's labelmap.txt to the data folder, or write class indices")
         mask = image[..., 0]

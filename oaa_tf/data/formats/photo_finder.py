@@ -9,7 +9,7 @@ from oaa_tf.data.formats.folder_files import Listing
 from oaa_tf.data.images.image_files import SUFFIXES
 
 # Endings that a list may give for a photo that has another one here.
-_OTHER_SUFFIXES = (*SUFFIXES, ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".heic", ".heif", ".avif")
+_OTHER_SUFFIXES = (*SUFFIXES, ".jfif", ".avif")
 _UPLOAD_PREFIX = re.compile(r"\A[0-9a-f]{8}-(?=.)")
 """What Label Studio writes before the names of uploaded files."""
 
