@@ -502,6 +502,8 @@ def test_done_is_0_and_sigterm_143(capsys: pytest.CaptureFixture) -> None:
 def test_a_closed_terminal_and_a_schedulers_warning_end_like_sigterm(
     number: int, capsys: pytest.CaptureFixture
 ) -> None:
+    # Under `nohup`, a closed terminal is ignored from the start.
+    signal.signal(number, signal.SIG_DFL)
     assert guarded(lambda: os.kill(os.getpid(), number)) == 128 + number
     expected = f"stopped by {signal.Signals(number).name}; run the same command again to go on\n"
     assert capsys.readouterr().err == expected
