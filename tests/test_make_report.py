@@ -260,6 +260,15 @@ def hostile_page() -> str:
     return report_page(run, [row], replay, [HOSTILE])
 
 
+def test_maps_without_a_positive_score_are_counted() -> None:
+    stage = StageFolder(Path("x"), "train_cls", {}, {"classes": ["a"], "empty_maps": 3, "num_pairs": 1200})
+    scores = {"mean_iou": 0.5, "iou_per_class": {"background": 0.5, "a": 0.5}, "labelled_share": 1.0}
+    metrics = {"evaluated": "masks", "classes": ["a"], "split": "train", "num_images": 1, "supervision": None}
+    evaluation = Evaluation("labels", Path("x"), metrics | scores)
+    page = ReportPage(report_page(RunFolder(Path("x"), {"train_cls": stage}, (evaluation,), None, None), [], [], []))
+    assert "3 of 1,200 class activation maps have no positive score" in page.text
+
+
 def test_names_are_escaped() -> None:
     page = ReportPage(hostile_page())
     assert page.tags.count("img") == 3  # The layer, and the two of the replay.
