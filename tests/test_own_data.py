@@ -244,7 +244,16 @@ def test_the_split_is_a_matter_of_the_id_alone(tiny_voc, tmp_path):
     lines = tags.read_text().splitlines()
     tags.write_text("\n".join([lines[0], *lines[:3:-1]]))
     assert records_of(tmp_path, **data, split="val", val_share=0.5).image_ids == ("tiny_005", "tiny_003")
-    with pytest.raises(UserError, match=r"--val_share=0.001: none of the 3 images of .*tags.csv is in the split val"):
+
+
+def test_both_splits_of_a_few_photos_have_some(tiny_voc, tmp_path):
+    data = write_own_data(tiny_voc, tmp_path, "csv")
+    for share in (0.001, 0.999):
+        sizes = [len(records_of(tmp_path, **data, split=split, val_share=share)) for split in ("train", "val")]
+        assert sorted(sizes) == [1, 5]
+    tags = Path(data["tags"])
+    tags.write_text("".join(tags.read_text().splitlines(keepends=True)[:2]))
+    with pytest.raises(UserError, match=r"--val_share=0.001: none of the 1 images of .*tags.csv is in the split val"):
         records_of(tmp_path, **data, split="val", val_share=0.001)
 
 

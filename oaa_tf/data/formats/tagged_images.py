@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import os
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -82,10 +82,11 @@ class TaggedImages(Source):
     ) -> None:
         super().__init__(name, labels_from=labels_from, class_list=classes, files=files)
         found = self._find(tagged, listing)
+        in_val = self._in_val(found, val_share)
         of_split = {
             image_id: (one, path)
             for image_id, (one, path) in found.items()
-            if not val_share or (self.draw(image_id) < val_share) == (split == "val")
+            if not val_share or (image_id in in_val) == (split == "val")
         }
         if not of_split:
             raise UserError(
@@ -108,6 +109,16 @@ class TaggedImages(Source):
         # Of files and outlines, the files count.
         draw = one.draw_mask if self._draws_masks else None
         return one.tags, draw() if draw else None
+
+    @classmethod
+    def _in_val(cls, image_ids: Iterable[str], val_share: float) -> set[str]:
+        """The images of the split "val"; both splits have an image at least, if there are two and a share for each."""
+        draws = {image_id: cls.draw(image_id) for image_id in image_ids}
+        in_val = {image_id for image_id, drawn in draws.items() if drawn < val_share}
+        if len(draws) > 1 and 0 < val_share < 1:
+            in_val |= {min(draws, key=draws.__getitem__)}
+            in_val -= {max(draws, key=draws.__getitem__)}
+        return in_val
 
     @staticmethod
     def draw(image_id: str) -> float:
