@@ -36,8 +36,10 @@ class AttentionClassifier(TrainedNetwork):
     Images are then whole and upright. For images that are mirrored, scaled, cropped or padded, batches also hold
     `view`, `valid` and `frame_valid` (all three), and score maps have stride 8.
 
-    An epoch is as many training images as the table has, over all calls of `fit` and `train_on_batch`. A batch may hold
-    `epoch`, int64 `[batch]`; the later one of the two counts.
+    An epoch is as many training images as the table has, over all calls of `fit` and `train_on_batch`. Batches of
+    `training_batches` also hold `epoch`, int64 `[batch]`, which is that of the image, for an image may wait for others of
+    its shape into the next epoch. It counts unless the model is two epochs ahead, as when `fit` begins with the same
+    batches again.
 
     The table belongs to the training, not to the network: export `model.network`. It is not among the weights of the
     model, but `save`, `save_weights` and the callbacks that use them save it.
@@ -172,7 +174,7 @@ class AttentionClassifier(TrainedNetwork):
             )
         epoch = self.num_images.value // max(self.cumulative_attention.num_images, 1)
         if keys.EPOCH in batch:
-            epoch = tf.maximum(epoch, batch[keys.EPOCH])
+            epoch = tf.maximum(epoch - 1, batch[keys.EPOCH])
         has_begun = tf.reshape(epoch >= self.accumulate_from_epoch, [-1, 1])
         chosen = gate & has_begun & tf.math.is_finite(loss)
         self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
