@@ -37,8 +37,8 @@ class AttentionClassifier(TrainedNetwork):
     `view`, `valid` and `frame_valid` (all three), and score maps have stride 8.
 
     An epoch is as many training images as the table has, over all calls of `fit` and `train_on_batch`. Batches of
-    `training_batches` also hold `epoch`, int64 `[batch]`, which is that of the image, for an image may wait for others of
-    its shape into the next epoch. It counts unless the model is two epochs ahead, as when `fit` begins with the same
+    `training_batches` also hold `epoch`, int64 `[batch]`: each image's own, since images can wait for others of their
+    shape into the next epoch. It counts unless the model is two epochs ahead of it, as when `fit` begins with the same
     batches again.
 
     The table belongs to the training, not to the network: export `model.network`. It is not among the weights of the
