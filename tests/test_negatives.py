@@ -222,16 +222,30 @@ def test_labels_that_teach_nothing_are_named() -> None:
     assert label_warnings(["a", "b"], [(0, 1), ()]) == ["a and b are on the same images: nothing tells them apart"]
 
 
-def test_images_of_no_class_alone_are_refused(tmp_path: Path) -> None:
+def test_images_of_no_class_alone_are_for_validation_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     (tmp_path / "photos").mkdir()
-    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "photos/a.png")
-    (tmp_path / "photos/classes.txt").write_text("defect\n")
-    (tmp_path / "tags.csv").write_text("file,tags\na.png,\n")
-    settings = make_records.MakeRecordsSettings(
-        image_dir=str(tmp_path / "photos"),
-        tags=str(tmp_path / "tags.csv"),
-        val_share=0,
-        output_dir=str(tmp_path / "records"),
-    )
+    for number in range(3):
+        Image.fromarray(np.full((8, 8, 3), number, np.uint8)).save(tmp_path / f"photos/{number}.png")
+    tags = tmp_path / "tags.csv"
+
+    def make(split: str, *tags_of_images: str) -> dict:
+        tags.write_text("file,tags\n" + "".join(f"{number}.png,{tag}\n" for number, tag in enumerate(tags_of_images)))
+        return make_records.run(
+            make_records.MakeRecordsSettings(
+                image_dir=str(tmp_path / "photos"),
+                tags=str(tags),
+                val_share=0.001,
+                split=split,
+                output_dir=str(tmp_path / "records"),
+            )
+        )
+
     with pytest.raises(UserError, match=r"tags\.csv: no image has a tag"):
-        make_records.run(settings)
+        make("train", "", "", "")
+    # Which of the three is in val, the names decide.
+    found = [make("val", *("defect" if number != tagless else "" for number in range(3))) for tagless in range(3)]
+    assert sorted(each["num_negatives"] for each in found) == [0, 0, 1]
+    assert "warning: no image shows defect" in capsys.readouterr().out
+    in_val = next(number for number, each in enumerate(found) if each["num_negatives"])
+    with pytest.raises(UserError, match="none of the 2 images has a class of defect; check --classes"):
+        make("train", *("defect" if number == in_val else "" for number in range(3)))
