@@ -123,7 +123,6 @@ SAID = {
         "have {only_first_labels} on {only_first_labelled} % of the pixels, the labels of a first network {only_labels}"
         " on {only_labelled} %. A second network has {only} on val, and {only_views} with six views",
         "These commands make the last row, in 7 minutes.",
-        "not {demo}.",
         "instead of {best} (",
         "the paper has {paper_plus} for VGG16 in its Table 2. Its Table 1 has {paper_vgg16} (VGG16) and"
         " {paper_resnet101} (ResNet-101)",
