@@ -164,7 +164,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     mistakes: list[UserError] = []
     num_masks = num_smaller = num_skipped = 0
     agreement = MaskAgreement(source.classes)
-    labels: list[tuple[int, ...]] = []
+    entries: list[ImageEntry] = []
     with (
         RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
         ThreadPoolExecutor(num_workers) as pool,
@@ -178,15 +178,17 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
                     writer.skip(outcome.id, outcome.reason)
                     num_skipped += 1
                 case entry, record, shown, is_smaller:
-                    agreement.add(entry.id, entry.labels, shown)
+                    if source.has_masks and not entry.lacks_mask:
+                        agreement.add(entry.id, entry.labels, shown)
                     num_masks += not entry.lacks_mask
                     num_smaller += is_smaller
-                    labels.append(entry.labels)
+                    entries.append(entry)
                     if not mistakes:
                         writer.write(entry, record)
             progress.advance()
         raise_all(mistakes)
         agreement.check(source.name)
+        labels = [entry.labels for entry in entries]
         # A few photos for validation may all be without a class.
         if not any(labels) and (not labels or settings.split != "val"):
             raise UserError(
@@ -210,6 +212,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
     without = f"; of no class {summary['num_negatives']}" if summary["num_negatives"] else ""
     print(f"images of each class: {', '.join(counts)}{without}")
+    smallest, largest = (choose(entries, key=lambda entry: entry.height * entry.width) for choose in (min, max))
+    print(f"sizes: {smallest.width}x{smallest.height} to {largest.width}x{largest.height} pixels")
     for warning in label_warnings(source.classes, labels):
         print(f"warning: {warning}")
     return summary

@@ -220,6 +220,9 @@ def test_labels_that_teach_nothing_are_named() -> None:
         "2 of 2 images show a: without images that do not, the classifier learns nothing about where it is",
     ]
     assert label_warnings(["a", "b"], [(0, 1), ()]) == ["a and b are on the same images: nothing tells them apart"]
+    assert label_warnings(["Scratch", "scratches", "kind 1", "kind 2"], [(0,), (1,), (2,), (3,)]) == [
+        "the classes Scratch and scratches have nearly the same name: is one of them a misspelt tag?"
+    ]
 
 
 def test_images_of_no_class_alone_are_for_validation_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

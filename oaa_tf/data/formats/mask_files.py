@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.data.formats.class_list import CLASSES_FILE, ClassList
 from oaa_tf.data.images.decoding import decode
 from oaa_tf.data.images.input_files import open_png, read_bytes
@@ -86,19 +86,25 @@ class MaskAgreement:
         self._classes = classes
         self._confirming: Counter[int] = Counter()
         self._contradicting: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+        self._showing_nothing: list[str] = []
 
     def add(self, image_id: str, labels: tuple[int, ...], shown: tuple[int, ...]) -> None:
         """Takes an image with its labels and the classes in its mask."""
         self._confirming.update({*labels} & {*shown})
+        if labels and not shown:
+            self._showing_nothing.append(image_id)
         if {*shown} - {*labels} and {*labels} - {*shown}:
             self._contradicting.append((image_id, labels, shown))
 
     def check(self, name: str | os.PathLike) -> None:
-        """Says which masks show a class that is no tag, and lack one that is.
+        """Says which masks of images with tags show nothing, and which show another class than the tags.
 
         Raises:
-            UserError: Of the masks of a class, more lack it in this way than show it; the message begins with `name`.
+            UserError: Of the masks of a tag, more show another class in its place than show it; the message begins with
+                `name`.
         """
+        if self._showing_nothing:
+            print(f"{name}: masks of images with tags that show none: {first_few(self._showing_nothing)}")
         if not self._contradicting:
             return
         shown = [

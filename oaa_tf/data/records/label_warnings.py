@@ -1,12 +1,17 @@
 """What in the labels of a data set keeps a classifier from learning its classes."""
 
+import difflib
+import itertools
+import re
 from collections.abc import Sequence
 
 _UBIQUITOUS = 0.95
+_ALIKE = 0.85
 
 
 def label_warnings(classes: Sequence[str], labels: Sequence[tuple[int, ...]]) -> list[str]:
-    """Sentences about classes that no image shows, that nearly every image shows, or that always come together.
+    """Sentences about classes that no image shows, that nearly every image shows, that always come together, or whose
+    names are nearly the same.
 
     Args:
         classes: Names of the classes.
@@ -30,4 +35,8 @@ def label_warnings(classes: Sequence[str], labels: Sequence[tuple[int, ...]]) ->
     for names in together.values():
         if len(names) > 1:
             warnings.append(f"{' and '.join(names)} are on the same images: nothing tells them apart")
+    for one, other in itertools.combinations(classes, 2):
+        first, second = (re.sub(r"\d+", "", name.casefold()) for name in (one, other))
+        if first != second and difflib.SequenceMatcher(None, first, second).ratio() > _ALIKE:
+            warnings.append(f"the classes {one} and {other} have nearly the same name: is one of them a misspelt tag?")
     return warnings

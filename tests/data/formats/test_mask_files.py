@@ -106,7 +106,7 @@ def test_masks_that_contradict_tags(capsys):
     agreement.add("b", (1,), (1,))
     agreement.add("c", (1,), ())
     agreement.check("tags.csv")
-    assert not capsys.readouterr().out
+    assert capsys.readouterr().out == "tags.csv: masks of images with tags that show none: c\n"
     agreement.add("d", (0,), (1,))
     agreement.check("tags.csv")
     assert "masks of 1 images show other classes than the tags: d (tags: cat, mask: dog)" in capsys.readouterr().out
