@@ -45,7 +45,9 @@ def test_classes_are_registered_with_keras(name: str) -> None:
     assert keras.saving.get_registered_object(f"oaa_tf>{name}") is getattr(oaa_tf, name)
 
 
-@pytest.mark.parametrize("imports", ["import keras, oaa_tf", "import oaa_tf.models, keras"])
+@pytest.mark.parametrize(
+    "imports", ["import keras, oaa_tf", pytest.param("import oaa_tf.models, keras", marks=pytest.mark.slow)]
+)
 def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: Path, imports: str) -> None:
     backbone = oaa_tf.vgg16_backbone(2, recompute=True)
     network = oaa_tf.class_aware_network(backbone, num_classes=2, initializer="centered_he", attention_drop=0.5)

@@ -276,6 +276,7 @@ def test_an_earlier_export_is_whole_at_every_moment(stages, tmp_path: Path, monk
     assert moments > 4
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_renames_leaves_a_model_to_predict_with(stages, tmp_path: Path) -> None:
     settings = ExportSettings(stage_dir=str(stages["segmentation"][0]), output_dir=str(tmp_path / "model"))
     run(settings)
@@ -288,6 +289,7 @@ def test_a_kill_between_two_renames_leaves_a_model_to_predict_with(stages, tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "model"]
 
 
+@pytest.mark.slow
 def test_an_export_to_a_link_replaces_its_target(stages, tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to("model")
     for task in FUNCTIONS:

@@ -106,6 +106,7 @@ def run(records: RecordSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_their_labels_are_background_everywhere(run: Path, records: RecordSet) -> None:
     for name in ("labels_none", "labels_pamr", "labels_crf", "second_labels"):
         for image_id, labels in zip(records.image_ids, records.labels, strict=True):
@@ -113,6 +114,7 @@ def test_their_labels_are_background_everywhere(run: Path, records: RecordSet) -
             assert labels or not found.any(), f"{name}: {image_id}"
 
 
+@pytest.mark.slow
 def test_only_defects_have_maps(run: Path, records: RecordSet) -> None:
     for name in ("cls/attention/cam", "cls/attention/oaa", "integral/attention/oaa_plus", "maps"):
         maps = AttentionMaps.open(run / name, records)
@@ -122,6 +124,7 @@ def test_only_defects_have_maps(run: Path, records: RecordSet) -> None:
             assert classes == labels and attention.shape == (len(labels), 40, 48)
 
 
+@pytest.mark.slow
 def test_evaluations_count_false_alarms(run: Path, records: RecordSet, tmp_path: Path) -> None:
     def scores(**what: str) -> dict:
         settings = evaluate.EvaluateSettings(
@@ -139,6 +142,7 @@ def test_evaluations_count_false_alarms(run: Path, records: RecordSet, tmp_path:
     assert curves["mean_iou"][-1] == pytest.approx(0.5 * (1 - 2 * 120 / (6 * 40 * 48)), abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_first_scores_are_the_log_odds_of_the_classes(records: RecordSet, tmp_path: Path) -> None:
     options = TRAINING | {"num_steps": 1, "learning_rate": 0.0, "num_pictures": 0}
     train_cls.run(

@@ -142,6 +142,7 @@ def test_a_1x1_kernel_with_a_stride_gives_what_keras_gives(size: tuple[int, int]
     assert ours.compute_output_shape(images.shape) == ours(images).shape
 
 
+@pytest.mark.slow
 def test_the_gradient_of_a_1x1_kernel_with_a_stride_writes_nothing_else() -> None:
     # In a process of its own, which the gradient of Keras' convolution brings down.
     script = """

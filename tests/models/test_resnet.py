@@ -55,6 +55,7 @@ STEM_END = "conv2_block3_out"
 """The last layer before the strides and dilations differ from Keras'."""
 
 
+@pytest.mark.slow
 def test_the_stem_gives_what_keras_gives_for_the_shifted_image(reference: keras.Model, loaded: keras.Model) -> None:
     images = np.random.default_rng(2).uniform(-100, 100, (1, 96, 128, 3)).astype(np.float32)
     ours, theirs = (keras.Model(model.inputs, model.get_layer(STEM_END).output) for model in (loaded, reference))

@@ -484,6 +484,7 @@ def test_metrics_are_read_for_log_entries_only(records: RecordSet, tmp_path: Pat
     assert len(reads) == 4
 
 
+@pytest.mark.slow
 def test_float16_resumes_exactly_after_a_step_that_its_loss_scale_has_skipped(
     records: RecordSet, tmp_path: Path, at_step
 ) -> None:
@@ -504,6 +505,7 @@ def test_float16_resumes_exactly_after_a_step_that_its_loss_scale_has_skipped(
     assert_same_state(tmp_path / "whole", tmp_path / "run", 4)
 
 
+@pytest.mark.slow
 def test_every_operation_of_a_training_has_a_deterministic_kernel(tmp_path: Path) -> None:
     """On CPUs at least; TensorFlow refuses an operation that has none."""
     script = """
@@ -525,6 +527,7 @@ def test_every_operation_of_a_training_has_a_deterministic_kernel(tmp_path: Path
         assert_same_state(tmp_path / kind / "one", tmp_path / kind / "other", 2)
 
 
+@pytest.mark.slow
 def test_overflow_in_any_replica_skips_the_step(tmp_path: Path) -> None:
     script = """
         import keras
