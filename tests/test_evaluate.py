@@ -342,6 +342,7 @@ def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settin
         run(settings(model=str(folder)))
 
 
+@pytest.mark.slow
 def test_a_model_that_is_exported_again_is_the_same_one(settings, tmp_path, capsys):
     make_trained_stage(tmp_path / "stage", "segmentation")
 

@@ -28,6 +28,7 @@ def load(name: str) -> types.ModuleType:
     return module
 
 
+@pytest.mark.slow
 def test_another_backbone_accumulates_attention() -> None:
     example = load("other_backbone")
     images, labels = example.demo_arrays(6, side=64)

@@ -198,7 +198,9 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     ("task", "views"),
     [
         ("attention", {"scales": (0.5, 1.0), "flip": True}),
-        ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}),
+        pytest.param(
+            "segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}, marks=pytest.mark.slow
+        ),
         ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": True}),
     ],
 )

@@ -90,6 +90,7 @@ def test_learning_rates_by_layer(records: RecordSet, tmp_path: Path) -> None:
     assert len(paths) == 104 + 6
 
 
+@pytest.mark.slow
 def test_export_evaluation_and_prediction(records: RecordSet, trained: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     export.run(export.ExportSettings(stage_dir=str(trained), output_dir=str(model)))

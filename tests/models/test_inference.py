@@ -163,8 +163,8 @@ def mean_over_views(make, images: np.ndarray, name: str) -> np.ndarray:
     return np.mean(results, axis=0)
 
 
-@pytest.mark.parametrize("portable", [False, True])
-@pytest.mark.parametrize(("height", "width"), [(48, 48), (61, 37)])
+@pytest.mark.parametrize("portable", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("height", "width"), [pytest.param(48, 48, marks=pytest.mark.slow), (61, 37)])
 def test_views_have_the_mean_of_their_probabilities(
     segmentation_network, height: int, width: int, portable: bool
 ) -> None:

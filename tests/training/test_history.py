@@ -69,6 +69,7 @@ def test_snapshots_are_read_in_order_beyond_a_million_steps(tmp_path: Path) -> N
     assert list(read_history(tmp_path)) == [999_500, 1_000_000]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_leaves_the_same_files(stage: TinyStage, records: RecordSet, tmp_path: Path) -> None:
     stage.train(summaries=summaries_of(stage), summaries_every=1)
     resumed = TinyStage.make("cls", records, tmp_path / "resumed", accumulate_from_epoch=0)

@@ -566,6 +566,7 @@ def test_overflow_in_any_replica_skips_the_step(tmp_path: Path) -> None:
     run_with_two_devices(script, tmp_path)
 
 
+@pytest.mark.slow
 def test_two_replicas_train_as_one(tmp_path: Path) -> None:
     script = """
         import dataclasses
