@@ -53,15 +53,17 @@ _HOMES = {
     "training_batches": "data.views.input_pipeline",
     "vgg16_backbone": "models.vgg",
 }
-__all__ = list(_HOMES)
 
 
-def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], object], Callable[[], list[str]]]:
-    """`__getattr__` and `__dir__` for a package whose public names are imported when they are first used.
+def public_names(
+    package: str, homes: Mapping[str, str]
+) -> tuple[list[str], Callable[[str], object], Callable[[], list[str]]]:
+    """`__all__`, `__getattr__` and `__dir__` of a package whose public names are imported when they are first used.
 
     Args:
         package: The package's name.
-        homes: The module of each name, relative to the package; "" for a module of the package.
+        homes: The module of each name, relative to the package; "" for a module of the package, which is not in
+            `__all__`.
     """
     names = vars(sys.modules[package])
 
@@ -72,10 +74,10 @@ def public_names(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str]
         names[name] = getattr(module, name) if homes[name] else module
         return names[name]
 
-    return get, lambda: sorted({*names, *homes})
+    return [name for name in homes if homes[name]], get, lambda: sorted({*names, *homes})
 
 
-__getattr__, __dir__ = public_names(__name__, _HOMES | dict.fromkeys(_SUBMODULES, ""))
+__all__, __getattr__, __dir__ = public_names(__name__, _HOMES | dict.fromkeys(_SUBMODULES, ""))
 
 if "keras" in sys.modules:
     # Registers the classes that a Keras file may name. Without Keras, importing it would take seconds.

@@ -27,7 +27,7 @@ from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.images.image_files import SUFFIXES, counted_by_ending, fitting_size, read_image, resized
+from oaa_tf.data.images.image_files import SUFFIXES, fitting_size, read_image, resized, tell_other_files
 from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.report.visualization import overlay_mask
 from oaa_tf.runs.atomic import atomic_write
@@ -166,8 +166,7 @@ def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
         if path.is_dir():
             matches = [child for child in path.iterdir() if child.suffix.lower() in SUFFIXES]
             others = {child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")}
-            if others := others.difference(matches):
-                print(f"{path}: not read, since they are no images: {counted_by_ending(others)}")
+            tell_other_files(path, others.difference(matches))
         elif path.exists():
             matches = [path]
         else:

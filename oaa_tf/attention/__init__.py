@@ -6,14 +6,15 @@ labels (`labels`).
 
 from oaa_tf import public_names
 
-_HOMES = {
-    "AttentionMaps": "map_files",
-    "CumulativeAttention": "table",
-    "attention_targets": "targets",
-    "class_activation_maps": "cam",
-    "class_scores": "cam",
-    "extract_attention": "extraction",
-    "open_gate": "gates",
-}
-__all__ = list(_HOMES)
-__getattr__, __dir__ = public_names(__name__, _HOMES)
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "AttentionMaps": "map_files",
+        "CumulativeAttention": "table",
+        "attention_targets": "targets",
+        "class_activation_maps": "cam",
+        "class_scores": "cam",
+        "extract_attention": "extraction",
+        "open_gate": "gates",
+    },
+)

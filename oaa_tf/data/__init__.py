@@ -6,12 +6,13 @@ networks, labels that the project makes.
 
 from oaa_tf import public_names
 
-_HOMES = {
-    "RecordSet": "records.record_set",
-    "ViewOptions": "views.view_options",
-    "frame_batches": "views.input_pipeline",
-    "segmentation_targets": "views.targets",
-    "training_batches": "views.input_pipeline",
-}
-__all__ = list(_HOMES)
-__getattr__, __dir__ = public_names(__name__, _HOMES)
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "RecordSet": "records.record_set",
+        "ViewOptions": "views.view_options",
+        "frame_batches": "views.input_pipeline",
+        "segmentation_targets": "views.targets",
+        "training_batches": "views.input_pipeline",
+    },
+)

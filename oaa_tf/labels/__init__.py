@@ -6,11 +6,12 @@ networks (`models`).
 
 from oaa_tf import public_names
 
-_HOMES = {
-    "PseudoLabelOptions": "rules",
-    "confident_label": "rules",
-    "pseudo_label": "rules",
-    "read_pseudo_labels": "label_files",
-}
-__all__ = list(_HOMES)
-__getattr__, __dir__ = public_names(__name__, _HOMES)
+__all__, __getattr__, __dir__ = public_names(
+    __name__,
+    {
+        "PseudoLabelOptions": "rules",
+        "confident_label": "rules",
+        "pseudo_label": "rules",
+        "read_pseudo_labels": "label_files",
+    },
+)

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.data.images.image_files import counted_by_ending
+from oaa_tf.data.images.image_files import tell_other_files
 from oaa_tf.data.images.input_files import read_bytes
 from oaa_tf.runs.file_names import links_outside
 
@@ -66,8 +66,7 @@ class Listing:
     def tell_other_files(self, known: Collection[Path] = ()) -> None:
         """Prints how many files were left out for their endings, except those in `known`."""
         known = {path.resolve() for path in known}
-        if others := [path for path in self.other_files if path.resolve() not in known]:
-            print(f"{self.folder}: not read, since they are no images: {counted_by_ending(others)}")
+        tell_other_files(self.folder, [path for path in self.other_files if path.resolve() not in known])
 
     def names(self) -> list[str]:
         """The names of all files, in alphabetical order."""

@@ -75,6 +75,12 @@ def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np
     return pixels if pixels.shape[:2] == size else cv2.resize(pixels, size[::-1], interpolation=interpolation)
 
 
+def tell_other_files(folder: Path, others: Iterable[Path]) -> None:
+    """Prints how many files of a folder are no images, by ending; nothing if there are none."""
+    if counts := counted_by_ending(others):
+        print(f"{folder}: not read, since they are no images: {counts}")
+
+
 def counted_by_ending(files: Iterable[Path]) -> str:
     """How many files have which ending, such as "3 .txt, 1 .mov"; the most first."""
     endings = Counter(path.suffix.lower() or "without ending" for path in files)
