@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
@@ -58,7 +58,6 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     )
     frame_size: int = setting(500, help="Long side in pixels to which images are resized before cropping.", minimum=16)
     batch_size: int = setting(10, help="Images per step.", minimum=1)
-    num_steps: int = setting(15_000, help="Steps of training.", minimum=1)
     weight_decay: float = setting(5e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
     min_scale: float = setting(0.7, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.3, help="Greatest scale of the training images.", maximum=10.0)
@@ -66,6 +65,8 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         1.0, help="Share of the images to train on, chosen at random (Table 3).", minimum=0, maximum=1
     )
     poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
+
+    paper_steps: ClassVar[int] = 15_000
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -92,13 +93,12 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         """The augmentation."""
         return dataclasses.replace(super().views, frame_size=self.frame_size, square=self.square_crops)
 
-    @property
-    def schedule(self) -> keras.optimizers.schedules.LearningRateSchedule:
+    def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """The poly schedule: learning_rate * (1 - step / num_steps) ** poly_power."""
         import keras
 
         return keras.optimizers.schedules.PolynomialDecay(
-            self.learning_rate, self.num_steps, end_learning_rate=0.0, power=self.poly_power
+            self.learning_rate, num_steps, end_learning_rate=0.0, power=self.poly_power
         )
 
 

@@ -16,7 +16,7 @@ from tools.accumulation_study import AccumulationStudySettings
 from tools.accumulation_visits import accumulated
 
 _TINY = {
-    **{"width": 2, "image_size": 48, "batch_size": 2, "num_steps": 9, "divide_at_step": 0, "learning_rate": 0.05},
+    **{"width": 2, "image_size": 48, "batch_size": 2, "num_steps": 9, "divide_at": 1, "learning_rate": 0.05},
     **{"backbone_weights": "none", "initializer": "he", "new_layer_multiplier": 1.0, "clip_norm": 10.0},
     **{"min_scale": 0.8, "max_scale": 1.5},
 }

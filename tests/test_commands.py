@@ -199,6 +199,8 @@ def test_the_dry_run_of_a_training_says_what_it_did(work, tmp_path):
     assert data.stat().st_size == pytest.approx(found["checkpoint_bytes"]["in all"], rel=0.2)
     assert found["checkpoint_bytes"]["attention"] >= metrics["table_bytes"]
     assert found["parameters"] * 4 == found["checkpoint_bytes"]["network"]
+    # Half of two epochs.
+    assert found["training_seconds"] == pytest.approx(found["epoch_seconds"]) and found["epoch_seconds"] > 0
 
 
 @pytest.mark.parametrize(

@@ -83,18 +83,19 @@ class AccumulationStudy(TrainingStage):
                 flag="records",
                 value=settings.records,
             )
-        if settings.num_steps * settings.batch_size < 2 * len(records):
+        num_steps = settings.steps_for(len(records))
+        if num_steps * settings.batch_size < 2 * len(records):
             least = -(-2 * len(records) // settings.batch_size)
             raise UserError(
                 f"expected at least {least}, two epochs of the {len(records)} images, or there is nothing to compare",
                 flag="train_cls.num_steps",
-                value=settings.num_steps,
+                value=num_steps,
             )
         super().__init__(settings, records, supervision="image labels")
         grid = settings.views.grid
         self.table = CumulativeAttention(records.first_slots, grid, dtype=settings.table_dtype)
         # Images wait for others of their shape: the last visits can be of the epoch after the last whole one.
-        num_epochs = settings.num_steps * settings.batch_size // len(records) + 2
+        num_epochs = num_steps * settings.batch_size // len(records) + 2
         self.visits = Visits(num_epochs, len(records), len(records.classes), grid)
 
     def model(self, network: keras.Model) -> RecordedClassifier:

@@ -1,7 +1,10 @@
 """The findings of `--dry_run` as text."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
+
+_SUFFIX = re.compile("_(bytes|seconds)$")
 
 DONE, TO_DO = "done", "to do"
 """How far a stage has come."""
@@ -11,10 +14,11 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
     """A line for every entry, in columns.
 
     Args:
-        found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`.
+        found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`,
+            those of times in `_seconds`.
     """
     shown = {name: _lines(name, value) for name, value in found.items()}
-    titles = {name: f"{name.removesuffix('_bytes').replace('_', ' ')}:" for name in found}
+    titles = {name: f"{_SUFFIX.sub('', name).replace('_', ' ')}:" for name in found}
     width = max(map(len, titles.values()))
     lines = []
     for name, values in shown.items():
@@ -36,6 +40,8 @@ def _text(name: str, value: Any) -> str:
         return "not known"
     if name.endswith("_bytes"):
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.2f} MB"
+    if name.endswith("_seconds"):
+        return f"about {value / 60:.{1 if value < 600 else 0}f} min"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -9,12 +9,16 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 """Dtype policies of Keras by the precision in which layers compute."""
 
 
-def precision_setting() -> Any:
-    """The setting `precision`, one of `PRECISIONS`, for every stage that has it."""
+AUTO = "auto"
+"""The precision of a training that takes the fastest one of its machine."""
+
+
+def precision_setting(*more_choices: str) -> Any:
+    """The setting `precision`, one of `PRECISIONS` or of some more, for every stage that has it."""
     return setting(
         "float32",
         help="Number format in which layers compute; bfloat16 is faster on hardware with it, float16 on other GPUs.",
-        choices=tuple(PRECISIONS),
+        choices=(*PRECISIONS, *more_choices),
     )
 
 

@@ -30,6 +30,7 @@ class NetworkDescription:
         image_size: Long side in pixels of the images that the network was trained on.
         width: Channels of the backbone's first convolution.
         backbone: One of `BACKBONES`.
+        trained_in: The precision in which its layers compute in training, one of `PRECISIONS`.
     """
 
     task: str
@@ -37,6 +38,7 @@ class NetworkDescription:
     image_size: int
     width: int = 64
     backbone: str = "vgg16"
+    trained_in: str = "float32"
 
     def build(
         self,
@@ -119,6 +121,7 @@ class NetworkDescription:
         return (
             self.task in ("attention", "segmentation")
             and self.backbone in BACKBONES
+            and self.trained_in in PRECISIONS
             and all(isinstance(name, str) for name in self.classes)
             and 0 < len(self.classes) < IGNORE_LABEL
             and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))

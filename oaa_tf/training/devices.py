@@ -2,7 +2,9 @@
 
 import functools
 import timeit
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -11,6 +13,8 @@ from oaa_tf.training.settings import TrainingSettings
 
 _CPU_FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _GPU_WITH_BFLOAT16 = (8, 0)
+_GPU_WITH_FAST_FLOAT16 = (7, 0)
+_LEAST_SPEEDUP = 1.2
 
 
 def use_devices(settings: TrainingSettings) -> None:
@@ -70,9 +74,7 @@ def check_precision(precision: str) -> None:
     gpus = tf.config.get_visible_devices("GPU")
     problem = ""
     if precision == "bfloat16" and gpus:
-        details = map(tf.config.experimental.get_device_details, gpus)
-        least = min(each.get("compute_capability", (0, 0)) for each in details)
-        if least < _GPU_WITH_BFLOAT16:
+        if (least := _compute_capability(gpus)) < _GPU_WITH_BFLOAT16:
             problem = f"needs GPUs of compute capability 8.0, here is {least}; use float16 or float32"
     elif precision == "bfloat16" and not _CPU_FLAGS_OF_BFLOAT16 & cpu_flags():
         problem = "this CPU has no bfloat16 instructions; use --precision=float32"
@@ -84,6 +86,28 @@ def check_precision(precision: str) -> None:
             f"warning: --precision={precision}: this CPU computes a convolution in {precision} at {speedup:.2g} times"
             " the speed of float32; --precision=float32 is faster here"
         )
+
+
+def fastest_precision() -> str:
+    """The fastest precision in which trainings here are as good as in float32; on a CPU, it measures and says so."""
+    if gpus := tf.config.get_visible_devices("GPU"):
+        capability = _compute_capability(gpus)
+        if capability >= _GPU_WITH_BFLOAT16:
+            return "bfloat16"
+        return "float16" if capability >= _GPU_WITH_FAST_FLOAT16 else "float32"
+    # float16 is slower on CPUs than float32.
+    if not _CPU_FLAGS_OF_BFLOAT16 & cpu_flags():
+        return "float32"
+    speedup = cpu_speedup("bfloat16")
+    chosen = "bfloat16" if speedup > _LEAST_SPEEDUP else "float32"
+    print(f"precision: {chosen}; a convolution in bfloat16 has {speedup:.2g} times the speed of one in float32 here")
+    return chosen
+
+
+def _compute_capability(gpus: Sequence[Any]) -> tuple[int, int]:
+    """The least of some GPUs."""
+    details = map(tf.config.experimental.get_device_details, gpus)
+    return min(each.get("compute_capability", (0, 0)) for each in details)
 
 
 def cpu_speedup(precision: str) -> float:

@@ -1,15 +1,18 @@
 """A training stage's network with its initial weights, and its optimizer."""
 
+import dataclasses
 from pathlib import Path
 
 import keras
 
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.inference_settings import AUTO
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
 from oaa_tf.models.optimizer import paper_optimizer
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
-from oaa_tf.training.devices import check_precision
+from oaa_tf.runs.work_dir import NETWORK_FILE
+from oaa_tf.training.devices import check_precision, fastest_precision
 from oaa_tf.training.settings import TrainingSettings
 
 
@@ -19,7 +22,7 @@ def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSett
 
 
 def prepare_network(
-    task: str, classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path
+    task: str, classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path, *, num_steps: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """Builds a stage's network with its initial weights, and the optimizer; call it inside the strategy's scope.
 
@@ -28,6 +31,7 @@ def prepare_network(
         classes: Names of the classes.
         settings: The stage's settings.
         work_dir: Where the network's description is written.
+        num_steps: Steps of the training, for the schedule of the learning rate.
 
     Returns:
         The network and its optimizer.
@@ -35,14 +39,15 @@ def prepare_network(
     Raises:
         UserError: The weights or the precision can't be used, or `work_dir` holds another network.
     """
-    check_precision(settings.precision)
+    precision = _precision(settings, work_dir)
+    check_precision(precision)
     check_head_weights(task, settings)
     keras.utils.set_random_seed(settings.seed)
-    description = describe_network(task, classes, settings)
+    description = dataclasses.replace(describe_network(task, classes, settings), trained_in=precision)
     network, backbone = description.build(
         initializer=settings.initializer,
         seed=settings.seed,
-        precision=settings.precision,
+        precision=precision,
         recompute=settings.recompute,
         attention_drop=settings.attention_drop,
     )
@@ -57,16 +62,25 @@ def prepare_network(
     optimizer: keras.optimizers.Optimizer = paper_optimizer(
         network,
         backbone,
-        settings.schedule,
+        settings.schedule(num_steps),
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         new_layer_multiplier=settings.new_layer_multiplier,
         clip_norm=settings.clip_norm,
         pretrained_layers=HEAD_LAYERS if settings.head_weights != "none" else (),
     )
-    if settings.precision == "float16":
+    if precision == "float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return network, optimizer
+
+
+def _precision(settings: TrainingSettings, work_dir: Path) -> str:
+    if settings.precision != AUTO:
+        return settings.precision
+    if (work_dir / NETWORK_FILE).exists():
+        # A training that goes on computes as it began, whatever is measured now.
+        return NetworkDescription.read(work_dir).trained_in
+    return fastest_precision()
 
 
 def check_head_weights(task: str, settings: TrainingSettings) -> None:

@@ -34,7 +34,7 @@ def stop_requests() -> Iterator[list[int]]:
 
 
 def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[str, float]:
-    """Trains until `settings.num_steps`, from the newest checkpoint if there is one.
+    """Trains until `stage.num_steps`, from the newest checkpoint if there is one.
 
     Args:
         stage: The settings, the images and the summaries.
@@ -52,11 +52,11 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
     settings, records = stage.settings, stage.records
     checkpoint = TrainingCheckpoint(model, work_dir, stage.state())
     if first_step := checkpoint.restore():
-        print(f"{stage.name}: going on from step {first_step} of {settings.num_steps}")
+        print(f"{stage.name}: going on from step {first_step} of {stage.num_steps}")
     dataset = model.distribute_strategy.experimental_distribute_dataset(stage.batches(first_step))
     take_step = step_function(model, dataset.element_spec)
     summaries = stage.summaries(model)
-    total = settings.num_steps * settings.batch_size
+    total = stage.num_steps * settings.batch_size
     with (
         # Outside of the log: a disk that is too full for it raises an error of the same type.
         memory_errors(model),
@@ -71,7 +71,7 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
             write_summaries(summaries, 0)
         shown = ""
         for step, batch in enumerate(dataset, first_step + 1):
-            is_last = step == settings.num_steps
+            is_last = step == stage.num_steps
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
             try:

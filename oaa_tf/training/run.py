@@ -20,6 +20,7 @@ from oaa_tf.training.initial_network import check_head_weights, prepare_network
 from oaa_tf.training.loop import train
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage
+from oaa_tf.training.training_time import seconds_per_epoch
 
 
 def run_training(stage_class: Callable[[Any], TrainingStage], settings: TrainingSettings) -> dict[str, Any]:
@@ -41,10 +42,8 @@ def run_training(stage_class: Callable[[Any], TrainingStage], settings: Training
     def work(work_dir: Path) -> dict[str, Any]:
         model = compiled_model(stage, settings, work_dir)
         metrics = train(stage, model, work_dir)
-        if (step := newest_step(work_dir)) < settings.num_steps:
-            raise UserError(
-                f"{work_dir}: stopped at step {step} of {settings.num_steps}; run the same command to go on"
-            )
+        if (step := newest_step(work_dir)) < stage.num_steps:
+            raise UserError(f"{work_dir}: stopped at step {step} of {stage.num_steps}; run the same command to go on")
         metrics |= stage.results(model.network, work_dir)
         return origin(stage.name, settings, stage.records.provenance, supervision=stage.supervision) | metrics
 
@@ -58,7 +57,9 @@ def compiled_model(stage: TrainingStage, settings: TrainingSettings, work_dir: P
         UserError: See `prepare_network`.
     """
     with choose_strategy(settings.batch_size).scope():
-        network, optimizer = prepare_network(stage.task, stage.records.classes, settings, work_dir)
+        network, optimizer = prepare_network(
+            stage.task, stage.records.classes, settings, work_dir, num_steps=stage.num_steps
+        )
         model = stage.model(network)
         model.compile(optimizer=optimizer, jit_compile=False)
     return model
@@ -76,7 +77,8 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
     work_dir = WorkDir.peek(settings, stage.inputs).path
     state = stage_state(work_dir)
     canvases = choose_canvases(records.sizes, views.canvas, min_images=settings.batch_size, square=views.square)
-    shapes = [f"{width}x{height}" for height, width in (canvases if stage.chosen is None else canvases[stage.chosen])]
+    chosen = slice(None) if stage.chosen is None else stage.chosen
+    shapes, sizes = [f"{width}x{height}" for height, width in canvases[chosen]], records.sizes[chosen]
     found = {
         "stage": stage.name,
         "state": state,
@@ -86,8 +88,8 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
         "classes": len(records.classes),
         "images_by_canvas": {shape: shapes.count(shape) for shape in sorted(set(shapes))},
         "batch_size": settings.batch_size,
-        "steps": settings.num_steps,
-        "epochs": settings.num_steps * settings.batch_size / len(shapes),
+        "steps": stage.num_steps,
+        "epochs": stage.num_steps * settings.batch_size / len(shapes),
     }
     if state == DONE:
         return found
@@ -100,7 +102,9 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
         model = compiled_model(stage, dataclasses.replace(settings, **no_downloads), Path(scratch))
         num_bytes = TrainingCheckpoint(model, Path(scratch), stage.state()).num_bytes
     return found | {
-        "steps_left": settings.num_steps - newest_step(work_dir),
+        "steps_left": (steps_left := stage.num_steps - newest_step(work_dir)),
+        "epoch_seconds": (epoch := seconds_per_epoch(stage.task, records.classes, settings, sizes)),
+        "training_seconds": epoch * steps_left * settings.batch_size / len(sizes),
         "parameters": model.network.count_params(),
         "trained_parameters": sum(math.prod(weight.shape) for weight in model.network.trainable_weights),
         "checkpoint_bytes": num_bytes | {"in all": sum(num_bytes.values())},

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.inference_settings import precision_setting
+from oaa_tf.command_line.inference_settings import AUTO, precision_setting
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.data.views.view_options import ViewOptions
@@ -48,7 +50,7 @@ class NetworkSettings(Settings, group="network"):
         minimum=0,
         maximum=5,
     )
-    precision: str = precision_setting()
+    precision: str = precision_setting(AUTO)
     deterministic: bool = setting(
         False,
         help="GPUs too compute the same bits in every run, at some cost in speed; CPUs always do.",
@@ -64,7 +66,10 @@ class NetworkSettings(Settings, group="network"):
 class OptimisationSettings(Settings, group="optimisation"):
     """The number and size of training steps."""
 
-    num_steps: int = setting(30_000, help="Steps of training.", minimum=1)
+    num_steps: int = setting(
+        0, help="Steps of training; with num_epochs, the longer of both counts; without both, the paper's.", minimum=0
+    )
+    num_epochs: float = setting(0.0, help="Passes over the images; with num_steps, the longer of both.", minimum=0)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     accumulate_steps: int = setting(
         1,
@@ -106,6 +111,8 @@ class BookkeepingSettings(Settings, group="output"):
 class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSettings, DataSettings):
     """All settings that every training stage has."""
 
+    paper_steps: ClassVar[int] = 30_000
+
     def __post_init__(self) -> None:
         """Checks the combination."""
         super().__post_init__()
@@ -120,10 +127,14 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         if self.min_scale > self.max_scale:
             raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
 
-    @property
-    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
-        """The learning rate, a number or a Keras schedule."""
-        return self.learning_rate
+    def steps_for(self, num_images: int) -> int:
+        """The steps of a training on so many images."""
+        steps_of_epochs = math.ceil(self.num_epochs * num_images / self.batch_size)
+        return max(self.num_steps, steps_of_epochs) or self.paper_steps
+
+    @abc.abstractmethod
+    def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+        """The learning rate in the course of a training of so many steps."""
 
     @property
     def backbone(self) -> str:
@@ -183,21 +194,23 @@ class AttentionTrainingSettings(TrainingSettings, group="attention"):
         maximum=4.0,
     )
     map_flip: bool = setting(False, help="Also average over mirrored views of every image.")
-    divide_at_step: int = setting(20_000, help="Step from which the learning rate is a tenth; 0: never.", minimum=0)
+    divide_at: float = setting(
+        0.66667,
+        help="Share of the training after which the learning rate is a tenth; 1: never.",
+        minimum=0,
+        maximum=1,
+    )
 
     @property
     def map_options(self) -> dict[str, Any]:
         """Options of `extract_attention`."""
         return {"batch_size": self.batch_size, "scales": self.map_scales, "flip": self.map_flip}
 
-    @property
-    def schedule(self) -> float | keras.optimizers.schedules.LearningRateSchedule:
-        """A tenth of `learning_rate` from `divide_at_step`."""
-        if not self.divide_at_step:
-            return self.learning_rate
+    def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+        """A tenth of `learning_rate` after the share `divide_at` of the steps."""
         import keras
 
         # Keras switches behind the boundary; step numbers count from 0.
         return keras.optimizers.schedules.PiecewiseConstantDecay(
-            [self.divide_at_step - 1], [self.learning_rate, self.learning_rate / 10]
+            [round(self.divide_at * num_steps) - 1], [self.learning_rate, self.learning_rate / 10]
         )

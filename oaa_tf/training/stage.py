@@ -33,6 +33,7 @@ class TrainingStage(abc.ABC):
         supervision: What the network learns from, including its `initial_weights`; one of `SUPERVISIONS`.
         inputs: Checksums of the input data, by name.
         chosen: Positions of the images to train on, int64 `[n]`; None for all.
+        num_steps: Steps of the training.
     """
 
     name: ClassVar[str]
@@ -64,6 +65,7 @@ class TrainingStage(abc.ABC):
         self.supervision = settings.supervision_with_initial_weights(supervision)
         self.inputs = {"records": records.checksum, **(inputs or {})}
         self.chosen = chosen
+        self.num_steps = settings.steps_for(len(records) if chosen is None else len(chosen))
 
     @abc.abstractmethod
     def model(self, network: keras.Model) -> TrainedNetwork:
@@ -99,7 +101,7 @@ class TrainingStage(abc.ABC):
             batch_size=self.settings.batch_size,
             seed=self.settings.seed,
             first_step=first_step,
-            num_steps=self.settings.num_steps,
+            num_steps=self.num_steps,
             chosen=self.chosen,
             targets=self.targets(),
         )

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.training import devices
-from oaa_tf.training.devices import check_precision, choose_strategy, cpu_speedup, use_devices
+from oaa_tf.training.devices import check_precision, choose_strategy, cpu_speedup, fastest_precision, use_devices
 from oaa_tf.training.settings import TrainingSettings
 
 
@@ -114,6 +114,26 @@ def test_gpus_are_judged_by_what_they_can_do_and_not_by_a_measurement(
         check_precision("bfloat16")
     check_precision("float16")
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("flags", "speedup", "chosen"),
+    [({"avx2"}, 9.0, "float32"), ({"amx_bf16"}, 4.0, "bfloat16"), ({"avx512_bf16"}, 0.9, "float32")],
+)
+def test_the_fastest_precision_of_a_cpu_is_measured(
+    flags: set[str], speedup: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(devices, "cpu_flags", lambda: flags)
+    monkeypatch.setattr(devices, "cpu_speedup", lambda precision: speedup)
+    assert fastest_precision() == chosen
+
+
+@pytest.mark.parametrize(("capability", "chosen"), [((6, 1), "float32"), ((7, 5), "float16"), ((8, 6), "bfloat16")])
+def test_the_fastest_precision_of_gpus(
+    gpus: list[str], capability: tuple[int, int], chosen: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    assert fastest_precision() == chosen
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

@@ -11,6 +11,7 @@ from tiny_stage import TinyStage
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.training import initial_network
 from oaa_tf.training.initial_network import prepare_network
 from oaa_tf.training.settings import AttentionTrainingSettings
 
@@ -23,7 +24,7 @@ def settings_for(records: RecordSet, work_dir: Path, **options) -> AttentionTrai
 def prepare(task: str, records: RecordSet, work_dir: Path, **options):
     work_dir.mkdir(exist_ok=True)
     settings = settings_for(records, work_dir, **options)
-    return prepare_network(task, records.classes, settings, work_dir)
+    return prepare_network(task, records.classes, settings, work_dir, num_steps=1)
 
 
 def test_the_seed_decides_the_weights(records: RecordSet, tmp_path: Path) -> None:
@@ -48,6 +49,17 @@ def test_settings_reach_the_optimizer_and_the_layers(records: RecordSet, tmp_pat
     assert (optimizer.momentum, optimizer.l2, optimizer.clip_norm) == (0.7, 0.03, 4.0)
     assert optimizer.multipliers[network.get_layer("extra_conv1").kernel.path] == 10
     assert len(network.trainable_variables) == 2 * (17 - 7)
+
+
+def test_a_training_goes_on_in_the_precision_in_which_it_began(
+    records: RecordSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fastest in ("bfloat16", "float32"):
+        monkeypatch.setattr(initial_network, "fastest_precision", lambda fastest=fastest: fastest)
+        network, _ = prepare("attention", records, tmp_path, precision="auto")
+        assert network.get_layer("extra_conv1").compute_dtype == "bfloat16"
+    network, _ = prepare("attention", records, tmp_path / "another", precision="auto")
+    assert network.get_layer("extra_conv1").compute_dtype == "float32"
 
 
 @pytest.mark.filterwarnings("ignore:Even though the `tf.config")
@@ -85,5 +97,5 @@ def test_a_work_dir_of_other_classes_is_refused(records: RecordSet, tmp_path: Pa
     other = dataclasses.make_dataclass("Other", ["classes"])(classes=("bird", *records.classes[1:]))
     settings = settings_for(records, tmp_path)
     with pytest.raises(UserError, match="has classes cat, dog, cow, not bird, dog, cow; use another --work_dir"):
-        prepare_network("attention", other.classes, settings, tmp_path)
+        prepare_network("attention", other.classes, settings, tmp_path, num_steps=1)
     assert (tmp_path / "network.json").read_text() == before

@@ -451,7 +451,7 @@ def events(work_dir: Path) -> dict[str, dict[int, tf.Tensor]]:
 
 @pytest.mark.usefixtures("eager")
 def test_tensorboard_has_the_curves(records: RecordSet, tmp_path: Path) -> None:
-    stage = TinyStage.make("cls", records, tmp_path, log_every=2, num_steps=5, divide_at_step=3)
+    stage = TinyStage.make("cls", records, tmp_path, log_every=2, num_steps=5, divide_at=0.6)
     pictures = []
 
     def draw(step: int) -> None:
@@ -616,7 +616,7 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
             return two.batches_without_poison(first_step).map(poison)
 
         two.batches_without_poison, two.batches = two.batches, poisoned
-        two.settings = dataclasses.replace(two.settings, num_steps=4)
+        two.stage.num_steps = 4
         try:
             two.train()
         except UserError as error:

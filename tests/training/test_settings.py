@@ -21,10 +21,10 @@ PATHS = {"records": "train.json", "work_dir": "run"}
 
 def test_defaults_are_the_papers() -> None:
     attention = AttentionTrainingSettings(**PATHS)
-    assert (attention.batch_size, attention.num_steps, attention.divide_at_step) == (5, 30_000, 20_000)
+    assert (attention.batch_size, attention.steps_for(10_582), attention.divide_at) == (5, 30_000, 0.66667)
     assert (attention.learning_rate, attention.momentum, attention.weight_decay) == (1e-3, 0.9, 2e-4)
     segmentation = TrainSegSettings(**PATHS, labels="labels")
-    assert (segmentation.batch_size, segmentation.num_steps, segmentation.poly_power) == (10, 15_000, 0.9)
+    assert (segmentation.batch_size, segmentation.steps_for(10_582), segmentation.poly_power) == (10, 15_000, 0.9)
     assert (segmentation.weight_decay, segmentation.min_scale, segmentation.max_scale) == (5e-4, 0.7, 1.3)
     assert segmentation.new_layer_multiplier == 10
 
@@ -41,9 +41,10 @@ def test_the_papers_preset_spells_out_the_defaults(
     settings_class: type[TrainingSettings], stage: str, own: dict[str, str], differs: set[str]
 ) -> None:
     flags = [f"--{name}={path}" for name, path in (PATHS | own).items()]
-    preset = parse(settings_class, stage, [*flags, f"--flagfile={PRESET}"]).as_dict()
-    defaults = settings_class(**PATHS, **own).as_dict()
-    assert {name for name, value in defaults.items() if preset[name] != value} == differs
+    preset, defaults = parse(settings_class, stage, [*flags, f"--flagfile={PRESET}"]), settings_class(**PATHS, **own)
+    assert preset.num_steps == defaults.steps_for(10_582)
+    in_preset = preset.as_dict() | {"num_steps": defaults.num_steps}
+    assert {name for name, value in defaults.as_dict().items() if in_preset[name] != value} == differs
 
 
 def test_the_page_about_the_paper_names_the_setting_that_is_no_default() -> None:
@@ -62,7 +63,8 @@ def test_the_page_about_the_paper_names_the_setting_that_is_no_default() -> None
         ({"min_scale": 0.0}, "--min_scale=0.0: expected at least 0.1"),
         ({"max_scale": 11}, "--max_scale=11.0: expected at most 10.0"),
         ({"batch_size": 0}, "--batch_size=0: expected at least 1"),
-        ({"num_steps": 0}, "--num_steps=0: expected at least 1"),
+        ({"num_steps": -1}, "--num_steps=-1: expected at least 0"),
+        ({"num_epochs": -0.5}, "--num_epochs=-0.5: expected at least 0"),
         ({"learning_rate": -1e-3}, "--learning_rate=-0.001: expected at least 0"),
         ({"learning_rate": float("nan")}, "--learning_rate=nan: expected at least 0"),
         ({"momentum": 1.5}, "--momentum=1.5: expected at most 0.999"),
@@ -110,19 +112,30 @@ def test_views_of_the_stages() -> None:
     assert segmentation.inference_size == 90
 
 
-@given(step=st.integers(0, 40), boundary=st.integers(1, 30))
-def test_the_learning_rate_is_a_tenth_from_the_boundary_on(step: int, boundary: int) -> None:
-    schedule = AttentionTrainingSettings(**PATHS, learning_rate=0.5, divide_at_step=boundary).schedule
+@pytest.mark.parametrize(
+    ("given", "num_images", "steps"),
+    [
+        ({}, 100, 30_000),
+        ({"num_steps": 400}, 10_000, 400),
+        ({"num_epochs": 5}, 100, 63),
+        ({"num_epochs": 2.5}, 100, 32),
+        ({"num_steps": 400, "num_epochs": 5}, 100, 400),
+        ({"num_steps": 400, "num_epochs": 5}, 10_000, 6_250),
+    ],
+)
+def test_the_longer_of_steps_and_epochs_counts(given: dict, num_images: int, steps: int) -> None:
+    assert AttentionTrainingSettings(**PATHS, batch_size=8, **given).steps_for(num_images) == steps
+
+
+@given(step=st.integers(0, 39), num_steps=st.integers(1, 40), share=st.floats(0, 1))
+def test_the_learning_rate_is_a_tenth_after_a_share_of_the_steps(step: int, num_steps: int, share: float) -> None:
+    schedule = AttentionTrainingSettings(**PATHS, learning_rate=0.5, divide_at=share).schedule(num_steps)
     # `step` steps have been done.
-    assert float(schedule(step)) == pytest.approx(0.05 if step >= boundary else 0.5)
-
-
-def test_the_learning_rate_can_stay_as_it_is() -> None:
-    assert AttentionTrainingSettings(**PATHS, learning_rate=0.5, divide_at_step=0).schedule == 0.5
+    assert float(schedule(step)) == pytest.approx(0.05 if step >= round(share * num_steps) else 0.5)
 
 
 def test_poly_schedule() -> None:
-    schedule = TrainSegSettings(**PATHS, labels="labels", learning_rate=0.01, num_steps=100, poly_power=0.9).schedule
+    schedule = TrainSegSettings(**PATHS, labels="labels", learning_rate=0.01, poly_power=0.9).schedule(100)
     rates = [float(schedule(step)) for step in range(100)]
     np.testing.assert_allclose(rates, [0.01 * (1 - step / 100) ** 0.9 for step in range(100)], rtol=1e-5)
 

@@ -59,7 +59,9 @@ class TinyStage:
             stage = SegmentationStage(TrainSegSettings(**common | {"labels": "masks", "frame_size": 40} | options))
         stage.name = "tiny"
         with (strategy or tf.distribute.get_strategy()).scope():
-            network, optimizer = prepare_network(stage.task, stage.records.classes, stage.settings, work_dir)
+            network, optimizer = prepare_network(
+                stage.task, stage.records.classes, stage.settings, work_dir, num_steps=stage.num_steps
+            )
             model = stage.model(network)
             model.compile(optimizer=optimizer, jit_compile=False)
         return cls(stage, model, work_dir)
