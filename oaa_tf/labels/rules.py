@@ -27,7 +27,7 @@ class PseudoLabelOptions(Settings):
     salient_above: float = _share(
         0.125, "With saliency: background pixels with more saliency are ignored; 1 disables the rule."
     )
-    min_foreground: float = _share(0.01, "Images with a smaller share of foreground pixels are ignored whole.")
+    min_foreground: float = _share(0.01, "Images with a smaller share of foreground pixels, or none, are ignored.")
     background_score: float = _share(0.0, "Without saliency: the background score everywhere; 0 uses background_power.")
     background_power: float = setting(
         3.0, help="Without saliency: the background score is (1 - highest attention) to this power.", minimum=0
@@ -54,7 +54,7 @@ def pseudo_label(
        then the first class. So a pixel whose scores are all dropped is background.
     3. A background pixel is ignored if its saliency is above `salient_above`, or the attention of any class is above
        `attended_above`.
-    4. An image whose share of labelled foreground pixels is below `min_foreground` is ignored whole.
+    4. An image whose share of labelled foreground pixels is 0 or below `min_foreground` is ignored whole.
 
     Without saliency, the background score depends on nothing but attention: it is the constant `background_score`, or
     (1 - highest attention) ** `background_power`. The rules change accordingly:
@@ -95,7 +95,7 @@ def pseudo_label(
     num_high = sum((score > options.conflict_above).astype(np.uint8) for score in rivals)
     labels[(num_high > 1) | ((labels == 0) & ambiguous)] = IGNORE_LABEL
     num_foreground = np.count_nonzero((labels != 0) & (labels != IGNORE_LABEL))
-    if num_foreground < options.min_foreground * labels.size:
+    if num_foreground < max(options.min_foreground * labels.size, 1):
         labels[:] = IGNORE_LABEL
     return labels
 

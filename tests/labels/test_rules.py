@@ -45,7 +45,8 @@ def reference(attention, classes, saliency, options):
             if sum(score > options.conflict_above for score in in_conflict) > 1:
                 label = 255
             labels[row, column] = label
-    if np.sum((labels > 0) & (labels < 255)) / labels.size < options.min_foreground:
+    share = np.sum((labels > 0) & (labels < 255)) / labels.size
+    if share == 0 or share < options.min_foreground:
         labels[:] = 255
     return labels
 
@@ -136,10 +137,10 @@ def test_image_with_little_foreground_is_ignored_whole():
     assert np.sum(labels == 1) == 2 and np.sum(labels == 0) == 198
 
 
-def test_constant_map_is_no_foreground():
+def test_an_image_without_foreground_is_ignored_whole():
     attention = np.full((1, 4, 4), 0.6, np.float32)
     np.testing.assert_array_equal(min_max_normalized(attention), 0)
-    assert (pseudo_label(attention, [0], None, KEEP_SMALL) == 0).all()
+    assert (pseudo_label(attention, [0], None, KEEP_SMALL) == 255).all()
 
 
 def test_options_are_checked():
