@@ -81,13 +81,11 @@ class MakeSaliencySettings(Settings):
             raise UserError(f"expected one of --image_dir, --images and --records, got {found}")
         if not self.output_dir and not self.image_dir:
             raise UserError(f"expected a folder for the maps, with --{given[0]}", flag="output_dir", value="")
-        for name in ("mean", "deviation"):
+        for name, least, kind in (("mean", -np.inf, ""), ("deviation", 0, "positive ")):
             values = getattr(self, name)
-            if len(values) not in (1, 3) or not np.all(np.isfinite(values)):
-                raise UserError("expected one number, or three", flag=name, value=",".join(map(str, values)))
+            if len(values) not in (1, 3) or not all(least < value < np.inf for value in values):
+                raise UserError(f"expected one {kind}number, or three", flag=name, value=",".join(map(str, values)))
             object.__setattr__(self, name, values * (3 // len(values)))
-        if min(self.deviation) <= 0:
-            raise UserError("expected positive numbers", flag="deviation", value=",".join(map(str, self.deviation)))
 
     @property
     def preprocessing(self) -> Preprocessing:
