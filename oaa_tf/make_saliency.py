@@ -110,13 +110,15 @@ def run(settings: MakeSaliencySettings) -> dict[str, Any]:
 
 def dry_run(settings: MakeSaliencySettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    from oaa_tf.models.saliency_network import SaliencyNetwork, missing_download
+    from oaa_tf.models.saliency_network import SaliencyNetwork, missing_download, published_preprocessing
 
     images, folder = _images(settings), settings.map_folder
     check_folder("--output_dir", folder)
     download = missing_download(settings.model)
     network = settings.model
-    if not download:
+    if download:
+        published_preprocessing(network, settings.preprocessing)
+    else:
         description = _description(SaliencyNetwork(settings.model, settings.preprocessing))
         _refuse_other_maps(folder, images, description)
         network = _in_words(description)

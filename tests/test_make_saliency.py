@@ -2,9 +2,9 @@
 
 import dataclasses
 import hashlib
+import importlib.util
 import json
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from oaa_tf.data.images.saliency_files import read_saliency
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.make_saliency import MakeSaliencySettings, dry_run, run
 from oaa_tf.models import saliency_network
-from oaa_tf.models.saliency_network import Preprocessing, PublishedNetwork
+from oaa_tf.models.saliency_network import Preprocessing, PublishedNetwork, SaliencyNetwork
 
 onnx = pytest.importorskip("onnx", reason="needs onnx (requirements-dev.txt)")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime (requirements-dev.txt)")
@@ -117,6 +117,8 @@ def test_maps_are_those_of_the_network_and_lie_as_the_photos_do(network, photos,
         found = read_indexed((maps / name).with_suffix(".png"))
         assert found.shape == image.shape[:2]
         np.testing.assert_allclose(found, expected_map(image, mean, deviation), atol=5)
+        called = SaliencyNetwork(str(network), MakeSaliencySettings(model="", image_dir="x", **options).preprocessing)
+        np.testing.assert_array_equal(called(image), found)
     assert read_indexed(maps / "dog/1.png").shape == (12, 16)  # Stored 16 high, and turned.
     description = json.loads((maps / "saliency.json").read_text())
     assert description.items() <= result.items()
@@ -252,7 +254,7 @@ def test_files_that_are_no_networks_are_named(photos, tmp_path, network, monkeyp
     ):
         with pytest.raises(UserError, match=f"--model=.*{name}: {message}"):
             saliency(tmp_path / name, photos)
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match="saliency maps need onnxruntime: pip install onnxruntime"):
         saliency(network, photos)
 
@@ -274,6 +276,10 @@ def publish(network, tmp_path, monkeypatch) -> Callable[..., Path]:
 def test_a_published_network_is_downloaded_once(publish, network, photos, tmp_path) -> None:
     cached = publish()
     settings = MakeSaliencySettings(model="u2netp", image_dir=str(photos))
+    other = dataclasses.replace(settings, mean=(0.1,))
+    for refused in (run, dry_run):
+        with pytest.raises(UserError, match="u2netp has its own preprocessing; leave out --size, --mean, "):
+            refused(other)
     assert dry_run(settings)["downloads"] == [network.as_uri()] and not cached.exists()
     result = run(settings)
     assert (result["network"], result["mean"]) == ("u2netp", [0.5, 0.5, 0.5])
@@ -283,7 +289,7 @@ def test_a_published_network_is_downloaded_once(publish, network, photos, tmp_pa
     network.unlink()
     assert run(settings)["kept"] == 3 and dry_run(settings)["downloads"] == []
     assert saliency(copy, photos)["kept"] == 3
-    with pytest.raises(UserError, match=r"copy\.onnx: is u2netp, which has its own; leave out --size, --mean"):
+    with pytest.raises(UserError, match="u2netp has its own preprocessing"):
         saliency(copy, photos, mean=(0.1,))
     cached.write_bytes(b"damaged")
     with pytest.raises(UserError, match=r"cache/oaa_tf/u2netp\.onnx: damaged, or another network than u2netp"):

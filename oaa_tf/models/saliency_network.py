@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import http.client
+import importlib.util
 import os
 import urllib.request
 from pathlib import Path
@@ -26,7 +27,6 @@ IMAGENET_DEVIATION = (0.229, 0.224, 0.225)
 _MEGABYTE = 10**6
 _SECONDS_WITHOUT_AN_ANSWER = 30
 _TOLERANCE = 1e-3
-_NEVER_SPIN = ("session.intra_op.allow_spinning", "0")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,6 +111,11 @@ class SaliencyNetwork:
     """
 
     def __init__(self, model: str, preprocessing: Preprocessing = Preprocessing()) -> None:
+        if model in PUBLISHED:
+            published_preprocessing(model, preprocessing)
+        if not importlib.util.find_spec("onnxruntime"):
+            raise UserError("saliency maps need onnxruntime: pip install onnxruntime")
+        # Perhaps a long download, so it comes after these.
         self._path = network_file(model)
         with self._path.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
@@ -118,9 +123,7 @@ class SaliencyNetwork:
         if model in PUBLISHED and known != model:
             raise UserError(f"{self._path}: damaged, or another network than {model}; delete it")
         self.name = known or self._path.stem
-        if known and preprocessing not in (Preprocessing(), PUBLISHED[known].preprocessing):
-            raise self._error(f"is {known}, which has its own; leave out --size, --mean, --deviation and --logits")
-        self._preprocessing = PUBLISHED[known].preprocessing if known else preprocessing
+        self._preprocessing = published_preprocessing(known, preprocessing) if known else preprocessing
         self._session = self._open()
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[0].name
@@ -183,13 +186,10 @@ class SaliencyNetwork:
         return np.rint((values - low) * (255 / (high - low))).astype(np.uint8)
 
     def _open(self) -> onnxruntime.InferenceSession:
-        try:
-            import onnxruntime
-        except ImportError:
-            raise UserError("saliency maps need onnxruntime: pip install onnxruntime") from None
+        import onnxruntime
+
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 4  # What is wrong comes as an exception, too.
-        options.add_session_config_entry(*_NEVER_SPIN)  # Other threads decode photos meanwhile.
         try:
             return onnxruntime.InferenceSession(os.fspath(self._path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # As above.
@@ -219,6 +219,18 @@ class SaliencyNetwork:
 def enlarge(saliency: np.ndarray, height: int, width: int) -> np.ndarray:
     """Resizes a uint8 map to a height and width, bilinearly."""
     return np.asarray(Image.fromarray(saliency).resize((width, height), Image.Resampling.BILINEAR))
+
+
+def published_preprocessing(name: str, given: Preprocessing) -> Preprocessing:
+    """The preprocessing of a published network.
+
+    Raises:
+        UserError: Another one was given.
+    """
+    own = PUBLISHED[name].preprocessing
+    if given not in (Preprocessing(), own):
+        raise UserError(f"{name} has its own preprocessing; leave out --size, --mean, --deviation and --logits")
+    return own
 
 
 def missing_download(model: str) -> str | None:
