@@ -25,6 +25,7 @@ _HOMES = {
     "MakePseudoLabelsSettings": "make_pseudo_labels",
     "MakeRecordsSettings": "make_records",
     "MakeReportSettings": "make_report",
+    "MakeSaliencySettings": "make_saliency",
     "PipelineSettings": "pipeline",
     "PredictSettings": "predict",
     "PseudoLabelOptions": "labels.rules",

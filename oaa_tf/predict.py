@@ -12,10 +12,6 @@ the image. Masks of images from several folders go to folders of the same names.
 from __future__ import annotations
 
 import dataclasses
-import glob
-import os
-import sys
-from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +23,8 @@ from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.data.images.image_files import SUFFIXES, fitting_size, read_image, resized, tell_other_files
+from oaa_tf.data.images.image_files import fitting_size, read_image, resized
+from oaa_tf.data.images.image_patterns import find_images, refuse_among_images
 from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.report.visualization import overlay_mask
 from oaa_tf.runs.atomic import atomic_write
@@ -40,7 +37,6 @@ if TYPE_CHECKING:
 
 SHARES_FILE = "shares.json"
 
-_STDIN = "-"
 _MAX_AHEAD = 4
 
 
@@ -139,63 +135,8 @@ def _inputs(settings: PredictSettings) -> tuple[dict[str, Path], Segmenter, Path
     images = find_images(settings.images)
     segmenter = Segmenter(settings.model, crf=settings.crf)
     output = Path(settings.output_dir)
-    if {(output / name).resolve().parent for name in images} & {path.resolve().parent for path in images.values()}:
-        raise UserError(
-            "has images of --images in it, which masks could overwrite; choose another", flag="output_dir", value=output
-        )
+    refuse_among_images(output, images, "images")
     return images, segmenter, output
-
-
-def find_images(patterns: tuple[str, ...]) -> dict[str, Path]:
-    """Files, the images in folders, and the files that globs match, each once, in alphabetical order.
-
-    Prints how many other files a folder has.
-
-    Args:
-        patterns: Files, folders and globs; "-" for a list of them on stdin.
-
-    Returns:
-        The images by name of their masks: the path below the images' common folder, without extension.
-
-    Raises:
-        UserError: A pattern matches nothing, or two images would write the same mask.
-    """
-    found = set()
-    for pattern in _with_stdin(patterns):
-        path = Path(pattern)
-        if path.is_dir():
-            matches = [child for child in path.iterdir() if child.suffix.lower() in SUFFIXES]
-            others = {child for child in path.iterdir() if child.is_file() and not child.name.startswith(".")}
-            tell_other_files(path, others.difference(matches))
-        elif path.exists():
-            matches = [path]
-        else:
-            matches = [Path(match) for match in glob.glob(pattern, recursive=True) if not Path(match).is_dir()]
-        if not matches:
-            raise UserError(f"no images there (expected {', '.join(SUFFIXES)})", flag="images", value=pattern)
-        found.update(matches)
-    common = os.path.commonpath([os.path.dirname(os.path.abspath(path)) for path in found])
-    by_name: dict[str, Path] = {}
-    for path in sorted(found):
-        name = Path(os.path.relpath(path, common)).with_suffix("").as_posix()
-        if name in by_name:
-            raise UserError(f"{by_name[name]} and {path} would both write {name}.png; rename one", flag="images")
-        by_name[name] = path
-    return by_name
-
-
-def _with_stdin(patterns: Iterable[str]) -> Iterator[str]:
-    """The patterns, with "-" replaced by the lines of stdin."""
-    for pattern in patterns:
-        if pattern != _STDIN:
-            yield pattern
-            continue
-        lines = [line.rstrip("\r\n") for line in sys.stdin]
-        if not any(lines):
-            raise UserError(
-                "nothing on stdin; expected image files, folders or globs, one a line", flag="images", value=_STDIN
-            )
-        yield from filter(None, lines)
 
 
 def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np.ndarray:

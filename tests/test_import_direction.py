@@ -20,7 +20,7 @@ LEVELS = (
     ("training",),
     (
         *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel"),
-        *("evaluate", "export", "make_maps", "predict", "make_report", "convert", "make_demo_data"),
+        *("evaluate", "export", "make_maps", "predict", "make_report", "convert", "make_demo_data", "make_saliency"),
     ),
     ("experiment",),
     ("pipeline",),

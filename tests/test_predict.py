@@ -15,10 +15,11 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 from oaa_tf import export
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import read_image
+from oaa_tf.data.images.image_patterns import find_images
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.labels.dense_crf import dense_crf
 from oaa_tf.models.segmenter import Segmenter
-from oaa_tf.predict import PredictSettings, find_images, run
+from oaa_tf.predict import PredictSettings, run
 
 
 @pytest.fixture(scope="module")

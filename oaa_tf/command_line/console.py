@@ -11,6 +11,7 @@ from oaa_tf.command_line.errors import UserError, did_you_mean, quoted
 COMMANDS = (
     "pipeline",
     "make_demo_data",
+    "make_saliency",
     "make_records",
     "train_cls",
     "train_integral",

@@ -23,11 +23,13 @@ class Progress:
         total: Number of images in all.
         label: The beginning of the line.
         done: Images that an earlier run finished; they do not count for the rate.
+        unit: What is counted, if not images.
     """
 
-    def __init__(self, total: int, label: str, *, done: int = 0) -> None:
+    def __init__(self, total: int, label: str, *, done: int = 0, unit: str = "images") -> None:
         self._total = total
         self._label = label
+        self._unit = unit
         self._done = self._done_before = done
         self._note = ""
         self._is_terminal = sys.stderr.isatty()
@@ -74,7 +76,7 @@ class Progress:
         # Slow loops need decimals: 0.3 images/s is not 0.
         speed = f"{rate:.0f}" if rate >= 10 else f"{rate:.2g}"
         share = 100 * self._done // self._total if self._total else 100
-        line = f"{self._label}: {self._done}/{self._total} images ({share} %), {speed} images/s, {ending}"
+        line = f"{self._label}: {self._done}/{self._total} {self._unit} ({share} %), {speed} {self._unit}/s, {ending}"
         return f"{line}, {self._note}" if self._note else line
 
     def _show(self, line: str) -> None:
