@@ -25,7 +25,7 @@ from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.metrics import confusion_matrix, image_scores, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.metrics_file import origin, run_once
-from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.supervision import SUPERVISIONS, is_supervision
 from oaa_tf.runs.threads import in_threads
 from oaa_tf.runs.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
@@ -285,7 +285,9 @@ def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int 
             return None, None
         classes, made_from = tuple(description["classes"]), description["records_checksum"]
         supervision, seed = description["supervision"], description["seed"]
-        if supervision not in (None, *SUPERVISIONS) or not all(isinstance(name, str) for name in classes):
+        if not (supervision is None or is_supervision(supervision)) or not all(
+            isinstance(name, str) for name in classes
+        ):
             raise ValueError(supervision)
     except (OSError, ValueError, KeyError, TypeError):
         raise UserError(f"{path}: damaged; run the stage that wrote it and --masks={folder} again") from None

@@ -5,6 +5,8 @@ are the cumulative attention p in [0, 1], of the same shape; `valid` is bool `[b
 Each loss is a float32 scalar, the mean over the batch, or 0 for an empty batch.
 """
 
+from collections.abc import Sequence
+
 import keras
 import tensorflow as tf
 
@@ -103,14 +105,18 @@ def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(total, count)
 
 
-def segmentation_loss(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def segmentation_loss(logits: tf.Tensor, labels: tf.Tensor, label_weights: Sequence[float] = ()) -> tf.Tensor:
     """Softmax cross-entropy, the mean over all pixels of the batch that are not `IGNORE_LABEL`; 0 if there are none.
 
     Args:
         logits: float32 `[batch, height, width, classes + 1]`.
         labels: int32 `[batch, height, width]`.
+        label_weights: Factors of the cross-entropy of each label's pixels, `[classes + 1]`; without them, all are 1.
     """
     kept = labels != IGNORE_LABEL
-    per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=tf.where(kept, labels, 0), logits=logits)
+    known = tf.where(kept, labels, 0)
+    per_pixel = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=known, logits=logits)
+    if label_weights:
+        per_pixel *= tf.gather(tf.constant(label_weights, per_pixel.dtype), known)
     kept = tf.cast(kept, logits.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(per_pixel * kept), tf.reduce_sum(kept))

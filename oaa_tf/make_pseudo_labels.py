@@ -63,7 +63,9 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
             attention = refined_attention(settings.refine, attention, background, record.image)
         return pseudo_label(attention, classes, saliency, settings)
 
-    supervision = supervision_of_labels(maps.supervision, use_saliency=settings.use_saliency)
+    supervision = supervision_of_labels(
+        maps.supervision, use_saliency=settings.use_saliency, saliency_network=records.saliency_network
+    )
     description = origin("make_pseudo_labels", settings, records.provenance, supervision=supervision) | {
         "seed": maps.seed,
         "maps_kind": maps.kind,

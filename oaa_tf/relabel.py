@@ -85,7 +85,9 @@ def _inputs(settings: RelabelSettings) -> tuple[RecordSet, Segmenter, str, dict[
     if segmenter.supervision is None:
         raise UserError("does not say what it was trained with; export it again", flag="model", value=settings.model)
     segmenter.require_probabilities()
-    supervision = supervision_of_labels(segmenter.supervision, use_saliency=settings.use_saliency)
+    supervision = supervision_of_labels(
+        segmenter.supervision, use_saliency=settings.use_saliency, saliency_network=records.saliency_network
+    )
     return records, segmenter, supervision, {"records": records.checksum, "model": segmenter.checksum}
 
 

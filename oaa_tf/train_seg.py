@@ -65,6 +65,13 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         1.0, help="Share of the images to train on, chosen at random (Table 3).", minimum=0, maximum=1
     )
     poly_power: float = setting(0.9, help="Power of the poly schedule.", minimum=0)
+    balance: float = setting(
+        0.0,
+        help="How much more a pixel of a rare label counts: its weight is the label's share of all pixels to the power"
+        " of minus this. 0: all pixels count the same, 1: all labels do.",
+        minimum=0,
+        maximum=1,
+    )
 
     paper_steps: ClassVar[int] = 15_000
 
@@ -156,7 +163,18 @@ class SegmentationStage(TrainingStage):
         """DeepLab-LargeFOV."""
         from oaa_tf.models.largefov import DeepLabLargeFOV
 
-        return DeepLabLargeFOV(network, accumulate_steps=self.settings.accumulate_steps)
+        weights: list[float] = []
+        if self.settings.balance:
+            weights = [float(weight) for weight in label_weights(self._label_shares(), self.settings.balance)]
+        return DeepLabLargeFOV(network, label_weights=weights, accumulate_steps=self.settings.accumulate_steps)
+
+    def _label_shares(self) -> np.ndarray:
+        """The share of each label in the labelled pixels of the images to train on, float64 `[C + 1]`."""
+        counts = np.zeros(256, np.int64)
+        for position in range(len(self.records)) if self.chosen is None else self.chosen:
+            counts += np.bincount(self.label_map(position).ravel(), minlength=256)
+        known = counts[: len(self.records.classes) + 1]
+        return known / max(known.sum(), 1)
 
     def targets(self) -> Targets:
         """The pseudo labels or masks."""
@@ -187,12 +205,27 @@ class SegmentationStage(TrainingStage):
 
         return [predictions, write_quality]
 
-    def label_map(self, position: int, record: Record) -> np.ndarray:
+    def label_map(self, position: int, record: Record | None = None) -> np.ndarray:
         """The label map that the network learns for one image, uint8 `[height, width]`."""
         if self.label_files is not None:
             return read_indexed(self.label_files[position])
-        assert record.mask is not None, "the constructor refuses records without masks"
-        return record.mask
+        mask = (record or self.records.record(position)).mask
+        assert mask is not None, "the constructor refuses records without masks"
+        return mask
+
+
+def label_weights(shares: np.ndarray, balance: float) -> np.ndarray:
+    """Weights of labels for the segmentation loss, with a mean of 1 over all pixels.
+
+    Args:
+        shares: Shares of the labels in the pixels, `[labels]`.
+        balance: Weights are proportional to the share to the power of minus this.
+
+    Returns:
+        float64 `[labels]`; 0 for a label without pixels.
+    """
+    weights = np.where(shares > 0, np.maximum(shares, 1e-12) ** -balance, 0.0)
+    return weights / max(float((shares * weights).sum()), 1e-12)
 
 
 def chosen_positions(num_images: int, share: float, seed: int) -> np.ndarray:

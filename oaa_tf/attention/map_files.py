@@ -15,7 +15,7 @@ from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import read_json, write_json
-from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.supervision import is_supervision
 from oaa_tf.runs.threads import in_threads
 
 MAPS_FILE = "maps.npy"
@@ -251,7 +251,7 @@ def _check_description(info: dict[str, Any]) -> None:
     image_size, fallback_slots, seed = info["image_size"], info["fallback_slots"], info["seed"]
     is_right = (
         all(isinstance(text, str) for text in texts)
-        and info["supervision"] in SUPERVISIONS
+        and is_supervision(info["supervision"])
         and type(image_size) is type(fallback_slots) is int
         and image_size >= STRIDE
         and image_size % STRIDE == 0

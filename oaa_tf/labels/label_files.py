@@ -14,7 +14,7 @@ from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.metrics_file import run_once
-from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.supervision import is_supervision
 from oaa_tf.runs.threads import in_threads
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 
@@ -171,7 +171,7 @@ def read_pseudo_labels(folder: Path, records: RecordSet, flag: str = "labels") -
     try:
         description = read_json(folder / DESCRIPTION_FILE)
         checksum, supervision = description["records_checksum"], description["supervision"]
-        if supervision not in SUPERVISIONS:
+        if not is_supervision(supervision):
             raise ValueError(supervision)
     except OSError:
         raise UserError(f"no {DESCRIPTION_FILE} in it; run make_pseudo_labels first", flag=flag, value=folder) from None

@@ -1,5 +1,8 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -67,9 +70,10 @@ class DeepLabLargeFOV(TrainedNetwork):
 
     required_keys = (keys.IMAGE, keys.SEGMENTATION)
 
-    def __init__(self, network: keras.Model, **kwargs) -> None:
-        """Wraps a network from `largefov_network`."""
+    def __init__(self, network: keras.Model, *, label_weights: Sequence[float] = (), **kwargs) -> None:
+        """Wraps a network from `largefov_network`; for `label_weights`, see `segmentation_loss`."""
         super().__init__(network, **kwargs)
+        self.label_weights = tuple(label_weights)
         self.pixel_accuracy = keras.metrics.Mean(name="pixel_accuracy")
 
     def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
@@ -77,7 +81,11 @@ class DeepLabLargeFOV(TrainedNetwork):
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         logits = _resized(self.network(batch[keys.IMAGE], training=training), labels)
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
-        return segmentation_loss(logits, labels), num_labelled, logits
+        return segmentation_loss(logits, labels, self.label_weights), num_labelled, logits
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {"label_weights": self.label_weights}
 
     def targets_and_predictions(self, batch: Batch, scores: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Class numbers, int32 `[n]`, and probabilities, float32 `[n, C + 1]`, of all labelled pixels."""

@@ -16,7 +16,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.labels.dense_crf import dense_crf
 from oaa_tf.runs.atomic import complete_folder
 from oaa_tf.runs.json_file import read_json
-from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.supervision import is_supervision
 from oaa_tf.runs.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
@@ -179,7 +179,7 @@ def _checked_origin(folder: Path) -> dict[str, Any]:
     origin = read_json(folder / ORIGIN_FILE)
     supervision, expected = origin.get("supervision"), origin.get("files")
     is_whole = isinstance(expected, dict) and "saved_model.pb" in expected
-    if not is_whole or supervision not in (None, *SUPERVISIONS):
+    if not is_whole or not (supervision is None or is_supervision(supervision)):
         raise ValueError(f"{ORIGIN_FILE.name} is damaged")
     found = file_checksums(folder)
     for name, checksum in expected.items():

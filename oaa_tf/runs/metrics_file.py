@@ -14,7 +14,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.json_values import json_ready
 from oaa_tf.command_line.settings import Settings
 from oaa_tf.runs.json_file import read_json, write_json
-from oaa_tf.runs.supervision import SUPERVISIONS
+from oaa_tf.runs.supervision import is_supervision
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 
 
@@ -31,7 +31,7 @@ def read_training_metrics(stage_dir: Path) -> dict[str, Any] | None:
     try:
         metrics = read_json(path)
         stage, supervision, seed = metrics["stage"], metrics["supervision"], metrics["seed"]
-        valid = isinstance(stage, str) and supervision in SUPERVISIONS and type(seed) is int
+        valid = isinstance(stage, str) and is_supervision(supervision) and type(seed) is int
         if not valid or not isinstance(metrics["settings"], dict):
             raise ValueError(metrics)
     except FileNotFoundError:

@@ -4,6 +4,7 @@ import dataclasses
 import tempfile
 import timeit
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -28,9 +29,13 @@ def seconds_per_epoch(task: str, classes: tuple[str, ...], settings: TrainingSet
     Raises:
         UserError: The precision can't be used.
     """
-    random_weights = dataclasses.replace(settings, backbone_weights="none", head_weights="none", initial_weights="")
+    random_weights: dict[str, Any] = {"backbone_weights": "none", "initial_weights": ""}
+    if settings.head_weights != "none":
+        random_weights["head_weights"] = "none"
     with tempfile.TemporaryDirectory() as scratch:
-        network, _ = prepare_network(task, classes, random_weights, Path(scratch), num_steps=1)
+        network, _ = prepare_network(
+            task, classes, dataclasses.replace(settings, **random_weights), Path(scratch), num_steps=1
+        )
     views, num_images = settings.views, settings.batch_size // settings.accumulate_steps
     canvases = choose_canvases(sizes, views.canvas, min_images=settings.batch_size, square=views.square)
     # Time is proportional to the pixels; one shape is enough.
