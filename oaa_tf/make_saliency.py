@@ -29,6 +29,7 @@ from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, list_images
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.image_patterns import find_images, refuse_among_images
 from oaa_tf.data.images.palette_png import encode_grey
+from oaa_tf.data.images.saliency_files import DESCRIPTION_FILE
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.file_names import is_plain_name
@@ -39,9 +40,6 @@ from oaa_tf.runs.threads import num_cores, results_in_order
 
 if TYPE_CHECKING:
     from oaa_tf.models.saliency_network import Preprocessing, SaliencyNetwork
-
-DESCRIPTION_FILE = "saliency.json"
-"""In a folder of maps: which network they are of, and how it was used. It is written first."""
 
 _MAX_AHEAD = 8
 

@@ -245,6 +245,18 @@ def test_segmentation_loss_equals_the_reference(seed: int) -> None:
     assert float(segmentation_loss(logits, labels)) == pytest.approx(reference_segmentation(logits, labels), rel=1e-5)
 
 
+def test_segmentation_loss_with_weights_of_labels() -> None:
+    logits, labels = segmentation_example(3)
+    weights = np.arange(1, logits.shape[-1] + 1) / 2
+    log_probabilities = logits - np.log(np.exp(logits.astype(np.float64)).sum(axis=-1, keepdims=True))
+    losses = [
+        -weights[labels[at]] * log_probabilities[(*at, labels[at])]
+        for at in np.ndindex(labels.shape)
+        if labels[at] < 255
+    ]
+    assert float(segmentation_loss(logits, labels, list(weights))) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
 def test_gradient_of_segmentation_loss_skips_ignored_pixels() -> None:
     logits, labels = segmentation_example(1)
     _, gradient = value_and_gradient(segmentation_loss, logits, labels)

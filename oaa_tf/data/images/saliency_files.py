@@ -1,6 +1,7 @@
 """Saliency maps from anywhere, as records hold them: 8-bit grey, of the size of their image."""
 
 import os
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -8,9 +9,29 @@ import numpy as np
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.decoding import decode
 from oaa_tf.data.images.input_files import read_bytes
+from oaa_tf.runs.json_file import read_json
+
+DESCRIPTION_FILE = "saliency.json"
+"""In a folder of maps that make_saliency has made: which network they are of, and how it was used."""
 
 _MOST_COLOR = 16
 """Difference of red, green and blue up to which a picture is grey; JPEG does not keep them equal."""
+
+
+def network_of_maps(folder: Path) -> str:
+    """The network of a folder's maps, by name and the beginning of its file's SHA-256; "" if it is not known.
+
+    Raises:
+        UserError: The folder's `saliency.json` is damaged.
+    """
+    path = folder / DESCRIPTION_FILE
+    try:
+        description = read_json(path)
+        return f"{description['network']} {description['sha256'][:8]}"
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{path}: damaged; delete it if the maps are your own, else the whole folder") from None
 
 
 def read_saliency(path: str | os.PathLike, height: int, width: int) -> np.ndarray:

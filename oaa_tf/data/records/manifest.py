@@ -71,6 +71,7 @@ class Manifest:
         shards: The shards in order.
         images: The records in order, shard after shard.
         skipped: Images that were left out.
+        saliency_network: The network of the saliency maps, such as "u2netp 309c8469"; "" if it is not known.
     """
 
     split: str
@@ -83,6 +84,7 @@ class Manifest:
     shards: tuple[Shard, ...]
     images: tuple[ImageEntry, ...]
     skipped: tuple[SkippedImage, ...]
+    saliency_network: str = ""
 
     @property
     def checksum(self) -> str:
@@ -132,7 +134,11 @@ class Manifest:
         if content.pop("manifest_sha256", None) != _sha256(content):
             raise UserError(f"{name}: damaged or edited manifest: wrong checksum; run make_records again")
         try:
-            values = {field.name: content[field.name] for field in dataclasses.fields(cls)}
+            values = {
+                field.name: content[field.name]
+                for field in dataclasses.fields(cls)
+                if field.default is dataclasses.MISSING or field.name in content
+            }
             values["classes"] = tuple(values["classes"])
             values["shards"] = tuple(Shard(**shard) for shard in values["shards"])
             values["images"] = tuple(
@@ -154,7 +160,7 @@ class Manifest:
         Raises:
             TypeError: A value has an unexpected type.
         """
-        texts = (*self.classes, self.split, self.labels_from, self.inputs)
+        texts = (*self.classes, self.split, self.labels_from, self.inputs, self.saliency_network)
         flags = (self.has_masks, self.has_saliency)
         if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
             return "types"

@@ -65,6 +65,7 @@ class RecordSet:
         masked: Positions of the images with masks, ascending.
         has_masks: Whether there are any.
         has_saliency: Whether the records have saliency maps.
+        saliency_network: Their network, such as "u2netp 309c8469"; "" if it is not known.
         checksum: SHA-256 (hex) of the shards' checksums and the classes; identifies the data set.
         read_error: The last error of a tf.data pipeline that reads these records; see `reading_errors` in
             `oaa_tf.data.views.input_pipeline`.
@@ -87,6 +88,7 @@ class RecordSet:
         )
         self.has_masks = bool(self.masked)
         self.has_saliency = manifest.has_saliency
+        self.saliency_network = manifest.saliency_network
         self.checksum = manifest.checksum
         self.read_error: UserError | None = None
         # Threads share the read position of an open file, so each file has a lock.

@@ -91,6 +91,7 @@ class RecordWriter:
         labels_from: str,
         has_masks: bool,
         has_saliency: bool,
+        saliency_network: str = "",
         settings: dict[str, Any] | None = None,
         inputs: str = "",
     ) -> Path:
@@ -124,6 +125,7 @@ class RecordWriter:
                 labels_from=labels_from,
                 has_masks=has_masks,
                 has_saliency=has_saliency,
+                saliency_network=saliency_network,
                 settings=settings or {},
                 inputs=inputs,
                 shards=tuple(shards),
