@@ -111,7 +111,7 @@ def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
-    records, manifests, have_masks = dry_run_records(settings, root, settings.seed)
+    records, manifests, have_masks, _ = dry_run_records(settings, root, settings.seed)
     stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, *have_masks)
     states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
     counts = Counter(states.values())

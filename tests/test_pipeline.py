@@ -39,6 +39,9 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     before = pipeline.dry_run(chosen)
     assert set(before["stages"].values()) == {"to do"} and (before["stages_done"], before["stages_to_do"]) == (0, 14)
     assert before["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
+    assert (
+        "images:           6" in before["train_photos"] and "sizes:            smallest: 33x61" in before["val_photos"]
+    )
     # Both losses of the integral model.
     assert before["training_steps_left"] == {"train_cls": 4, "train_integral": 8, "train_seg": 4}
     assert not (tmp_path / "work").exists()

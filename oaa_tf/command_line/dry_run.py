@@ -1,4 +1,4 @@
-"""The findings of `--dry_run` as text."""
+"""Findings as text: those of `--dry_run`, and those of `make_records`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,10 +11,11 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
     """A line for every entry, in columns.
 
     Args:
-        found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`.
+        found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`;
+            those of counts may begin with `num_`.
     """
     shown = {name: _lines(name, value) for name, value in found.items()}
-    titles = {name: f"{name.removesuffix('_bytes').replace('_', ' ')}:" for name in found}
+    titles = {name: f"{name.removeprefix('num_').removesuffix('_bytes').replace('_', ' ')}:" for name in found}
     width = max(map(len, titles.values()))
     lines = []
     for name, values in shown.items():
