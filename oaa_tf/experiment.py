@@ -41,7 +41,7 @@ class ExperimentSettings(make_records.DataFolderSettings):
         " split's name.",
     )
     train_split: str = setting("train", help="Training split.")
-    val_split: str = setting("val", help="Validation split; it is evaluated if it has masks.")
+    val_split: str = setting("val", help="Validation split; without masks, it is evaluated by its tags.")
     use_saliency: bool = setting(
         True, help="Use the saliency maps in <voc_dir or image_dir>/saliency for the pseudo labels."
     )
@@ -246,7 +246,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
         images: `val_share` is 0 and no path has `{split}`.
 
     Raises:
-        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation masks have other
+        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation images have other
             classes than the training images, or the initial weights of a stage do not fit its network.
     """
     if not settings.voc_dir and not settings.image_dir:
@@ -341,7 +341,7 @@ def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any
             of a stage belong to another network.
     """
     train, val = made[0], made[-1]
-    if val["with_masks"] and val["class_names"] != train["class_names"]:
+    if val["class_names"] != train["class_names"]:
         flag = "tags" if settings.tags else "image_dir"
         raise UserError(
             f"{train['split']} has the classes {', '.join(train['class_names'])}, but {val['split']} has"

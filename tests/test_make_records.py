@@ -5,6 +5,7 @@ import re
 import cv2
 import numpy as np
 import pytest
+from own_data import FORMATS, write_own_data
 from PIL import ExifTags, Image
 
 from oaa_tf import make_records
@@ -14,7 +15,6 @@ from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet
-from tests.own_data import FORMATS, write_own_data
 
 
 def command(run=make_records.run, **flags) -> int:
