@@ -1,4 +1,4 @@
-"""Scores attention maps, masks or an exported model in mIoU.
+"""Scores attention maps, masks or an exported model in mIoU; without true masks, by the tags of the images.
 
     python -m oaa_tf.evaluate --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/eval/oaa
     python -m oaa_tf.evaluate --records=records/val.json --model=runs/seg/saved_model --work_dir=runs/eval/seg
@@ -36,7 +36,9 @@ SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 class EvaluateSettings(Settings):
     """What to evaluate, and on which images; exactly one of `maps`, `masks` and `model`."""
 
-    records: str = setting(help="Manifest of the records with the ground truth, from make_records (<split>.json).")
+    records: str = setting(
+        help="Manifest of the records with the ground truth, from make_records (<split>.json): masks, or tags alone."
+    )
     work_dir: str = setting(help="Folder for metrics.json.")
     maps: str = setting("", help="Folder of attention maps that were made from these records.")
     masks: str = setting(
@@ -78,7 +80,8 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         occur neither in the truth nor in the prediction, which "absent" lists; "num_labels_in_mean"; and
         "labelled_share", the share of the pixels with known truth that have a predicted label (IoUs are over these
         pixels only). "num_masks" is the number of images with ground truth: only these are measured. "images" are
-        the `image_scores` of the share that each class has of an image's mask, over all images. For models also "crf",
+        the `image_scores` of the share that each class has of an image's mask, over all images. Records without masks
+        have these alone, with a "mean_iou" of null. For models also "crf",
         whether a CRF refined the masks, and "inference", the settings of the exported model, null if unknown. For maps:
         the same scores, with "threshold", "precision" and "recall", at the best of 256 thresholds under "best" and at
         `settings.threshold` under "fixed", and all thresholds under "sweep". Without ground truth (submission): no
@@ -138,9 +141,9 @@ class _Evaluated:
 def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated, dict[str, str]]:
     """The records, what is evaluated, and the checksums for `run_once`."""
     records = RecordSet.open(settings.records)
-    if not records.has_masks and not settings.submission:
+    if settings.maps and not records.has_masks:
         raise UserError(
-            "has no masks to compare with; make the records with masks", flag="records", value=settings.records
+            "has no masks to compare maps with; make the records with masks", flag="records", value=settings.records
         )
     read = _maps if settings.maps else _masks if settings.masks else _model
     evaluated = read(settings, records)
@@ -228,6 +231,8 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
 
         # TensorFlow uses all cores by itself.
         scores = _scores(compared, records, num_workers=1)
+        if settings.submission and not records.has_masks:
+            scores = {}  # The tags are made up.
         return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
 
     return _Evaluated(
@@ -243,28 +248,28 @@ def _compared(record: Record, predicted: np.ndarray, path: Path, records: Record
     """The confusion matrix of one image, all zeros without a mask, and the share of each class, float64 `[C]`."""
     num_classes = len(records.classes)
     shares = np.bincount(predicted.ravel(), minlength=256)[1 : num_classes + 1] / predicted.size
-    if record.mask is None:
-        return np.zeros((num_classes + 1, num_classes + 2), np.int64), shares
+    truth = np.full(record.image.shape[:2], IGNORE_LABEL, np.uint8) if record.mask is None else record.mask
     try:
-        return confusion_matrix(record.mask, predicted, num_classes), shares
+        return confusion_matrix(truth, predicted, num_classes), shares
     except ValueError as error:
-        advice = f"; {SIZES_ADVICE}" if predicted.shape != record.mask.shape else ""
+        advice = f"; {SIZES_ADVICE}" if predicted.shape != truth.shape else ""
         raise UserError(f"{path}: {error}{advice}") from None
 
 
 def _scores(
     compared: Callable[[int], tuple[np.ndarray, np.ndarray]], records: RecordSet, *, num_workers: int
 ) -> dict[str, Any]:
-    """The scores over all images; none without masks."""
+    """The scores over all images; without masks, those of the tags alone."""
     positions = range(len(records))
     per_image = in_threads(compared, positions, f"evaluate {records.split}", num_workers=num_workers)
     confusions, shares = zip(*per_image, strict=True)
+    images = image_scores(np.array(shares), records.label_matrix(), records.classes, threshold=0)
     if not records.has_masks:
-        return {}
+        return {"mean_iou": None, "images": images}
     confusion = functools.reduce(np.add, confusions)
     return scores_by_name(iou_per_class(confusion), records.classes) | {
         "labelled_share": labelled_share(confusion),
-        "images": image_scores(np.array(shares), records.label_matrix(), records.classes, threshold=0),
+        "images": images,
     }
 
 

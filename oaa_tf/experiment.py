@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
-from oaa_tf.command_line.dry_run import DONE, TO_DO
+from oaa_tf.command_line.dry_run import DONE, TO_DO, dry_run_text
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.formats.folder_files import with_split
@@ -41,7 +41,7 @@ class ExperimentSettings(make_records.DataFolderSettings):
         " split's name.",
     )
     train_split: str = setting("train", help="Training split.")
-    val_split: str = setting("val", help="Validation split; it is evaluated if it has masks.")
+    val_split: str = setting("val", help="Validation split; without masks, it is evaluated by its tags.")
     use_saliency: bool = setting(
         True, help="Use the saliency maps in <voc_dir or image_dir>/saliency for the pseudo labels."
     )
@@ -246,7 +246,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
         images: `val_share` is 0 and no path has `{split}`.
 
     Raises:
-        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation masks have other
+        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation images have other
             classes than the training images, or the initial weights of a stage do not fit its network.
     """
     if not settings.voc_dir and not settings.image_dir:
@@ -258,20 +258,28 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
 
 def dry_run_records(
     settings: ExperimentSettings, root: Path, seed: int
-) -> tuple[dict[str, Any], tuple[str, str | None], tuple[bool, bool]]:
-    """What `make_all_records` would do.
+) -> tuple[dict[str, Any], tuple[str, str | None], tuple[bool, bool], list[tuple[int, int]]]:
+    """What `make_all_records` would do, after a look at all images.
 
     Returns:
-        Its states and numbers of images, for `dry_run_text`; the manifests; whether each split will have masks.
+        Its states and what it would report, for `dry_run_text`; the manifests; whether each split will have masks; and
+        height and width of the training images, as stored. The latter is empty if the demo data are to be made.
     """
     uses_demo_data = not settings.voc_dir and not settings.image_dir
     if uses_demo_data and not has_demo_data(root / _DEMO_FOLDER, seed=seed):
-        return {"demo_data": TO_DO}, _manifests(settings, root), (True, True)
-    found = [make_records.dry_run(one) for one in _records_settings(settings, root)]
-    _check_records(settings, found)
-    records = {one["split"]: f"{one['state']}, {one['listed_images']:,} images" for one in found}
-    train_has_masks, *val_has_masks = (one["with_masks"] for one in found)
-    return {"records": records}, _manifests(settings, root), (train_has_masks, any(val_has_masks))
+        return {"demo_data": TO_DO}, _manifests(settings, root), (True, True), []
+    states, reports, made, found = {}, {}, [], []
+    for one in _records_settings(settings, root):
+        state, findings = make_records.examine(one)
+        states[one.split] = f"{state}, {len(findings.images):,} images"
+        reports[f"{one.split}_photos"] = dry_run_text(findings.report()).splitlines()
+        made.append({"split": one.split, "class_names": list(findings.classes), "with_masks": findings.has_masks})
+        found.append(findings)
+    _check_records(settings, made)
+    train, *val = found
+    have_masks = train.has_masks, any(findings.has_masks for findings in val)
+    sizes = [(image.height, image.width) for image in train.images]
+    return {"records": states, **reports}, _manifests(settings, root), have_masks, sizes
 
 
 def _splits(settings: ExperimentSettings) -> list[str]:
@@ -333,7 +341,7 @@ def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any
             of a stage belong to another network.
     """
     train, val = made[0], made[-1]
-    if val["with_masks"] and val["class_names"] != train["class_names"]:
+    if val["class_names"] != train["class_names"]:
         flag = "tags" if settings.tags else "image_dir"
         raise UserError(
             f"{train['split']} has the classes {', '.join(train['class_names'])}, but {val['split']} has"

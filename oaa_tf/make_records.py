@@ -8,43 +8,28 @@ Decodes every image once, so that no training run meets a damaged file later, an
 """
 
 import dataclasses
-import functools
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import cv2
-import numpy as np
-
-from oaa_tf.command_line.dry_run import DONE, TO_DO
-from oaa_tf.command_line.errors import UserError, raise_all
+from oaa_tf.command_line.dry_run import DONE, TO_DO, dry_run_text
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
-from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.class_folders import NEGATIVE_FOLDERS, read_class_folders
 from oaa_tf.data.formats.class_list import CLASS_FILES
 from oaa_tf.data.formats.coco import coco_images, is_coco, read_json_content
 from oaa_tf.data.formats.flat_folder import is_flat_folder, read_flat_folder
 from oaa_tf.data.formats.folder_files import inside
-from oaa_tf.data.formats.mask_files import MaskAgreement, labels_of_mask
-from oaa_tf.data.formats.source import MASK_DIR, Source, SourceImage
+from oaa_tf.data.formats.source import MASK_DIR, Source
 from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.formats.voc_source import VocSource
-from oaa_tf.data.images.image_files import read_for_record, resized
-from oaa_tf.data.images.palette_png import encode_grey
-from oaa_tf.data.images.saliency_files import read_saliency
-from oaa_tf.data.records.label_warnings import label_warnings
-from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
+from oaa_tf.data.records.conversion import Findings, convert_images
+from oaa_tf.data.records.manifest import Manifest
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
-from oaa_tf.runs.threads import num_cores, results_in_order
 
-# An image's entry in the manifest, its record, the classes in its mask, and whether it was made smaller.
-_Converted = tuple[ImageEntry, bytes, tuple[int, ...], bool]
-
-_NO_CLASS = "none of the kept classes"
 _OTHER_LISTS = {
     ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
     ".txt": "YOLO's and other text files are not read; export COCO's JSON, or write a CSV with the header file,tags",
@@ -142,9 +127,8 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """Makes the records of one split, unless they exist and neither settings nor inputs have changed.
 
     Returns:
-        manifest (path), split, num_images, num_negatives (images that show none of the classes), num_skipped,
-        class_names, images_per_class (by name), with_masks, num_shards, checksum, and up_to_date (whether there was
-        nothing to do).
+        manifest (path), split, class_names, with_masks, num_shards, checksum, up_to_date (whether there was nothing to
+        do), and `Findings.report`.
 
     Raises:
         UserError: The folder or one of its files is missing or wrong, or no image has a kept class. Of files that are
@@ -155,87 +139,61 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     source = _open_source(settings)
     inputs = _fingerprint(source)
     manifest_path = settings.manifest_path
-    if _is_up_to_date(settings, inputs):
+    if manifest := _up_to_date(settings, inputs):
         print(f"{manifest_path}: up to date, nothing to do")
-        return _summary(manifest_path, up_to_date=True)
+        return _result(manifest_path, manifest, Findings.of_manifest(manifest), up_to_date=True)
 
-    convert = functools.partial(_convert, source, settings.max_side)
-    num_workers = settings.num_workers or num_cores()
-    mistakes: list[UserError] = []
-    num_masks = num_smaller = num_skipped = 0
-    agreement = MaskAgreement(source.classes)
-    entries: list[ImageEntry] = []
-    with (
-        RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer,
-        ThreadPoolExecutor(num_workers) as pool,
-        Progress(len(source.images), f"records {settings.split}") as progress,
-    ):
-        for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
-            match outcome:
-                case UserError():
-                    mistakes.append(outcome)
-                case SkippedImage():
-                    writer.skip(outcome.id, outcome.reason)
-                    num_skipped += 1
-                case entry, record, shown, is_smaller:
-                    if source.has_masks and not entry.lacks_mask:
-                        agreement.add(entry.id, entry.labels, shown)
-                    num_masks += not entry.lacks_mask
-                    num_smaller += is_smaller
-                    entries.append(entry)
-                    if not mistakes:
-                        writer.write(entry, record)
-            progress.advance()
-        raise_all(mistakes)
-        agreement.check(source.name)
-        labels = [entry.labels for entry in entries]
-        # A few photos for validation may all be without a class.
-        if not any(labels) and (not labels or settings.split != "val"):
-            raise UserError(
-                f"{source.name}: none of the {len(source.images)} images has a class of"
-                f" {', '.join(source.classes)}; check --classes and where the labels come from"
-            )
+    with RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer:
+        findings = convert_images(
+            source,
+            settings.split,
+            max_side=settings.max_side,
+            num_workers=settings.num_workers,
+            write=writer.write,
+        )
+        for image in findings.skipped:
+            writer.skip(image.id, image.reason)
         writer.commit(
-            classes=source.classes,
+            classes=findings.classes,
             labels_from=source.labels_from,
-            has_masks=source.has_masks and num_masks > 0,
+            has_masks=findings.has_masks,
             has_saliency=bool(settings.saliency_dir),
             settings=settings.recorded,
             inputs=inputs,
         )
-    summary = _summary(manifest_path, up_to_date=False)
-    not_taken = f", {num_skipped} skipped ({_NO_CLASS})" if num_skipped else ""
-    print(f"{manifest_path}: {summary['num_images']} images in {summary['num_shards']} shards{not_taken}")
-    if num_smaller:
-        stored = f"stored smaller, with {settings.max_side} pixels on the longer side (--max_side)"
-        print(f"{stored}: {num_smaller} of {summary['num_images']} images")
-    counts = (f"{name} {count}" for name, count in summary["images_per_class"].items())
-    without = f"; of no class {summary['num_negatives']}" if summary["num_negatives"] else ""
-    print(f"images of each class: {', '.join(counts)}{without}")
-    smallest, largest = (choose(entries, key=lambda entry: entry.height * entry.width) for choose in (min, max))
-    print(f"sizes: {smallest.width}x{smallest.height} to {largest.width}x{largest.height} pixels")
-    for warning in label_warnings(source.classes, labels):
-        print(f"warning: {warning}")
-    return summary
+    manifest = Manifest.read(manifest_path)
+    print(f"{manifest_path}: {len(manifest.images)} images in {len(manifest.shards)} shards")
+    print(dry_run_text(findings.report()))
+    return _result(manifest_path, manifest, findings, up_to_date=False)
 
 
 def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
-    source = _open_source(settings)
-    check_folder("--output_dir", settings.output_dir)
-    source_files = [file for one in source.images for file in (one.image, one.mask, one.saliency) if file]
+    """What `run` would do and report, for `dry_run_text`; raises what it would raise."""
+    state, findings = examine(settings)
     return {
-        "state": DONE if _is_up_to_date(settings, _fingerprint(source)) else TO_DO,
+        "state": state,
         "split": settings.split,
-        "listed_images": len(source.images),
-        "with_masks": source.has_masks,
-        "with_saliency": any(one.saliency for one in source.images),
-        "classes": len(source.classes),
-        "class_names": list(source.classes),
-        "input_bytes": sum(file.stat().st_size for file in source_files),
-        "shards_at_most": -(-len(source.images) // settings.images_per_shard),
+        **findings.report(),
+        "num_shards": -(-len(findings.images) // settings.images_per_shard),
         "writes": [str(settings.manifest_path), "and the shards beside it"],
     }
+
+
+def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
+    """Goes through all images like `run`, unless the records are up to date, and writes nothing.
+
+    Returns:
+        `DONE` or `TO_DO`, and what `run` would find.
+
+    Raises:
+        UserError: As `run`.
+    """
+    source = _open_source(settings)
+    check_folder("--output_dir", settings.output_dir)
+    if manifest := _up_to_date(settings, _fingerprint(source)):
+        return DONE, Findings.of_manifest(manifest)
+    findings = convert_images(source, settings.split, max_side=settings.max_side, num_workers=settings.num_workers)
+    return TO_DO, findings
 
 
 def _open_source(settings: MakeRecordsSettings) -> Source:
@@ -294,41 +252,6 @@ def _open_source(settings: MakeRecordsSettings) -> Source:
     )
 
 
-def _convert(source: Source, max_side: int, image: SourceImage) -> _Converted | SkippedImage | UserError:
-    """The record of one image; or why it has none; or what is wrong with its files, to name it with others."""
-    try:
-        return _record(source, max_side, image)
-    except UserError as error:
-        return error
-
-
-def _record(source: Source, max_side: int, image: SourceImage) -> _Converted | SkippedImage:
-    from oaa_tf.data.records.record_writer import serialize
-
-    found = source.labelled(image)
-    if found.has_tags and not found.labels:
-        return SkippedImage(image.image_id, _NO_CLASS)
-    mask = found.mask
-    image_data, (height, width), stored = read_for_record(image.image, max_side)
-    if mask is not None and mask.shape != (height, width):
-        raise UserError(
-            f"{image.mask or source.name}: {mask.shape[1]}x{mask.shape[0]} pixels, but {image.image} has"
-            f" {width}x{height}; both must have the same size, with the image upright as its EXIF orientation says"
-        )
-    if mask is None and source.has_masks and not found.labels:
-        # What has no class is background.
-        mask = np.zeros((height, width), np.uint8)
-    saliency = read_saliency(image.saliency, height, width) if image.saliency else None
-    lacks_mask = source.has_masks and mask is None
-    entry = ImageEntry(image.image_id, found.labels, *stored, image.file, lacks_mask)
-    data = [
-        b"" if values is None else encode_grey(resized(values, stored, interpolation))
-        for values, interpolation in ((mask, cv2.INTER_NEAREST_EXACT), (saliency, cv2.INTER_AREA))
-    ]
-    shown = () if mask is None else labels_of_mask(mask)
-    return entry, serialize(entry, image_data, *data), shown, stored != (height, width)
-
-
 def _fingerprint(source: Source) -> str:
     """SHA-256 over name, size and modification time of every input file."""
     paths = [*source.files]
@@ -345,34 +268,29 @@ def _fingerprint(source: Source) -> str:
     return digest.hexdigest()
 
 
-def _is_up_to_date(settings: MakeRecordsSettings, inputs: str) -> bool:
+def _up_to_date(settings: MakeRecordsSettings, inputs: str) -> Manifest | None:
+    """The manifest of the records, if they are whole and neither settings nor inputs have changed."""
     try:
         manifest = Manifest.read(settings.manifest_path)
         if manifest.settings != settings.recorded or manifest.inputs != inputs:
-            return False
+            return None
         RecordSet.open(settings.manifest_path)
     except UserError:
         # Missing or damaged records are made again.
-        return False
-    return True
+        return None
+    return manifest
 
 
-def _summary(manifest_path: Path, up_to_date: bool) -> dict[str, Any]:
-    manifest = Manifest.read(manifest_path)
+def _result(manifest_path: Path, manifest: Manifest, findings: Findings, *, up_to_date: bool) -> dict[str, Any]:
     return {
         "manifest": str(manifest_path),
         "split": manifest.split,
-        "num_images": len(manifest.images),
-        "num_negatives": sum(not image.labels for image in manifest.images),
-        "num_skipped": len(manifest.skipped),
         "class_names": list(manifest.classes),
-        "images_per_class": {
-            name: sum(index in image.labels for image in manifest.images) for index, name in enumerate(manifest.classes)
-        },
         "with_masks": manifest.has_masks,
         "num_shards": len(manifest.shards),
         "checksum": manifest.checksum,
         "up_to_date": up_to_date,
+        **findings.report(),
     }
 
 

@@ -17,6 +17,12 @@ from oaa_tf.report.run_folder import RunFolder
 from oaa_tf.runs.atomic import atomic_write
 
 REPORT_FILE = "report.html"
+WITHOUT_MASKS = (
+    "There are no masks, so there is no mIoU. Do attention and masks lie on the objects in the report's pictures,",
+    "on all of them, and not on what comes with them? Are the classes found on photos of val, without false alarms?",
+    'Masks for some photos of val would measure it: docs/how-to/own-photos.md, "Measure with masks of your own".',
+)
+"""What to look at in a run without any masks, as lines."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,10 +86,10 @@ def _output(settings: MakeReportSettings) -> Path:
 
 
 def _missing_scores(found: RunFolder) -> list[str]:
-    if found.evaluations:
+    if any(one.iou_per_class for one in found.evaluations):
         return []
-    if found.train_records is not None and not found.train_records.has_masks:
-        return ["Scores: the training images have no masks to compare with."]
+    if found.evaluations or (found.train_records is not None and not found.train_records.has_masks):
+        return [" ".join(WITHOUT_MASKS)]
     return ["Scores: nothing has been evaluated yet (oaa_tf.evaluate, which the pipeline runs last)."]
 
 

@@ -54,8 +54,10 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     """Runs what is not done yet, prints the summary table and writes `metrics.json`, `pictures.png` and `report.html`.
 
     Returns:
-        The content of `metrics.json`, with a list of "rows": each has its measurement, split, supervision and score,
-        and the labels that never occur and are not in its mean ("absent").
+        The content of `metrics.json`, with a list of "rows": each has its measurement, split, supervision and
+        "mean_iou", null without masks, and the labels that never occur and are not in its mean ("absent"). A network
+        also has "found", the share of the photos with a class on which its masks show it, and "false_alarms", that
+        share of the photos without it, both as means over the classes.
 
     Raises:
         UserError: Anything that the user can put right.
@@ -69,7 +71,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         experiment = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
         records = RecordSet.open(experiment.train_records)
         val_records = RecordSet.open(experiment.val_records) if experiment.val_records else None
-        stages = _pipeline(experiment, settings, records.has_masks, bool(val_records and val_records.has_masks))
+        stages = _pipeline(experiment, settings, records.has_masks)
         classifier, *_ = [step.run() for step in stages.steps]
         rows = [_row(name, step.run()) for name, step in stages.evaluations.items()]
 
@@ -97,13 +99,16 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
             "settings": settings.as_dict(),
         }
         write_json(root / METRICS_FILE, metrics)
-        print(table_text(rows) if rows else "no masks to compare with: no table")
+        if rows:
+            print(table_text(rows))
         make_report.run(make_report.MakeReportSettings(work_dir=str(root)))
         print(f"{'pictures:':<17} {pictures}")
         for name, folder in stages.models.items():
             print(f"{f'{name} model:':<17} {folder}")
         print(f"{'all figures:':<17} {root / METRICS_FILE}")
         print(f"{'curves, images:':<17} tensorboard --logdir={root}")
+        if not records.has_masks and not (val_records and val_records.has_masks):
+            print("\n".join(make_report.WITHOUT_MASKS))
         return metrics
 
 
@@ -111,8 +116,8 @@ def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
-    records, manifests, have_masks = dry_run_records(settings, root, settings.seed)
-    stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, *have_masks)
+    records, manifests, have_masks, _ = dry_run_records(settings, root, settings.seed)
+    stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, have_masks[0])
     states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
     counts = Counter(states.values())
     steps_left: Counter[str] = Counter()
@@ -148,9 +153,7 @@ class _Pipeline:
     models: dict[str, Path]
 
 
-def _pipeline(
-    experiment: Experiment, settings: PipelineSettings, train_has_masks: bool, val_has_masks: bool
-) -> _Pipeline:
+def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_masks: bool) -> _Pipeline:
     steps: list[Step] = []
 
     def after(step: Step) -> Path:
@@ -181,14 +184,14 @@ def _pipeline(
     models["segment"] = after(experiment.exported("train_seg", "saved_models/segment"))
     networks["segmentation"] = models["segment"]
 
-    # Users' own photos often have tags but no masks: then there is nothing to evaluate.
+    # Users' own photos often have tags but no masks: then only what the networks find can be measured.
     evaluations = {}
     if train_has_masks:
         for name, folder in maps.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "train", maps=str(folder))
         for name, folder in label_folders.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "train", masks=str(folder))
-    if val_has_masks:
+    if experiment.val_records:
         for name, folder in networks.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "val", model=str(folder))
     return _Pipeline(steps, evaluations, maps, labels / LABELS_FOLDER, models)
@@ -200,30 +203,47 @@ def _folder_name(row: str) -> str:
 
 def _row(name: str, metrics: dict[str, Any]) -> dict[str, Any]:
     """A row of the table, from an evaluation's metrics."""
+    scores, images = metrics.get("best", metrics), metrics.get("images", {})
+    absent = scores.get("absent")
     if metrics["evaluated"] == "maps":
-        scores = metrics["best"]
         measured = {"measurement": "maps, best threshold", "threshold": scores["threshold"]}
-    else:
-        scores = metrics
+    elif "labelled_share" in scores:
         measured = {"measurement": "labelled pixels", "labelled_share": scores["labelled_share"]}
+    else:
+        measured = {"measurement": "tags"}
+        absent = [label for label, of_class in images.items() if not of_class["num_with"]]
     origin = {"split": metrics["split"], "supervision": metrics["supervision"]}
-    return {"name": name, **measured, **origin, "mean_iou": scores["mean_iou"], "absent": scores["absent"]}
+    row = {"name": name, **measured, **origin, "mean_iou": scores["mean_iou"], "absent": absent}
+    # Pseudo labels are made from the tags, and find what these say.
+    if metrics["evaluated"] == "model":
+        row |= {"found": _mean(images, "detection_rate"), "false_alarms": _mean(images, "false_alarms")}
+    return row
+
+
+def _mean(images: dict[str, dict[str, float | None]], key: str) -> float | None:
+    """The mean over the classes for which it is known."""
+    known = [value for of_class in images.values() if (value := of_class[key]) is not None]
+    return sum(known) / len(known) if known else None
 
 
 def table_text(rows: list[dict[str, Any]]) -> str:
-    """The summary table as text, mIoU in percent."""
-    header = ("", "measured", "split", "supervision", "mIoU", "")
+    """The summary table as text, scores in percent."""
+    header = ("", "measured", "split", "supervision", "mIoU", "found", "false alarms", "")
     lines = [header]
     for row in rows:
         if "threshold" in row:
             note = f"threshold {row['threshold']:.2f}"
         else:
-            note = f"{100 * row['labelled_share']:.1f} % of the pixels"
+            share = row.get("labelled_share")
+            note = "" if share is None else f"{100 * share:.1f} % of the pixels"
         # Say so, since the mean is over fewer labels than expected.
         if row["absent"]:
-            note += f"; without {', '.join(row['absent'])}, which never occur"
-        mean_iou = "-" if row["mean_iou"] is None else f"{100 * row['mean_iou']:.1f}"
-        lines.append((row["name"], row["measurement"], row["split"], row["supervision"], mean_iou, note))
+            note += f"{'; ' if note else ''}without {', '.join(row['absent'])}, which never occur"
+        scores = [
+            "" if name not in row else "-" if row[name] is None else f"{100 * row[name]:.1f}"
+            for name in ("mean_iou", "found", "false_alarms")
+        ]
+        lines.append((row["name"], row["measurement"], row["split"], row["supervision"], *scores, note))
     widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
     padded = (zip(line, widths, strict=True) for line in lines)
     return "\n".join("  ".join(cell.ljust(width) for cell, width in cells).rstrip() for cells in padded)

@@ -246,7 +246,7 @@ def test_the_dry_run_of_a_training_says_what_it_did(work, tmp_path):
         (
             "oaa_tf.make_records",
             ("--voc_dir={work}/voc", "--output_dir={work}/records", "--saliency_dir={work}/voc/saliency"),
-            {"state": "done", "listed_images": 12, "with_masks": True, "classes": 6},
+            {"state": "done", "num_images": 12, "num_masks": 12, "num_shards": 1},
         ),
         ("oaa_tf.make_report", ("--work_dir={work}",), {"evaluations": 1}),
     ],

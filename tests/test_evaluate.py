@@ -5,6 +5,7 @@ import json
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -434,9 +435,22 @@ def test_submission(settings, records, model, tmp_path):
 def test_submission_needs_no_ground_truth(settings, model, tmp_path):
     bare = make_tiny_records(tmp_path / "bare", masks=False, saliency=False)
     metrics = run(settings(model=str(model), submission=True, records=str(bare.manifest_path)))
-    assert "mean_iou" not in metrics
-    with pytest.raises(UserError, match=r"has no masks to compare with"):
-        run(settings(model=str(model), records=str(bare.manifest_path)))
+    assert not {"mean_iou", "images"} & metrics.keys()
+
+
+def test_without_true_masks_the_tags_say_what_is_found(settings, records, model, tmp_path):
+    bare = make_tiny_records(tmp_path / "bare", masks=False, saliency=False)
+    with_masks = run(settings(model=str(model)))
+    without = run(settings(model=str(model), records=str(bare.manifest_path), work_dir=str(tmp_path / "model")))
+    assert without["images"] == with_masks["images"]
+    assert (without["mean_iou"], without["num_masks"]) == (None, 0) and "iou_per_class" not in without
+    masks = settings(masks=without["predictions"], records=str(bare.manifest_path), work_dir=str(tmp_path / "masks"))
+    assert run(masks)["images"] == with_masks["images"]
+    write_indexed(Path(without["predictions"]) / "b.png", np.zeros((3, 4), np.uint8))
+    with pytest.raises(UserError, match=r"b.png: prediction is 3x4"):
+        run(dataclasses.replace(masks, work_dir=str(tmp_path / "other_size")))
+    with pytest.raises(UserError, match=r"--records=.*train.json: has no masks to compare maps with; make the records"):
+        run(settings(maps=str(tmp_path), records=str(bare.manifest_path)))
 
 
 def test_wrong_models_are_refused(settings, model, tmp_path):

@@ -5,20 +5,22 @@ import re
 import cv2
 import numpy as np
 import pytest
+from own_data import FORMATS, write_own_data
 from PIL import ExifTags, Image
 
 from oaa_tf import make_records
 from oaa_tf.command_line.boundary import guarded
+from oaa_tf.command_line.dry_run import dry_run_text
 from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet
 
 
-def command(**flags) -> int:
+def command(run=make_records.run, **flags) -> int:
     """Runs the command with flags; returns its exit code."""
     arguments = [f"--{name}={value}" for name, value in flags.items()]
-    return guarded(lambda: make_records.run(parse(make_records.MakeRecordsSettings, "make_records", arguments)))
+    return guarded(lambda: run(parse(make_records.MakeRecordsSettings, "make_records", arguments)))
 
 
 @pytest.fixture
@@ -485,9 +487,9 @@ def test_masks_of_the_pixels_as_stored_are_refused(tiny_voc, output, capsys):
 
 def test_large_photos_are_stored_small_with_their_masks_and_maps(tiny_voc, tiny_images, output, capsys):
     assert command(voc_dir=tiny_voc, output_dir=output / "all", saliency_dir=tiny_voc / "saliency", max_side=0) == 0
-    assert "--max_side" not in capsys.readouterr().out
+    assert re.search(r"^stored smaller: +0$", capsys.readouterr().out, re.MULTILINE)
     assert command(voc_dir=tiny_voc, output_dir=output, saliency_dir=tiny_voc / "saliency", max_side=50) == 0
-    assert "stored smaller, with 50 pixels on the longer side (--max_side): 4 of 6 images\n" in capsys.readouterr().out
+    assert re.search(r"^stored smaller: +4$", capsys.readouterr().out, re.MULTILINE)
     whole, small = RecordSet.open(output / "all/train.json"), RecordSet.open(output / "train.json")
     for position, tiny in enumerate(tiny_images):
         record = small.record(position)
@@ -522,11 +524,14 @@ def test_all_wrong_files_are_named_at_once(tiny_voc, output, capsys):
     corrupt_image(tiny_voc)
     mask_of_other_size(tiny_voc)
     (tiny_voc / "SegmentationClass/tiny_004.png").write_bytes(b"")
-    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    assert command(make_records.dry_run, voc_dir=tiny_voc, output_dir=output) == 2
+    assert not output.exists()
     error = capsys.readouterr().err
     assert error.count(" | ") == 2 and len(error.splitlines()) == 1
     for file in ("JPEGImages/tiny_000.jpg: trunc", "JPEGImages/tiny_003.jpg: exp", "SegmentationClass/tiny_004.png: "):
         assert file in error
+    assert command(voc_dir=tiny_voc, output_dir=output) == 2
+    assert capsys.readouterr().err == error
     assert not list(output.iterdir())
 
 
@@ -560,3 +565,42 @@ def test_endings_in_any_case_and_other_formats(tiny_voc, tiny_images, output):
     records = RecordSet.open(output / "train.json")
     for position in (1, 3):
         np.testing.assert_array_equal(records.record(position).image, tiny_images[position].image)
+
+
+@pytest.mark.parametrize("form", ["voc", *FORMATS])
+def test_the_dry_run_reports_what_the_run_reports_and_writes_nothing(tiny_voc, tmp_path, capsys, form):
+    write_indexed(tiny_voc / "SegmentationClass/tiny_004.png", np.zeros_like(tiny_mask(tiny_voc, "tiny_004")))
+    data = {"voc_dir": str(tiny_voc)} if form == "voc" else write_own_data(tiny_voc, tmp_path / "own", form)
+    folder = tiny_voc / "JPEGImages" if form == "voc" else tmp_path / "own/photos"
+    (folder / "notes.docx").write_text("")
+    settings = make_records.MakeRecordsSettings(
+        **data, output_dir=str(tmp_path / "records"), val_share=0, max_side=50, classes=("circle", "square")
+    )
+
+    def lines(text):
+        return {" ".join(line.split()) for line in text.splitlines()}
+
+    before = set(tmp_path.rglob("*"))
+    found = make_records.dry_run(settings)
+    output = capsys.readouterr()
+    shown = lines(output.out + dry_run_text(found))
+    assert set(tmp_path.rglob("*")) == before
+    assert "records train: 6/6 images" in output.err
+    made = make_records.run(settings)
+    said = lines(capsys.readouterr().out)
+    assert said - shown == {f"{settings.manifest_path}: 5 images in 1 shards"}
+    assert {name: value for name, value in found.items() if name not in ("state", "writes")}.items() <= made.items()
+    assert found["state"] == "to do" and found["num_images"] == found["num_masks"] == 5
+    assert found["skipped"] == {"none of the kept classes": 1}
+    assert found["images_per_class"] == {"circle": 3, "square": 2 if form == "folders" else 4}
+    assert found["num_stored_smaller"] == 4 and found["sizes"]["largest"].startswith("50x")
+    assert "tiny_004" in found["warnings"][0]
+    assert any("no images: 1 .docx" in line for line in said)
+    after = make_records.dry_run(settings)
+    output = capsys.readouterr()
+    assert after["state"] == "done" and "images (100 %)" not in output.err
+    assert after == found | {"state": "done", "num_stored_smaller": None, "warnings": []}
+
+
+def tiny_mask(voc, image_id):
+    return read_indexed(voc / f"SegmentationClass/{image_id}.png")

@@ -115,7 +115,15 @@ def test_the_page_needs_nothing_else(page: ReportPage) -> None:
 
 def test_all_sections_are_there(page: ReportPage) -> None:
     assert page.text.count("Not in this report") == 1
-    for part in ("my run", "Summary", "Curves", "IoU by class", "Accumulation, epoch by epoch", "Images", "Settings"):
+    for part in (
+        "my run",
+        "Summary",
+        "Curves",
+        "Scores by class",
+        "Accumulation, epoch by epoch",
+        "Images",
+        "Settings",
+    ):
         assert part in page.text, part
     assert "3 classes · 4 training images · 4 validation images · seed 3 · TensorFlow 2.21.0, Keras 3.15.1" in page.text
     for part in ("Classifier: loss", "Segmentation network: loss", "mIoU at every threshold", "precision and recall"):

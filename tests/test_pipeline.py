@@ -6,13 +6,14 @@ import shutil
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 from event_summaries import read_pictures, read_texts
 from own_data import write_own_data
 from report_page import ReportPage
 from tiny_model import make_trained_stage
 
-from oaa_tf import experiment, pipeline
+from oaa_tf import experiment, make_report, pipeline
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.demo import data_set
@@ -39,6 +40,8 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     before = pipeline.dry_run(chosen)
     assert set(before["stages"].values()) == {"to do"} and (before["stages_done"], before["stages_to_do"]) == (0, 14)
     assert before["records"] == {"train": "to do, 6 images", "val": "to do, 3 images"}
+    assert before["train_photos"][0] == "images:           6"
+    assert before["val_photos"][2:4] == ["images per class: circle: 2", "                  square: 3"]
     # Both losses of the integral model.
     assert before["training_steps_left"] == {"train_cls": 4, "train_integral": 8, "train_seg": 4}
     assert not (tmp_path / "work").exists()
@@ -55,6 +58,9 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert all(0 <= row["mean_iou"] <= 1 and row["absent"] == [] for row in rows.values())
     assert metrics["records_checksums"].keys() == {"train", "val"}
     assert rows["segmentation"]["labelled_share"] == 1
+    images = json.loads((tmp_path / "work/evaluate/segmentation/metrics.json").read_text())["images"].values()
+    assert rows["segmentation"]["found"] == pytest.approx(np.mean([one["detection_rate"] for one in images]))
+    assert all(("found" in row) == (name == "segmentation") for name, row in rows.items())
     picture = cv2.imread(str(tmp_path / "work/pictures.png"))
     assert picture.shape[0] > 100
     report = ReportPage.read(tmp_path / "work/report.html")
@@ -117,6 +123,14 @@ def test_the_table_says_which_labels_are_not_in_a_mean():
     assert "  -  " in lines[3]
 
 
+def test_the_table_of_networks_says_what_they_find():
+    row = {"name": "segmentation", "measurement": "tags", "split": "val", "supervision": "image labels"}
+    row |= {"mean_iou": None, "found": 0.9, "false_alarms": None, "absent": ["cow"]}
+    header, line = pipeline.table_text([row]).splitlines()
+    assert header.split()[-4:] == ["mIoU", "found", "false", "alarms"]
+    assert " ".join(line.split()) == "segmentation tags val image labels - 90.0 - without cow, which never occur"
+
+
 @pytest.mark.slow
 def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     chosen = settings(tiny_voc, tmp_path / "work", "--nocompare_losses", "--self_training")
@@ -156,21 +170,35 @@ def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
 
 
 @pytest.mark.slow
-def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path):
+@pytest.mark.parametrize("val_share", [0, 0.4])
+def test_photos_with_tags_and_nothing_else_run_through(tiny_voc, tmp_path, capsys, val_share):
     shutil.rmtree(tiny_voc / "SegmentationClass")
     shutil.rmtree(tiny_voc / "saliency")
     data = [f"--{name}={value}" for name, value in write_own_data(tiny_voc, tmp_path, "csv").items()]
+    arguments = (f"--val_share={val_share}", "--nouse_saliency", "--nocompare_losses")
     # The segmentation network on ResNet-101: the pipeline does not mind.
-    arguments = ("--val_share=0", "--nouse_saliency", "--nocompare_losses", "--train_seg.backbone=resnet101")
-    arguments += ("--train_seg.num_pictures=0",)
-    metrics = pipeline.run(settings("", tmp_path / "work", *data, *arguments))
-    assert metrics["records_checksums"].keys() == {"train"}
-    assert "--backbone=resnet101\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
-    assert metrics["rows"] == []
+    backbone = "vgg16" if val_share else "resnet101"
+    arguments += ("--train_seg.num_pictures=0", f"--train_seg.backbone={backbone}")
+    chosen = settings("", tmp_path / "work", *data, *arguments)
+    stages = pipeline.dry_run(chosen)["stages"]
+    metrics = pipeline.run(chosen)
+    assert (str(tmp_path / "work/evaluate/segmentation") in stages) == bool(val_share)
+    assert metrics["records_checksums"].keys() == ({"train", "val"} if val_share else {"train"})
+    assert f"--backbone={backbone}\n" in (tmp_path / "work/train_seg/flags.txt").read_text()
+    printed = capsys.readouterr().out
+    assert all(line in printed for line in make_report.WITHOUT_MASKS)
+    rows = metrics["rows"]
+    assert [(row["name"], row["split"], row["mean_iou"]) for row in rows] == [("segmentation", "val", None)] * bool(
+        val_share
+    )
+    assert ("false alarms" in printed.partition("report: ")[0]) == bool(val_share)
     log = tmp_path / "work/train_integral/tensorboard"
     assert read_pictures(log) and not any("attention/" in tag for tag in read_scalars(log))
     report = ReportPage.read(tmp_path / "work/report.html")
-    assert "the training images have no masks" in report.text and len(report.articles["tiny_000"]) == 6
+    assert "There are no masks, so there is no mIoU." in report.text and "by class, in percent" not in report.text
+    assert ("masks show each class" in report.text) == bool(val_share)
+    # Of training photos, all but the truth; of photos of val, with the prediction.
+    assert {len(pictures) for pictures in report.articles.values()} == ({6, 2} if val_share else {6})
     assert (tmp_path / "work/saved_models/segment/saved_model.pb").exists()
     assert not (tmp_path / "work/train_integral_mce").exists()
 

@@ -128,7 +128,7 @@ def dry_run(settings: AblationSettings) -> dict[str, Any]:
     root = WorkDir.peek(settings).path
     output = _output(settings, root)
     check_folder("--output_dir", output)
-    records, _, have_masks = dry_run_records(settings, root, settings.seeds[0])
+    records, _, have_masks, _ = dry_run_records(settings, root, settings.seeds[0])
     _check_masks(settings, all(have_masks))
     return records | {
         "seeds": settings.seeds,

@@ -1,4 +1,4 @@
-"""The findings of `--dry_run` as text."""
+"""Findings as text: those of `--dry_run`, and those of `make_records`."""
 
 import re
 from collections.abc import Mapping
@@ -15,10 +15,10 @@ def dry_run_text(found: Mapping[str, Any]) -> str:
 
     Args:
         found: Numbers, texts, lists and dictionaries (a line for each item) by name. Names of sizes end in `_bytes`,
-            those of times in `_seconds`.
+            those of times in `_seconds`; those of counts may begin with `num_`.
     """
     shown = {name: _lines(name, value) for name, value in found.items()}
-    titles = {name: f"{_SUFFIX.sub('', name).replace('_', ' ')}:" for name in found}
+    titles = {name: f"{_SUFFIX.sub('', name).removeprefix('num_').replace('_', ' ')}:" for name in found}
     width = max(map(len, titles.values()))
     lines = []
     for name, values in shown.items():

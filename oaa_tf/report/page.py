@@ -59,7 +59,7 @@ def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, 
     sections = (
         ("summary", "Summary", run.evaluations),
         ("curves", "Curves", charts),
-        ("classes", "IoU by class", run.evaluations),
+        ("classes", "Scores by class", run.evaluations),
         ("replay", "Accumulation, epoch by epoch", replay),
         ("images", "Images", rows),
         ("settings", "Settings", run.stages),

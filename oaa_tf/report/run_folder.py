@@ -98,6 +98,11 @@ class Evaluation:
         """The scores, such as "mean_iou" and "iou_per_class"; for maps, at the best threshold."""
         return self.metrics.get("best", self.metrics)
 
+    @property
+    def iou_per_class(self) -> dict[str, float | None]:
+        """IoU by label; empty if there were no masks to compare with."""
+        return self.scores.get("iou_per_class", {})
+
 
 @dataclasses.dataclass(frozen=True)
 class RunFolder:
@@ -172,7 +177,7 @@ def _evaluations(stages: list[tuple[StageFolder, dict[str, Any]]]) -> tuple[Eval
         if evaluated not in ("maps", "masks", "model") or keys - metrics.keys():
             raise _damaged(stage.path / METRICS_FILE)
         one = Evaluation("", stage.path, metrics)
-        if "iou_per_class" not in one.scores:
+        if "mean_iou" not in one.scores:
             continue  # A submission without ground truth.
         name = _NAMES.get(one.kind, one.kind) + (" + CRF" if metrics.get("crf") else "")
         if name in found:

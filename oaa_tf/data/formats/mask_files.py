@@ -96,29 +96,29 @@ class MaskAgreement:
         if {*shown} - {*labels} and {*labels} - {*shown}:
             self._contradicting.append((image_id, labels, shown))
 
-    def check(self, name: str | os.PathLike) -> None:
-        """Says which masks of images with tags show nothing, and which show another class than the tags.
+    def warnings(self, name: str | os.PathLike) -> list[str]:
+        """Sentences on which masks of images with tags show nothing, and which show another class than the tags.
 
         Raises:
             UserError: Of the masks of a tag, more show another class in its place than show it; the message begins with
                 `name`.
         """
+        warnings = []
         if self._showing_nothing:
-            print(f"{name}: masks of images with tags that show none: {first_few(self._showing_nothing)}")
+            warnings.append(f"masks of images with tags that show none: {first_few(self._showing_nothing)}")
         if not self._contradicting:
-            return
+            return warnings
         shown = [
             f"{image_id} (tags: {self._names(labels)}, mask: {self._names(found)})"
-            for image_id, labels, found in self._contradicting[:10]
+            for image_id, labels, found in self._contradicting
         ]
-        message = f"{name}: masks of {len(self._contradicting)} images show other classes than the tags: "
+        message = f"masks of {len(shown)} images show other classes than the tags: {', '.join(shown[:10])}"
         lacking = Counter(label for _, labels, found in self._contradicting for label in {*labels} - {*found})
         if lacking <= self._confirming:
-            print(message + ", ".join(shown))
-            return
+            return [*warnings, message]
         raise UserError(
-            f"{message}{', '.join(shown)}; write the classes into {CLASSES_FILE} in the order in which masks number"
-            f" them, which is taken to be {', '.join(self._classes)}; or set --mask_dir= for no masks"
+            f"{name}: {message}; write the classes into {CLASSES_FILE} in the order in which masks number them, which"
+            f" is taken to be {', '.join(self._classes)}; or set --mask_dir= for no masks"
         )
 
     def _names(self, labels: Sequence[int]) -> str:
