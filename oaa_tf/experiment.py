@@ -1,23 +1,29 @@
 """Connects the stages: the folders of an experiment, and which stage reads the results of which."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
-from oaa_tf.command_line.dry_run import DONE, TO_DO, dry_run_text
+from oaa_tf import (
+    evaluate,
+    export,
+    make_pseudo_labels,
+    make_records,
+    relabel,
+    train_cls,
+    train_integral,
+    train_seg,
+)
+from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.formats.folder_files import with_split
-from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
-from oaa_tf.demo.data_set import has_demo_data, write_demo_data
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
 from oaa_tf.runs.work_dir import WorkDir
 
-_TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
+TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
+"""The task of each training command's network, see `NetworkDescription`."""
+
 _WARM_STARTS = ("train_integral", "train_seg")
-_DEMO_FOLDER = "demo_data"
 _COMMANDS = {
     "train_cls": train_cls,
     "train_integral": train_integral,
@@ -45,6 +51,9 @@ class ExperimentSettings(make_records.DataFolderSettings):
     use_saliency: bool = setting(
         True, help="Use the saliency maps in <voc_dir or image_dir>/saliency for the pseudo labels."
     )
+    saliency_model: str = setting(
+        "", help="Network that makes the saliency maps if there are none: u2netp, u2net, isnet or an ONNX file."
+    )
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of a Keras h5 file.")
     seg_backbone_weights: str = setting("", help="backbone_weights of the segmentation network, if they differ.")
     warm_start: tuple[str, ...] = setting(
@@ -59,7 +68,9 @@ class ExperimentSettings(make_records.DataFolderSettings):
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
         super().__post_init__()
-        for name in _TASKS:
+        if self.saliency_model and not self.use_saliency:
+            raise UserError("makes maps, so it needs --use_saliency", flag="saliency_model", value=self.saliency_model)
+        for name in TASKS:
             if seed := getattr(self, name).seed:
                 raise UserError(
                     "every stage has the seed of the whole; use --seed (--seeds of tools.ablation)",
@@ -204,7 +215,7 @@ class Experiment:
             options["backbone_weights"] = self.settings.seg_backbone_weights
         if command in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
-        if command in _TASKS:
+        if command in TASKS:
             options["seed"] = self.seed
         return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
@@ -222,7 +233,7 @@ def check_weights(settings: ExperimentSettings) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
-    for stage in _TASKS:
+    for stage in TASKS:
         own = getattr(settings, stage)
         blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}
         try:
@@ -231,133 +242,3 @@ def check_weights(settings: ExperimentSettings) -> None:
             raise UserError(str(error), **blamed) from None
         if own.initial_weights and not checkpoints_in(Path(own.initial_weights)):
             raise UserError("no checkpoint in it; run that stage again in another folder", **blamed)
-
-
-def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tuple[str, str | None]:
-    """Makes the records of both splits; without a data folder, makes the demo data first.
-
-    Args:
-        settings: The settings.
-        root: Parent of the folders `records` and `demo_data`.
-        seed: Seed of the demo data.
-
-    Returns:
-        The manifests of the training and the validation images; None for the latter if `image_dir` has no validation
-        images: `val_share` is 0 and no path has `{split}`.
-
-    Raises:
-        UserError: See `make_records.run`; or there is no folder of saliency maps, the validation images have other
-            classes than the training images, or the initial weights of a stage do not fit its network.
-    """
-    if not settings.voc_dir and not settings.image_dir:
-        write_demo_data(root / _DEMO_FOLDER, seed=seed)
-    made = [make_records.run(one) for one in _records_settings(settings, root)]
-    _check_records(settings, made)
-    return _manifests(settings, root)
-
-
-def dry_run_records(
-    settings: ExperimentSettings, root: Path, seed: int
-) -> tuple[dict[str, Any], tuple[str, str | None], tuple[bool, bool], list[tuple[int, int]]]:
-    """What `make_all_records` would do, after a look at all images.
-
-    Returns:
-        Its states and what it would report, for `dry_run_text`; the manifests; whether each split will have masks; and
-        height and width of the training images, as stored. The latter is empty if the demo data are to be made.
-    """
-    uses_demo_data = not settings.voc_dir and not settings.image_dir
-    if uses_demo_data and not has_demo_data(root / _DEMO_FOLDER, seed=seed):
-        return {"demo_data": TO_DO}, _manifests(settings, root), (True, True), []
-    states, reports, made, found = {}, {}, [], []
-    for one in _records_settings(settings, root):
-        state, findings = make_records.examine(one)
-        states[one.split] = f"{state}, {len(findings.images):,} images"
-        reports[f"{one.split}_photos"] = dry_run_text(findings.report()).splitlines()
-        made.append({"split": one.split, "class_names": list(findings.classes), "with_masks": findings.has_masks})
-        found.append(findings)
-    _check_records(settings, made)
-    train, *val = found
-    have_masks = train.has_masks, any(findings.has_masks for findings in val)
-    sizes = [(image.height, image.width) for image in train.images]
-    return {"records": states, **reports}, _manifests(settings, root), have_masks, sizes
-
-
-def _splits(settings: ExperimentSettings) -> list[str]:
-    """The names of the training split and, unless there is none, the validation split."""
-    has_validation = not settings.image_dir or settings.val_share or _has_split_in_path(settings)
-    return [settings.train_split, *([settings.val_split] if has_validation else [])]
-
-
-def _has_split_in_path(settings: ExperimentSettings) -> bool:
-    return "{split}" in settings.image_dir + settings.tags
-
-
-def _manifests(settings: ExperimentSettings, root: Path) -> tuple[str, str | None]:
-    train, *val = (str(root / "records" / f"{split}.json") for split in _splits(settings))
-    return train, val[0] if val else None
-
-
-def _records_settings(settings: ExperimentSettings, root: Path) -> list[make_records.MakeRecordsSettings]:
-    """The settings of `make_records` for each split."""
-    voc_dir = settings.voc_dir
-    if not voc_dir and not settings.image_dir:
-        voc_dir = str(root / _DEMO_FOLDER)
-    made = []
-    for split in _splits(settings):
-        image_dir, tags = (with_split(path, split) for path in (settings.image_dir, settings.tags))
-        uses_saliency = settings.use_saliency and split == settings.train_split
-        one = make_records.MakeRecordsSettings(
-            voc_dir=voc_dir,
-            image_dir=image_dir,
-            tags=tags,
-            val_share=0.0 if _has_split_in_path(settings) else settings.val_share,
-            split=split,
-            output_dir=str(root / "records"),
-            labels_from=settings.labels_from,
-            classes=settings.classes,
-            mask_dir=settings.mask_dir,
-            max_side=settings.max_side,
-            negative_folders=settings.negative_folders,
-            saliency_dir=_saliency_dir(Path(voc_dir or image_dir)) if uses_saliency else "",
-        )
-        made.append(one)
-    return made
-
-
-def _saliency_dir(data_dir: Path) -> str:
-    """The folder of saliency maps inside a data folder."""
-    folder = data_dir / SALIENCY_DIR
-    # If the data folder itself is missing, the reader of its format says so.
-    if data_dir.is_dir() and not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of saliency maps; add it, or go without with --nouse_saliency")
-    return str(folder)
-
-
-def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any]]) -> None:
-    """Refuses, before any training, records that cannot be evaluated or that do not fit the initial weights.
-
-    Raises:
-        UserError: The splits have different classes, which happens only to paths with `{split}`; or the initial weights
-            of a stage belong to another network.
-    """
-    train, val = made[0], made[-1]
-    if val["class_names"] != train["class_names"]:
-        flag = "tags" if settings.tags else "image_dir"
-        raise UserError(
-            f"{train['split']} has the classes {', '.join(train['class_names'])}, but {val['split']} has"
-            f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
-            " that both have with --classes",
-            flag=flag,
-            value=getattr(settings, flag),
-        )
-    for stage, task in _TASKS.items():
-        own = getattr(settings, stage)
-        if own.initial_weights:
-            from oaa_tf.models.networks import check_common_layers
-            from oaa_tf.training.initial_network import describe_network
-
-            try:
-                check_common_layers(own.initial_weights, describe_network(task, tuple(train["class_names"]), own))
-            except UserError as error:
-                flag = f"{stage}.initial_weights"
-                raise UserError(error.message, flag=flag, value=own.initial_weights) from None

@@ -25,6 +25,7 @@ from oaa_tf.data.formats.source import MASK_DIR, Source
 from oaa_tf.data.formats.tag_list import read_csv_tags, read_json_tags
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_images
 from oaa_tf.data.formats.voc_source import VocSource
+from oaa_tf.data.images.saliency_files import network_of_maps
 from oaa_tf.data.records.conversion import Findings, convert_images
 from oaa_tf.data.records.manifest import Manifest
 from oaa_tf.data.records.record_set import RecordSet
@@ -136,7 +137,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     """
     from oaa_tf.data.records.record_writer import RecordWriter
 
-    source = _open_source(settings)
+    source = open_source(settings)
     inputs = _fingerprint(source)
     manifest_path = settings.manifest_path
     if manifest := _up_to_date(settings, inputs):
@@ -158,6 +159,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
             labels_from=source.labels_from,
             has_masks=findings.has_masks,
             has_saliency=bool(settings.saliency_dir),
+            saliency_network=network_of_maps(Path(settings.saliency_dir)) if settings.saliency_dir else "",
             settings=settings.recorded,
             inputs=inputs,
         )
@@ -188,7 +190,7 @@ def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
     Raises:
         UserError: As `run`.
     """
-    source = _open_source(settings)
+    source = open_source(settings)
     check_folder("--output_dir", settings.output_dir)
     if manifest := _up_to_date(settings, _fingerprint(source)):
         return DONE, Findings.of_manifest(manifest)
@@ -196,7 +198,7 @@ def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
     return TO_DO, findings
 
 
-def _open_source(settings: MakeRecordsSettings) -> Source:
+def open_source(settings: MakeRecordsSettings) -> Source:
     """The images of the split.
 
     Raises:

@@ -108,16 +108,20 @@ def run(settings: MakeSaliencySettings) -> dict[str, Any]:
 
 def dry_run(settings: MakeSaliencySettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what it would raise before it begins."""
+    return dry_run_maps(_images(settings), settings.map_folder, settings.model, settings.preprocessing)
+
+
+def dry_run_maps(images: Images, folder: Path, model: str, preprocessing: Preprocessing) -> dict[str, Any]:
+    """What `write_maps` would do with a network, which is not downloaded; raises what it would raise at once."""
     from oaa_tf.models.saliency_network import SaliencyNetwork, missing_download, published_preprocessing
 
-    images, folder = _images(settings), settings.map_folder
     check_folder("--output_dir", folder)
-    download = missing_download(settings.model)
-    network = settings.model
+    download = missing_download(model)
+    network = model
     if download:
-        published_preprocessing(network, settings.preprocessing)
+        published_preprocessing(network, preprocessing)
     else:
-        description = _description(SaliencyNetwork(settings.model, settings.preprocessing))
+        description = _description(SaliencyNetwork(model, preprocessing))
         _refuse_other_maps(folder, images, description)
         network = _in_words(description)
     return {

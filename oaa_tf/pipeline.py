@@ -7,22 +7,20 @@ Every stage has its own folder below `--work_dir` and can be run again alone. Th
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from oaa_tf import make_report
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
+from oaa_tf.data.records.conversion import Findings
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import (
-    Experiment,
-    ExperimentSettings,
-    Step,
-    check_weights,
-    dry_run_records,
-    make_all_records,
-)
+from oaa_tf.experiment import TASKS, Experiment, ExperimentSettings, Step, check_weights
+from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.checkpoints import newest_step
 from oaa_tf.runs.json_file import write_json
@@ -116,21 +114,40 @@ def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
     check_weights(settings)
     root = WorkDir.peek(settings).path
-    records, manifests, have_masks, _ = dry_run_records(settings, root, settings.seed)
+    records, manifests, have_masks, train_photos = dry_run_records(settings, root, settings.seed)
     stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, have_masks[0])
     states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
     counts = Counter(states.values())
-    steps_left: Counter[str] = Counter()
-    for step in stages.steps:
-        if step.command.startswith("train") and states[str(step.folder)] != DONE:
-            steps_left[step.command] += step.settings.num_steps - newest_step(step.folder)
+    trainings = [step for step in stages.steps if step.command in TASKS and states[str(step.folder)] != DONE]
     return records | {
         "stages": states,
         "stages_done": counts[DONE],
         "stages_begun": len(states) - counts[DONE] - counts[TO_DO],
         "stages_to_do": counts[TO_DO],
-        "training_steps_left": dict(steps_left),
+        **(_training_times(trainings, train_photos) if train_photos else {}),
         "writes": [str(root / name) for name in (METRICS_FILE, "pictures.png", "report.html")],
+    }
+
+
+def _training_times(trainings: Sequence[Step], photos: Findings) -> dict[str, Any]:
+    """How long trainings will take, by command, measured on random images: the entries of the dry run."""
+    from oaa_tf.training.training_time import seconds_per_epoch
+
+    sizes = np.array([(image.height, image.width) for image in photos.images])
+    steps: dict[str, int] = {}
+    epochs: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    for step in trainings:
+        name, own = step.command, step.settings
+        left = own.steps_for(len(sizes)) - newest_step(step.folder)
+        if name not in epochs:
+            epochs[name] = seconds_per_epoch(TASKS[name], photos.classes, own, sizes)
+        steps[name] = steps.get(name, 0) + left
+        seconds[name] = seconds.get(name, 0.0) + epochs[name] * left * own.batch_size / len(sizes)
+    return {
+        "training_steps_left": steps,
+        "epoch_seconds": epochs,
+        "training_seconds": {**seconds, "in all": sum(seconds.values())},
     }
 
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from oaa_tf import make_records
+from oaa_tf import experiment_records, make_records
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.launch import parse
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.images.saliency_files import read_saliency
@@ -21,6 +22,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.make_saliency import MakeSaliencySettings, dry_run, run
 from oaa_tf.models import saliency_network
 from oaa_tf.models.saliency_network import Preprocessing, PublishedNetwork, SaliencyNetwork
+from oaa_tf.pipeline import PipelineSettings
 
 onnx = pytest.importorskip("onnx", reason="needs onnx (requirements-dev.txt)")
 pytest.importorskip("onnxruntime", reason="needs onnxruntime (requirements-dev.txt)")
@@ -328,3 +330,32 @@ def test_u2netp_finds_the_objects_of_real_photos(real_data: Path, tmp_path: Path
             united += np.sum((found | (mask > 0)) & (mask < 255))
         scores.append(shared / united)
     assert scores[0] > scores[1] - 0.1
+
+
+def pipeline_settings(network: Path, photos: Path, work_dir: Path, *flags: str) -> PipelineSettings:
+    common = (f"--image_dir={photos}", f"--work_dir={work_dir}", "--backbone_weights=none", "--val_share=0")
+    return parse(PipelineSettings, "pipeline", [*common, f"--saliency_model={network}", *flags])
+
+
+def test_a_pipeline_makes_the_maps_beside_its_records(network: Path, photos: Path, tmp_path: Path) -> None:
+    chosen = pipeline_settings(network, photos, tmp_path / "work")
+    shown, *_ = experiment_records.dry_run_records(chosen, tmp_path / "work", seed=0)
+    assert shown["saliency_maps"]["images_left"] == 3 and not (tmp_path / "work").exists()
+    manifest, _ = experiment_records.make_all_records(chosen, tmp_path / "work", seed=0)
+    records = RecordSet.open(manifest)
+    assert records.has_saliency
+    assert records.saliency_network == f"tiny {hashlib.sha256(network.read_bytes()).hexdigest()[:8]}"
+    expected = SaliencyNetwork(str(network))(read_image(photos / "dog/1.jpg"))
+    np.testing.assert_array_equal(records.record(records.image_ids.index("dog_1")).saliency, expected)
+    shown, *_ = experiment_records.dry_run_records(chosen, tmp_path / "work", seed=0)
+    assert shown["saliency_maps"]["images_left"] == 0 and shown["records"] == {"train": "done, 3 images"}
+
+
+def test_a_pipeline_mixes_no_maps(network: Path, photos: Path, tmp_path: Path) -> None:
+    (photos / "saliency").mkdir()
+    with pytest.raises(
+        UserError, match=r"--saliency_model=.*saliency has maps already; leave the flag out to use them"
+    ):
+        experiment_records.make_all_records(pipeline_settings(network, photos, tmp_path), tmp_path, seed=0)
+    with pytest.raises(UserError, match=r"--saliency_model=.*: makes maps, so it needs --use_saliency"):
+        pipeline_settings(network, photos, tmp_path, "--nouse_saliency")

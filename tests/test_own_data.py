@@ -12,7 +12,7 @@ from own_data import FORMATS, write_own_data
 from PIL import ExifTags, Image
 from tiny_voc import attention_from_masks
 
-from oaa_tf import evaluate, experiment, make_records, pipeline, train_seg
+from oaa_tf import evaluate, experiment_records, make_records, pipeline, train_seg
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.boundary import guarded
 from oaa_tf.command_line.errors import UserError
@@ -152,7 +152,7 @@ def test_folders_of_negatives(tiny_voc, tmp_path, capsys):
     assert records_of(tmp_path, **data).classes == ("OK", "circle", "cross")
     (photos / "classes.txt").unlink()
     flags = [f"--image_dir={photos}", "--negative_folders=cross", "--val_share=0", "--nouse_saliency", "--mask_dir="]
-    train, _ = experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0)
+    train, _ = experiment_records.make_all_records(pipeline_settings(*flags), tmp_path, seed=0)
     assert RecordSet.open(train).classes == ("OK", "circle")
     with pytest.raises(UserError, match=r"--negative_folders=.*: is for one subfolder per class"):
         MakeRecordsSettings(voc_dir="v", output_dir="o", negative_folders=("a",))
@@ -529,7 +529,7 @@ def test_bad_input_is_one_line_with_the_culprit(tiny_voc, tmp_path, capfd, form,
 def test_the_pipelines_records_are_as_large_as_it_says(tiny_voc, tmp_path):
     data = write_own_data(tiny_voc, tmp_path, "csv")
     flags = [f"--{name}={value}" for name, value in data.items()]
-    train, _ = experiment.make_all_records(
+    train, _ = experiment_records.make_all_records(
         pipeline_settings(*flags, "--val_share=0", "--max_side=45"), tmp_path, seed=0
     )
     assert RecordSet.open(train).sizes.max() == 45
@@ -560,12 +560,12 @@ def test_outlines_of_turned_photos_are_upright(tmp_path, orientation):
 def test_the_pipelines_records(tiny_voc, tmp_path, form):
     data = write_own_data(tiny_voc, tmp_path, form)
     flags = [f"--{name}={value}" for name, value in data.items()]
-    train, val = experiment.make_all_records(pipeline_settings(*flags, "--val_share=0.5"), tmp_path, seed=0)
+    train, val = experiment_records.make_all_records(pipeline_settings(*flags, "--val_share=0.5"), tmp_path, seed=0)
     records, val_records = RecordSet.open(train), RecordSet.open(val)
     assert records.has_saliency and not val_records.has_saliency and records.has_masks and val_records.has_masks
     assert len(records) + len(val_records) == 6 and not {*records.image_ids} & {*val_records.image_ids}
     assert records.classes == val_records.classes
-    train, val = experiment.make_all_records(pipeline_settings(*flags, "--val_share=0"), tmp_path, seed=0)
+    train, val = experiment_records.make_all_records(pipeline_settings(*flags, "--val_share=0"), tmp_path, seed=0)
     assert len(RecordSet.open(train)) == 6 and val is None
 
 
@@ -578,7 +578,7 @@ def test_splits_in_folders_that_tools_call_valid(tiny_voc, tmp_path):
         write_own_data(tiny_voc, tmp_path / name, "folders", (split,))
         (tmp_path / name / "photos/classes.txt").write_text("circle\ncross\nsquare\n")
     flags = ["--nouse_saliency", f"--image_dir={tmp_path}/{{split}}/photos"]
-    train, val = map(RecordSet.open, experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
+    train, val = map(RecordSet.open, experiment_records.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
     assert len(train) == 6 and val.image_ids == ("circle_tiny_003", "circle_tiny_005", "square_tiny_004")
 
 
@@ -586,18 +586,20 @@ def test_splits_with_folders_of_their_own(tiny_voc, tmp_path):
     for split in ("train", "val"):
         data = write_own_data(tiny_voc, tmp_path / split, "coco", (split,))
     flags = [f"--{name}={path.replace('/val/', '/{split}/')}" for name, path in data.items()]
-    manifests = experiment.make_all_records(pipeline_settings(*flags, "--nouse_saliency"), tmp_path, seed=0)
+    manifests = experiment_records.make_all_records(pipeline_settings(*flags, "--nouse_saliency"), tmp_path, seed=0)
     train, val = map(RecordSet.open, manifests)
     assert len(train) == 6 and val.image_ids == ("tiny_003", "tiny_004", "tiny_005")
 
 
 @pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
 @pytest.mark.parametrize("flag", ["voc_dir", "image_dir"])
-def test_without_saliency_maps_the_flag_to_go_without_is_named(tiny_voc, tmp_path, command, flag):
+def test_without_saliency_maps_the_ways_out_are_named(tiny_voc, tmp_path, command, flag):
     folder = tiny_voc if flag == "voc_dir" else Path(write_own_data(tiny_voc, tmp_path, "folders")["image_dir"])
     shutil.rmtree(folder / "saliency")
     flags = [f"--work_dir={tmp_path}/work", "--backbone_weights=none", f"--{flag}={folder}"]
-    with pytest.raises(UserError, match=r"/saliency: no such folder of saliency maps; add it, or .* --nouse_saliency"):
+    with pytest.raises(
+        UserError, match=r"/saliency: no such folder .* --saliency_model=u2netp, or .* --nouse_saliency"
+    ):
         command(parse(PipelineSettings, "pipeline", flags))
     shutil.rmtree(folder)
     with pytest.raises(UserError, match=str(folder)) as caught:
@@ -636,5 +638,5 @@ def test_what_to_do_about_validation_photos_of_other_classes(tiny_voc, tmp_path,
             (tmp_path / split / "photos/classes.txt").write_text("circle\ncross\nsquare\n")
     else:
         flags.append("--classes=cross,square")
-    train, val = map(RecordSet.open, experiment.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
+    train, val = map(RecordSet.open, experiment_records.make_all_records(pipeline_settings(*flags), tmp_path, seed=0))
     assert train.classes == val.classes

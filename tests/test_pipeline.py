@@ -13,7 +13,7 @@ from own_data import write_own_data
 from report_page import ReportPage
 from tiny_model import make_trained_stage
 
-from oaa_tf import experiment, make_report, pipeline
+from oaa_tf import experiment, experiment_records, make_report, pipeline
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
 from oaa_tf.demo import data_set
@@ -332,16 +332,16 @@ def test_demo_data_that_were_interrupted_are_to_do_in_the_dry_run(tmp_path, monk
         raise KeyboardInterrupt
 
     chosen = parse(pipeline.PipelineSettings, "pipeline", [f"--work_dir={tmp_path}", "--backbone_weights=none"])
-    before = experiment.dry_run_records(chosen, tmp_path, seed=0)
+    before = experiment_records.dry_run_records(chosen, tmp_path, seed=0)
     monkeypatch.setattr(data_set, "draw_demo_image", stop)
     with pytest.raises(KeyboardInterrupt):
-        experiment.make_all_records(chosen, tmp_path, seed=0)
+        experiment_records.make_all_records(chosen, tmp_path, seed=0)
     assert (tmp_path / "demo_data/demo.json").exists()
-    assert experiment.dry_run_records(chosen, tmp_path, seed=0) == before
+    assert experiment_records.dry_run_records(chosen, tmp_path, seed=0) == before
     assert before[0] == {"demo_data": "to do"}
     # The dry run knows what the run would say.
     with pytest.raises(UserError, match="demo_data holds demo data with seed=0"):
-        experiment.dry_run_records(chosen, tmp_path, seed=1)
+        experiment_records.dry_run_records(chosen, tmp_path, seed=1)
 
 
 @pytest.mark.parametrize("flag", ["--train_cls.num_stpes=3", "--train_cls.gate=papr"])

@@ -25,7 +25,8 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights, dry_run_records, make_all_records
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights
+from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
