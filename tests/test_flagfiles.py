@@ -15,7 +15,7 @@ from oaa_tf.command_line.settings import Settings
 
 ROOT = Path(__file__).parents[1]
 PRESETS = sorted((ROOT / "flags").glob("*.flags"))
-ONE_OF = {"evaluate": ("maps",), "make_records": ("voc_dir",)}
+ONE_OF = {"evaluate": ("maps",), "make_records": ("voc_dir",), "make_saliency": ("records", "output_dir")}
 TRAINING_STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg")
 
 

@@ -23,6 +23,7 @@ LEVELS = (
         *("evaluate", "export", "make_maps", "predict", "make_report", "convert", "make_demo_data", "make_saliency"),
     ),
     ("experiment",),
+    ("experiment_records",),
     ("pipeline",),
     ("tools",),
 )

@@ -154,7 +154,7 @@ def test_a_row_per_image_with_all_pictures(page_file: Path, page: ReportPage) ->
     rows = re.findall(r"<article.*?</article>", page_file.read_text(), flags=re.DOTALL)
     assert len(rows) == 8
     titles = [re.findall(r"<figcaption><span>(.*?)</span>", row) for row in rows]
-    assert titles[0] == ["Image", "CAM", "Cumulative (OAA)", "Pseudo label", "Prediction", "Ground truth"]
+    assert titles[0] == ["Image", "CAM", "Cumulative (OAA)", "Saliency", "Pseudo label", "Prediction", "Ground truth"]
     assert titles[-1] == ["Image", "Prediction", "Ground truth"]
     assert rows[-1].count("<b>100.0</b>") == 1  # The prediction of val is the truth.
     assert "Ground truth of c: cat, dog" in page.articles["c"]

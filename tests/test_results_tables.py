@@ -102,7 +102,6 @@ SAID = {
         "All three together raise {best} to {six_views}, and with ten views instead of six to {ten_views}.",
         "The second network has {best} where the first has {best_first}.",
     ),
-    "docs/how-to/own-photos.md": ("reaches {best} mIoU on VOC's animals where this preset reaches {cpu}:",),
     STUDIES: (
         "| pseudo labels, train | {best_first_labelled} % | {best_first_labels} |",
         "| of the first network, train | {best_labelled} % | {best_labels} |",

@@ -4,11 +4,13 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.json_values import json_ready
+from oaa_tf.data.images.image_files import resized
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.labels.label_files import LABELS_FOLDER
@@ -159,6 +161,7 @@ class Gallery:
             self._maps_column("CAM", "train_cls", "attention/cam", records),
             self._maps_column("Cumulative (OAA)", "train_cls", "attention/oaa", records),
             self._maps_column("Integral (OAA+)", "train_integral", "attention/oaa_plus", records),
+            _saliency_column(records),
             self._files_column("Pseudo label", labels, "make_pseudo_labels", records),
             self._files_column("Second label", second_labels, "relabel", records) if second_labels else None,
             self._network_column(records),
@@ -247,6 +250,16 @@ class Gallery:
             photo=pictures.photo(record.image, self._side),
             pictures=(Picture("Image"), *filter(None, made)),
         )
+
+
+def _saliency_column(records: RecordSet) -> _Column | None:
+    def column(position: int, record: Record) -> Picture | None:
+        if record.saliency is None:
+            return None
+        small = resized(record.saliency, pictures.thumbnail_size(record.image, _HEAT_SIDE), cv2.INTER_AREA)
+        return Picture("Saliency", pictures.heat(small / np.float32(255)), is_attention=True)
+
+    return column if records.has_saliency else None
 
 
 def _iou(truth: np.ndarray, predicted: np.ndarray, records: RecordSet) -> float:
