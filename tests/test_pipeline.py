@@ -65,7 +65,8 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert picture.shape[0] > 100
     report = ReportPage.read(tmp_path / "work/report.html")
     assert "Not in this report" not in report.text
-    assert len(report.articles["tiny_000"]) == 7
+    assert len(report.articles["tiny_000"]) == 8
+    assert "Saliency of tiny_000" in report.articles["tiny_000"]
     assert [len(pair["steps"]) for pair in report.data["replay"]] == [2] * len(report.data["replay"]) != []
     check_what_tensorboard_shows(tmp_path / "work")
     table = capsys.readouterr().out

@@ -33,7 +33,7 @@ class Picture:
         layer: Data URI of the layer over the photograph; None for the photograph itself.
         is_attention: Whether the layer is attention; then the photograph below is grey.
         names: Class index, x and y of the names to write on it, see `pictures.name_places`.
-        classes: Classes that it shows, for its description.
+        classes: Classes that it shows, for its description; None if it is of no classes.
         iou: Mean IoU over the labels that occur in this image; NaN if no pixel has a label, None without a mask to
             compare with.
     """
@@ -42,7 +42,7 @@ class Picture:
     layer: str | None = None
     is_attention: bool = False
     names: Sequence[tuple[int, float, float]] = ()
-    classes: Sequence[int] = ()
+    classes: Sequence[int] | None = ()
     iou: float | None = None
 
 
@@ -257,7 +257,7 @@ def _saliency_column(records: RecordSet) -> _Column | None:
         if record.saliency is None:
             return None
         small = resized(record.saliency, pictures.thumbnail_size(record.image, _HEAT_SIDE), cv2.INTER_AREA)
-        return Picture("Saliency", pictures.heat(small / np.float32(255)), is_attention=True)
+        return Picture("Saliency", pictures.heat(small / np.float32(255)), is_attention=True, classes=None)
 
     return column if records.has_saliency else None
 

@@ -79,7 +79,7 @@ def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, 
         splits=dict.fromkeys(row.split for row in rows),
         orders=list(dict.fromkeys(picture.title for picture in pictures if picture.iou is not None))[::-1],
         labels=sorted(labels),
-        shown_labels=sorted(labels.union(*(picture.classes for picture in pictures))),
+        shown_labels=sorted(labels.union(*(picture.classes or () for picture in pictures))),
         data={"replay": replay},
     )
 
