@@ -156,7 +156,7 @@ def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     assert set(pipeline.dry_run(chosen)["stages"].values()) == {"done"}
     report = ReportPage.read(work / "report.html")
     assert "Not in this report" not in report.text
-    assert len(report.articles["tiny_000"]) == 8
+    assert len(report.articles["tiny_000"]) == 9
 
 
 def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
