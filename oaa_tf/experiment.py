@@ -68,8 +68,12 @@ class ExperimentSettings(make_records.DataFolderSettings):
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
         super().__post_init__()
-        if self.saliency_model and not self.use_saliency:
-            raise UserError("makes maps, so it needs --use_saliency", flag="saliency_model", value=self.saliency_model)
+        for is_wrong, message in (
+            (not self.use_saliency, "makes maps, so it needs --use_saliency"),
+            (not self.voc_dir and not self.image_dir, "is for photos of your own; the demo data have maps"),
+        ):
+            if self.saliency_model and is_wrong:
+                raise UserError(message, flag="saliency_model", value=self.saliency_model)
         for name in TASKS:
             if seed := getattr(self, name).seed:
                 raise UserError(

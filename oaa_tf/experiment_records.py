@@ -1,8 +1,10 @@
 """The records of an experiment: where its photos come from, and what they are."""
 
+import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Mapping, Sequence
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +46,9 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
     if settings.saliency_model:
         from oaa_tf.models.saliency_network import SaliencyNetwork
 
-        network = SaliencyNetwork(settings.saliency_model)
-        make_saliency.write_maps(_photos(of_splits[0]), Path(of_splits[0].saliency_dir), network)
+        with _saliency_errors():
+            network = SaliencyNetwork(settings.saliency_model)
+            make_saliency.write_maps(_photos(of_splits[0]), Path(of_splits[0].saliency_dir), network)
     made = [make_records.run(one) for one in of_splits]
     _check_records(settings, made)
     return _manifests(settings, root)
@@ -70,8 +73,9 @@ def dry_run_records(
         from oaa_tf.models.saliency_network import Preprocessing
 
         folder = Path(of_splits[0].saliency_dir)
-        maps = make_saliency.dry_run_maps(_photos(of_splits[0]), folder, settings.saliency_model, Preprocessing())
-        reports["saliency_maps"] = maps
+        with _saliency_errors():
+            maps = make_saliency.dry_run_maps(_photos(of_splits[0]), folder, settings.saliency_model, Preprocessing())
+        reports["saliency_maps"] = dry_run_text(maps).splitlines()
         if maps["images_left"]:
             of_splits[0] = dataclasses.replace(of_splits[0], saliency_dir="")
     for one in of_splits:
@@ -150,11 +154,28 @@ def _saliency_dir(settings: ExperimentSettings, root: Path, data_dir: Path) -> s
 
 def _photos(settings: make_records.MakeRecordsSettings) -> dict[str, Callable[[], np.ndarray]]:
     """Readers of a split's photos, by the name that `make_records` expects of their saliency maps."""
-    source = make_records.open_source(dataclasses.replace(settings, saliency_dir=""))
+    # What there is to say of the photos, make_records says.
+    with contextlib.redirect_stdout(io.StringIO()):
+        source = make_records.open_source(dataclasses.replace(settings, saliency_dir=""))
     return {
         Path(image.file or image.image_id).with_suffix("").as_posix(): functools.partial(read_image, image.image)
         for image in source.images
     }
+
+
+@contextlib.contextmanager
+def _saliency_errors() -> Iterator[None]:
+    """Turns the mistakes of make_saliency into those of an experiment, which has one flag for it."""
+    try:
+        yield
+    except UserError as error:
+        if error.flag == "model":
+            has_flag = " --" in error.message
+            advice = "; make the maps with make_saliency then, which has that flag" if has_flag else ""
+            raise UserError(error.message + advice, flag="saliency_model", value=error.value) from None
+        if error.flag == "output_dir":
+            raise UserError(f"{error.value} {error.message}") from None
+        raise
 
 
 def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any]]) -> None:

@@ -23,6 +23,7 @@ from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.data.views.batch_order import permutation
 from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.labels.label_files import read_pseudo_labels
+from oaa_tf.runs.threads import in_threads
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage
 
@@ -100,6 +101,10 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         """The augmentation."""
         return dataclasses.replace(super().views, frame_size=self.frame_size, square=self.square_crops)
 
+    def steps_for(self, num_images: int) -> int:
+        """The steps of a training on `share` of so many images."""
+        return super().steps_for(len(chosen_positions(num_images, self.share, self.seed)))
+
     def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """The poly schedule: learning_rate * (1 - step / num_steps) ** poly_power."""
         import keras
@@ -170,11 +175,15 @@ class SegmentationStage(TrainingStage):
 
     def _label_shares(self) -> np.ndarray:
         """The share of each label in the labelled pixels of the images to train on, float64 `[C + 1]`."""
+        positions = range(len(self.records)) if self.chosen is None else list(self.chosen)
         counts = np.zeros(256, np.int64)
-        for position in range(len(self.records)) if self.chosen is None else self.chosen:
-            counts += np.bincount(self.label_map(position).ravel(), minlength=256)
+        for of_image in in_threads(self._label_counts, positions, "label weights"):
+            counts += of_image
         known = counts[: len(self.records.classes) + 1]
         return known / max(known.sum(), 1)
+
+    def _label_counts(self, position: int) -> np.ndarray:
+        return np.bincount(self.label_map(position).ravel(), minlength=256)
 
     def targets(self) -> Targets:
         """The pseudo labels or masks."""

@@ -25,6 +25,8 @@ def settings(voc, work_dir, *extra: str) -> AblationSettings:
 
 @pytest.mark.slow
 def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
+    (tiny_voc / "saliency/saliency.json").write_text(json.dumps({"network": "tiny", "sha256": "0123456789"}))
+    with_saliency = "image labels + saliency (tiny 01234567)"
     both = "--supervisions=image labels,image labels + saliency"
     chosen = settings(tiny_voc, tmp_path / "work", "--tables=2,3", both, f"--output_dir={tmp_path / 'results'}")
     before = dry_run(chosen)
@@ -44,7 +46,7 @@ def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
     measured = {(row["setting"], row["measurement"], row["split"], row["supervision"]) for row in tables["2"]["rows"]}
     assert len(measured) == len(tables["2"]["rows"]) == 5 * (3 + 2 * 3)
     for name in ROWS:
-        for supervision in ("image labels", "image labels + saliency"):
+        for supervision in ("image labels", with_saliency):
             assert (name, "pseudo labels", "train", supervision) in measured
             assert (name, "segmentation network", "val", supervision) in measured
     assert [row["setting"] for row in tables["3"]["rows"][:4]] == ["20 %", "50 %", "80 %", "100 %"]
@@ -55,7 +57,7 @@ def test_both_tables(tiny_voc, tmp_path, capsys) -> None:
             row["values"]
             for row in tables[number]["rows"]
             if (row["setting"], row["measurement"], row["supervision"])
-            == (setting, "segmentation network", "image labels + saliency")
+            == (setting, "segmentation network", with_saliency)
         )
 
     assert value("3", "100 %") == value("2", "OAA+ hybrid")

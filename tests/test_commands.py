@@ -121,7 +121,7 @@ def test_a_report_of_stages_that_were_run_one_by_one(work):
     report = ReportPage.read(work / "report.html")
     # Only the segmentation has been evaluated; the second labels are one picture more than the pipeline has by itself.
     assert "Summary" in report.text and "Not in this report" not in report.text
-    assert sorted(len(pictures) for pictures in report.articles.values()) == [3, 3, 8, 8]
+    assert sorted(len(pictures) for pictures in report.articles.values()) == [3, 3, 9, 9]
     assert len(report.data["replay"]) >= 6
 
 

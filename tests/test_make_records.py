@@ -363,7 +363,7 @@ def output_is_a_file(voc):
         (id_without_mask, "train.txt: 1 of 6 ids have no mask in .*SegmentationClass, first tiny_003; labels come"),
         (wrong_mask_folder, "--mask_dir=SegmentationClas: no mask of"),
         (labels_from_absent_masks, "--labels_from=masks: .* has no mask of"),
-        (id_without_annotation, "tiny_003.xml: cannot read: No such file"),
+        (id_without_annotation, "train.txt: 1 of 6 ids have no annotation in .*/Annotations, first tiny_003; add them"),
         (id_without_saliency, "train.txt: 1 of 6 ids have no map in --saliency_dir=.*saliency, first tiny_003"),
         (missing_saliency_folder, "voc/absent: cannot read the folder"),
         (mask_of_other_size, "SegmentationClass/tiny_003.png: 33x61 pixels, but .*tiny_003.jpg has 61x33"),

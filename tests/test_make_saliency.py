@@ -340,7 +340,8 @@ def pipeline_settings(network: Path, photos: Path, work_dir: Path, *flags: str) 
 def test_a_pipeline_makes_the_maps_beside_its_records(network: Path, photos: Path, tmp_path: Path) -> None:
     chosen = pipeline_settings(network, photos, tmp_path / "work")
     shown, *_ = experiment_records.dry_run_records(chosen, tmp_path / "work", seed=0)
-    assert shown["saliency_maps"]["images_left"] == 3 and not (tmp_path / "work").exists()
+    assert {" ".join(line.split()) for line in shown["saliency_maps"]} >= {"images left: 3", "downloads: -"}
+    assert not (tmp_path / "work").exists()
     manifest, _ = experiment_records.make_all_records(chosen, tmp_path / "work", seed=0)
     records = RecordSet.open(manifest)
     assert records.has_saliency
@@ -348,7 +349,11 @@ def test_a_pipeline_makes_the_maps_beside_its_records(network: Path, photos: Pat
     expected = SaliencyNetwork(str(network))(read_image(photos / "dog/1.jpg"))
     np.testing.assert_array_equal(records.record(records.image_ids.index("dog_1")).saliency, expected)
     shown, *_ = experiment_records.dry_run_records(chosen, tmp_path / "work", seed=0)
-    assert shown["saliency_maps"]["images_left"] == 0 and shown["records"] == {"train": "done, 3 images"}
+    assert shown["saliency_maps"][2].split() == ["images", "left:", "0"]
+    assert shown["records"] == {"train": "done, 3 images"}
+    other = pipeline_settings(write_network(tmp_path / "other.onnx", side=16), photos, tmp_path / "work")
+    with pytest.raises(UserError, match=r"^\S+/records/saliency has maps of tiny, which differs in .*, or delete that"):
+        experiment_records.make_all_records(other, tmp_path / "work", seed=0)
 
 
 def test_a_pipeline_mixes_no_maps(network: Path, photos: Path, tmp_path: Path) -> None:
@@ -359,3 +364,18 @@ def test_a_pipeline_mixes_no_maps(network: Path, photos: Path, tmp_path: Path) -
         experiment_records.make_all_records(pipeline_settings(network, photos, tmp_path), tmp_path, seed=0)
     with pytest.raises(UserError, match=r"--saliency_model=.*: makes maps, so it needs --use_saliency"):
         pipeline_settings(network, photos, tmp_path, "--nouse_saliency")
+    with pytest.raises(UserError, match=r"--saliency_model=u2net: is for photos of your own; the demo data have maps"):
+        parse(PipelineSettings, "pipeline", ["--work_dir=work", "--saliency_model=u2net"])
+
+
+def test_a_pipeline_names_its_own_flag_for_the_network(photos: Path, tmp_path: Path, capsys) -> None:
+    any_size = write_network(tmp_path / "any.onnx", side="side")
+    for model, message in (
+        ("u2nett", "no such file; expected u2netp, u2net, isnet or the path of an ONNX file"),
+        (any_size, "takes images of any size; choose one with --size, best that of its training; make the maps with"),
+    ):
+        for command in (experiment_records.dry_run_records, experiment_records.make_all_records):
+            with pytest.raises(UserError, match=rf"^--saliency_model={model}: {message}"):
+                command(pipeline_settings(model, photos, tmp_path / "work"), tmp_path / "work", seed=0)
+    # Only make_records tells what there is to say of the photos.
+    assert capsys.readouterr().out == ""

@@ -224,6 +224,7 @@ def test_labels_that_teach_nothing_are_named() -> None:
         "no image shows b",
         "2 of 2 images show a: without images that do not, the classifier learns nothing about where it is",
     ]
+    assert label_warnings(["a", "b"], [(0,), (0,)], for_training=False) == ["no image shows b"]
     assert label_warnings(["a", "b"], [(0, 1), ()]) == ["a and b are on the same images: nothing tells them apart"]
     assert label_warnings(["Scratch", "scratches", "kind 1", "kind 2"], [(0,), (1,), (2,), (3,)]) == [
         "the classes Scratch and scratches have nearly the same name: is one of them a misspelt tag?"

@@ -36,6 +36,8 @@ def settings(voc, work_dir, *extra: str) -> pipeline.PipelineSettings:
 
 
 def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
+    (tiny_voc / "saliency/saliency.json").write_text(json.dumps({"network": "tiny", "sha256": "0123456789"}))
+    with_saliency = "image labels + saliency (tiny 01234567)"
     chosen = settings(tiny_voc, tmp_path / "work", "--warm_start=train_integral,train_seg")
     before = pipeline.dry_run(chosen)
     assert set(before["stages"].values()) == {"to do"} and (before["stages_done"], before["stages_to_do"]) == (0, 14)
@@ -44,6 +46,10 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert before["val_photos"][2:4] == ["images per class: circle: 2", "                  square: 3"]
     # Both losses of the integral model.
     assert before["training_steps_left"] == {"train_cls": 4, "train_integral": 8, "train_seg": 4}
+    epochs, seconds = before["epoch_seconds"], before["training_seconds"]
+    assert min(epochs.values()) > 0 and seconds["in all"] == sum(seconds[stage] for stage in epochs)
+    # Two images a step, six images an epoch.
+    assert seconds["train_integral"] == pytest.approx(epochs["train_integral"] * 8 / 3)
     assert not (tmp_path / "work").exists()
     metrics = pipeline.run(chosen)
 
@@ -54,7 +60,9 @@ def test_table_files_and_resume(tiny_voc, tmp_path, capsys):
     assert {rows[name]["split"] for name in rows if name != "segmentation"} == {"train"}
     assert rows["segmentation"]["split"] == "val"
     assert rows["CAM"]["supervision"] == "image labels"
-    assert rows["segmentation"]["supervision"] == "image labels + saliency"
+    assert rows["segmentation"]["supervision"] == rows["pseudo labels"]["supervision"] == with_saliency
+    for described in ("train_seg/metrics.json", "saved_models/segment/assets.extra/origin.json"):
+        assert json.loads((tmp_path / "work" / described).read_text())["supervision"] == with_saliency
     assert all(0 <= row["mean_iou"] <= 1 and row["absent"] == [] for row in rows.values())
     assert metrics["records_checksums"].keys() == {"train", "val"}
     assert rows["segmentation"]["labelled_share"] == 1
@@ -148,7 +156,7 @@ def test_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
     assert set(pipeline.dry_run(chosen)["stages"].values()) == {"done"}
     report = ReportPage.read(work / "report.html")
     assert "Not in this report" not in report.text
-    assert len(report.articles["tiny_000"]) == 8
+    assert len(report.articles["tiny_000"]) == 9
 
 
 def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):

@@ -173,22 +173,24 @@ def _measurements(experiment: Experiment, settings: AblationSettings) -> Iterato
         metrics = experiment.evaluation(f"{folder}/maps", "train", maps=str(maps)).run()
         threshold = metrics["best"]["threshold"]
         if "2" in settings.tables:
-            yield "2", (row, "maps, best threshold", "train", _LABELS_ONLY), metrics["best"]["mean_iou"]
-            yield "2", (row, "maps, best threshold: the threshold", "train", _LABELS_ONLY), threshold
-            yield "2", (row, "maps, threshold 0.3", "train", _LABELS_ONLY), metrics["fixed"]["mean_iou"]
-        for supervision in (_LABELS_ONLY, *([_WITH_SALIENCY] if settings.use_saliency else [])):
-            with_saliency = supervision == _WITH_SALIENCY
+            supervision = metrics["supervision"]
+            yield "2", (row, "maps, best threshold", "train", supervision), metrics["best"]["mean_iou"]
+            yield "2", (row, "maps, best threshold: the threshold", "train", supervision), threshold
+            yield "2", (row, "maps, threshold 0.3", "train", supervision), metrics["fixed"]["mean_iou"]
+        for kind in (_LABELS_ONLY, *([_WITH_SALIENCY] if settings.use_saliency else [])):
+            with_saliency = kind == _WITH_SALIENCY
             name = f"{folder}/{'with_saliency' if with_saliency else 'labels_only'}"
             # Without saliency, the background's score is the threshold at which the maps are best.
             options = {} if with_saliency else {"background_score": max(threshold, 1 / 255), "drop_below": 0.0}
             step = experiment.pseudo_labels(f"{name}/labels", maps, use_saliency=with_saliency, **options)
-            step.run()
+            # With the network of the saliency maps, if it is known.
+            supervision = step.run()["supervision"]
             labels = step.folder
             if "2" in settings.tables:
                 masks = experiment.evaluation(f"{name}/labels", "train", masks=str(labels / LABELS_FOLDER)).run()
                 yield "2", (row, "pseudo labels", "train", supervision), masks["mean_iou"]
                 yield "2", (row, "pseudo labels: labelled pixels", "train", supervision), masks["labelled_share"]
-            if supervision not in settings.supervisions:
+            if kind not in settings.supervisions:
                 continue
             if "2" in settings.tables:
                 value = _segmentation(experiment, f"{name}/segmentation", labels)

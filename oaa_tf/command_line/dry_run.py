@@ -41,7 +41,7 @@ def _text(name: str, value: Any) -> str:
     if name.endswith("_bytes"):
         return f"{value / 1e9:.2f} GB" if value >= 1e9 else f"{value / 1e6:.2f} MB"
     if name.endswith("_seconds"):
-        return f"about {value / 60:.{1 if value < 600 else 0}f} min"
+        return f"about {value:.2g} s" if value < 60 else f"about {value / 60:.{1 if value < 600 else 0}f} min"
     if isinstance(value, int):
         return f"{value:,}"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -88,8 +88,9 @@ def check_precision(precision: str) -> None:
         )
 
 
+@functools.cache
 def fastest_precision() -> str:
-    """The fastest precision in which trainings here are as good as in float32; on a CPU, it measures and says so."""
+    """The fastest precision in which trainings here are as good as in float32; on a CPU measured once, and said."""
     if gpus := tf.config.get_visible_devices("GPU"):
         capability = _compute_capability(gpus)
         if capability >= _GPU_WITH_BFLOAT16:

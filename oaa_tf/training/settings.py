@@ -69,7 +69,9 @@ class OptimisationSettings(Settings, group="optimisation"):
     num_steps: int = setting(
         0, help="Steps of training; with num_epochs, the longer of both counts; without both, the paper's.", minimum=0
     )
-    num_epochs: float = setting(0.0, help="Passes over the images; with num_steps, the longer of both.", minimum=0)
+    num_epochs: float = setting(
+        0.0, help="Passes over the images; with num_steps, the longer of both.", minimum=0, maximum=1e6
+    )
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     accumulate_steps: int = setting(
         1,
@@ -128,7 +130,7 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
             raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
 
     def steps_for(self, num_images: int) -> int:
-        """The steps of a training on so many images."""
+        """The steps of a training on records of so many images."""
         steps_of_epochs = math.ceil(self.num_epochs * num_images / self.batch_size)
         return max(self.num_steps, steps_of_epochs) or self.paper_steps
 

@@ -65,7 +65,7 @@ class TrainingStage(abc.ABC):
         self.supervision = settings.supervision_with_initial_weights(supervision)
         self.inputs = {"records": records.checksum, **(inputs or {})}
         self.chosen = chosen
-        self.num_steps = settings.steps_for(len(records) if chosen is None else len(chosen))
+        self.num_steps = settings.steps_for(len(records))
 
     @abc.abstractmethod
     def model(self, network: keras.Model) -> TrainedNetwork:

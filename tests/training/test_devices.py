@@ -120,12 +120,15 @@ def test_gpus_are_judged_by_what_they_can_do_and_not_by_a_measurement(
     ("flags", "speedup", "chosen"),
     [({"avx2"}, 9.0, "float32"), ({"amx_bf16"}, 4.0, "bfloat16"), ({"avx512_bf16"}, 0.9, "float32")],
 )
-def test_the_fastest_precision_of_a_cpu_is_measured(
-    flags: set[str], speedup: float, chosen: str, monkeypatch: pytest.MonkeyPatch
+def test_the_fastest_precision_of_a_cpu_is_measured_once(
+    flags: set[str], speedup: float, chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
+    fastest_precision.cache_clear()
     monkeypatch.setattr(devices, "cpu_flags", lambda: flags)
     monkeypatch.setattr(devices, "cpu_speedup", lambda precision: speedup)
-    assert fastest_precision() == chosen
+    assert fastest_precision() == fastest_precision() == chosen
+    assert capsys.readouterr().out.count("precision: ") == (flags != {"avx2"})
+    fastest_precision.cache_clear()
 
 
 @pytest.mark.parametrize(("capability", "chosen"), [((6, 1), "float32"), ((7, 5), "float16"), ((8, 6), "bfloat16")])
@@ -133,7 +136,9 @@ def test_the_fastest_precision_of_gpus(
     gpus: list[str], capability: tuple[int, int], chosen: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: {"compute_capability": capability})
+    fastest_precision.cache_clear()
     assert fastest_precision() == chosen
+    fastest_precision.cache_clear()
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

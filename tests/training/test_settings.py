@@ -65,6 +65,7 @@ def test_the_page_about_the_paper_names_the_setting_that_is_no_default() -> None
         ({"batch_size": 0}, "--batch_size=0: expected at least 1"),
         ({"num_steps": -1}, "--num_steps=-1: expected at least 0"),
         ({"num_epochs": -0.5}, "--num_epochs=-0.5: expected at least 0"),
+        ({"num_epochs": float("inf")}, "--num_epochs=inf: expected at most 1000000.0"),
         ({"learning_rate": -1e-3}, "--learning_rate=-0.001: expected at least 0"),
         ({"learning_rate": float("nan")}, "--learning_rate=nan: expected at least 0"),
         ({"momentum": 1.5}, "--momentum=1.5: expected at most 0.999"),
@@ -125,6 +126,10 @@ def test_views_of_the_stages() -> None:
 )
 def test_the_longer_of_steps_and_epochs_counts(given: dict, num_images: int, steps: int) -> None:
     assert AttentionTrainingSettings(**PATHS, batch_size=8, **given).steps_for(num_images) == steps
+
+
+def test_epochs_are_passes_over_the_images_that_are_chosen() -> None:
+    assert TrainSegSettings(**PATHS, labels="labels", batch_size=8, num_epochs=4, share=0.2).steps_for(100) == 10
 
 
 @given(step=st.integers(0, 39), num_steps=st.integers(1, 40), share=st.floats(0, 1))

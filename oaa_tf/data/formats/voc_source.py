@@ -60,8 +60,15 @@ class VocSource(Source):
             with_masks = {image.image_id: image.mask for image in self.images}
             self._complete(with_masks, f"mask in {folder.root / mask_dir}", "labels come from them; shorten the list")
         if labels_from == "annotations":
+            found = {
+                image_id: path if os.path.lexists(path := folder.annotation_file(image_id)) else None
+                for image_id in ids
+            }
+            annotations = self._complete(
+                found, f"annotation in {folder.root / 'Annotations'}", "add them or shorten the list"
+            )
             self.images = tuple(
-                dataclasses.replace(image, annotation=folder.annotation_file(image.image_id)) for image in self.images
+                dataclasses.replace(image, annotation=annotations[image.image_id]) for image in self.images
             )
         elif labels_from == "list":
             self._listed = folder.listed_labels(split)

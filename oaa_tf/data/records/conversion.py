@@ -30,6 +30,7 @@ class Findings:
     """What the images of a split are.
 
     Attributes:
+        split: The split's name.
         classes: Class names by index.
         images: The records' entries in the manifest, in order.
         skipped: Images without a record.
@@ -39,6 +40,7 @@ class Findings:
         records_bytes: Size of the records.
     """
 
+    split: str
     classes: tuple[str, ...]
     images: tuple[ImageEntry, ...]
     skipped: tuple[SkippedImage, ...]
@@ -51,6 +53,7 @@ class Findings:
     def of_manifest(cls, manifest: Manifest) -> Self:
         """What a manifest says; it does not know which images were stored smaller, nor what their masks show."""
         return cls(
+            split=manifest.split,
             classes=manifest.classes,
             images=manifest.images,
             skipped=manifest.skipped,
@@ -69,6 +72,7 @@ class Findings:
             and the "largest" image; num_stored_smaller; records_bytes; and warnings, a list of sentences.
         """
         labels = [image.labels for image in self.images]
+        label_sentences = label_warnings(self.classes, labels, for_training=self.split != "val")
         smallest, largest = (choose(self.images, key=lambda one: one.height * one.width) for choose in (min, max))
         return {
             "num_images": len(labels),
@@ -83,7 +87,7 @@ class Findings:
             },
             "num_stored_smaller": self.num_stored_smaller,
             "records_bytes": self.records_bytes,
-            "warnings": [*self.mask_warnings, *label_warnings(self.classes, labels)],
+            "warnings": [*self.mask_warnings, *label_sentences],
         }
 
 
@@ -141,6 +145,7 @@ def convert_images(
                 " check --classes and where the labels come from"
             )
     return Findings(
+        split=split,
         classes=tuple(source.classes),
         images=tuple(images),
         skipped=tuple(skipped),

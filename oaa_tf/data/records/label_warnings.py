@@ -9,13 +9,16 @@ _UBIQUITOUS = 0.95
 _ALIKE = 0.85
 
 
-def label_warnings(classes: Sequence[str], labels: Sequence[tuple[int, ...]]) -> list[str]:
+def label_warnings(
+    classes: Sequence[str], labels: Sequence[tuple[int, ...]], *, for_training: bool = True
+) -> list[str]:
     """Sentences about classes that no image shows, that nearly every image shows, that always come together, or whose
     names are nearly the same.
 
     Args:
         classes: Names of the classes.
         labels: Class indices of each image.
+        for_training: Whether a classifier learns from the images; else only classes without images matter.
     """
     images_of = [
         frozenset(n for n, of_image in enumerate(labels) if index in of_image) for index in range(len(classes))
@@ -23,6 +26,8 @@ def label_warnings(classes: Sequence[str], labels: Sequence[tuple[int, ...]]) ->
     warnings = []
     if missing := [name for name, images in zip(classes, images_of, strict=True) if not images]:
         warnings.append(f"no image shows {', '.join(missing)}")
+    if not for_training:
+        return warnings
     together: dict[frozenset[int], list[str]] = {}
     for name, images in zip(classes, images_of, strict=True):
         if len(images) >= _UBIQUITOUS * len(labels):
