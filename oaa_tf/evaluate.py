@@ -1,4 +1,4 @@
-"""Scores attention maps, masks or an exported model in mIoU; without true masks, by the tags of the images.
+"""Scores maps, masks or a model in mIoU, or by the tags of the images.
 
     python -m oaa_tf.evaluate --records=records/train.json --maps=runs/cls/attention/oaa --work_dir=runs/eval/oaa
     python -m oaa_tf.evaluate --records=records/val.json --model=runs/seg/saved_model --work_dir=runs/eval/seg
