@@ -4,16 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from oaa_tf import (
-    evaluate,
-    export,
-    make_pseudo_labels,
-    make_records,
-    relabel,
-    train_cls,
-    train_integral,
-    train_seg,
-)
+from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting

@@ -111,8 +111,9 @@ def _compute_capability(gpus: Sequence[Any]) -> tuple[int, int]:
     return min(each.get("compute_capability", (0, 0)) for each in details)
 
 
+@functools.cache
 def cpu_speedup(precision: str) -> float:
-    """Speed of a convolution of VGG16's kind over that in float32, measured in a fraction of a second."""
+    """Speed of a convolution of VGG16's kind over that in float32, measured once, in a fraction of a second."""
 
     def seconds(dtype: str) -> float:
         images = tf.cast(tf.random.stateless_normal((1, 32, 32, 256), (0, 1)), dtype)

@@ -101,10 +101,12 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
         no_downloads: dict[str, Any] = dict.fromkeys(downloads, "none")
         model = compiled_model(stage, dataclasses.replace(settings, **no_downloads), Path(scratch))
         num_bytes = TrainingCheckpoint(model, Path(scratch), stage.state()).num_bytes
+    steps_left = stage.num_steps - newest_step(work_dir)
+    epoch_seconds = seconds_per_epoch(stage.task, records.classes, settings, sizes)
     return found | {
-        "steps_left": (steps_left := stage.num_steps - newest_step(work_dir)),
-        "epoch_seconds": (epoch := seconds_per_epoch(stage.task, records.classes, settings, sizes)),
-        "training_seconds": epoch * steps_left * settings.batch_size / len(sizes),
+        "steps_left": steps_left,
+        "epoch_seconds": epoch_seconds,
+        "training_seconds": epoch_seconds * steps_left * settings.batch_size / len(sizes),
         "parameters": model.network.count_params(),
         "trained_parameters": sum(math.prod(weight.shape) for weight in model.network.trainable_weights),
         "checkpoint_bytes": num_bytes | {"in all": sum(num_bytes.values())},

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import abc
 import dataclasses
 import math
 from pathlib import Path
@@ -134,9 +133,9 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         steps_of_epochs = math.ceil(self.num_epochs * num_images / self.batch_size)
         return max(self.num_steps, steps_of_epochs) or self.paper_steps
 
-    @abc.abstractmethod
     def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """The learning rate in the course of a training of so many steps."""
+        raise NotImplementedError
 
     @property
     def backbone(self) -> str:
