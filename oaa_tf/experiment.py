@@ -11,8 +11,8 @@ from oaa_tf.command_line.settings import setting
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
 from oaa_tf.runs.work_dir import WorkDir
 
-TASKS = {"train_cls": "attention", "train_integral": "attention", "train_seg": "segmentation"}
-"""The task of each training command's network, see `NetworkDescription`."""
+TRAININGS = ("train_cls", "train_integral", "train_seg")
+"""The commands that train a network."""
 
 _WARM_STARTS = ("train_integral", "train_seg")
 _COMMANDS = {
@@ -65,7 +65,7 @@ class ExperimentSettings(make_records.DataFolderSettings):
         ):
             if self.saliency_model and is_wrong:
                 raise UserError(message, flag="saliency_model", value=self.saliency_model)
-        for name in TASKS:
+        for name in TRAININGS:
             if seed := getattr(self, name).seed:
                 raise UserError(
                     "every stage has the seed of the whole; use --seed (--seeds of tools.ablation)",
@@ -210,7 +210,7 @@ class Experiment:
             options["backbone_weights"] = self.settings.seg_backbone_weights
         if command in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
-        if command in TASKS:
+        if command in TRAININGS:
             options["seed"] = self.seed
         return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
@@ -228,7 +228,7 @@ def check_weights(settings: ExperimentSettings) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
-    for stage in TASKS:
+    for stage in TRAININGS:
         own = getattr(settings, stage)
         blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}
         try:

@@ -18,7 +18,7 @@ from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.demo.data_set import has_demo_data, write_demo_data
-from oaa_tf.experiment import TASKS, ExperimentSettings
+from oaa_tf.experiment import TRAININGS, ExperimentSettings
 
 _DEMO_FOLDER = "demo_data"
 _RECORDS_FOLDER = "records"
@@ -195,14 +195,14 @@ def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any
             flag=flag,
             value=getattr(settings, flag),
         )
-    for stage, task in TASKS.items():
+    for stage in TRAININGS:
         own = getattr(settings, stage)
         if own.initial_weights:
             from oaa_tf.models.networks import check_common_layers
             from oaa_tf.training.initial_network import describe_network
 
             try:
-                check_common_layers(own.initial_weights, describe_network(task, tuple(train["class_names"]), own))
+                check_common_layers(own.initial_weights, describe_network(tuple(train["class_names"]), own))
             except UserError as error:
                 flag = f"{stage}.initial_weights"
                 raise UserError(error.message, flag=flag, value=own.initial_weights) from None

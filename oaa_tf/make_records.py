@@ -12,6 +12,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from oaa_tf.command_line.dry_run import DONE, TO_DO, dry_run_text
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
@@ -30,6 +32,9 @@ from oaa_tf.data.records.conversion import Findings, convert_images
 from oaa_tf.data.records.manifest import Manifest
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
+from oaa_tf.train_cls import TrainClsSettings
+from oaa_tf.train_integral import TrainIntegralSettings
+from oaa_tf.train_seg import TrainSegSettings
 
 _OTHER_LISTS = {
     ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
@@ -169,18 +174,6 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
     return _result(manifest_path, manifest, findings, up_to_date=False)
 
 
-def dry_run(settings: MakeRecordsSettings) -> dict[str, Any]:
-    """What `run` would do and report, for `dry_run_text`; raises what it would raise."""
-    state, findings = examine(settings)
-    return {
-        "state": state,
-        "split": settings.split,
-        **findings.report(),
-        "num_shards": -(-len(findings.images) // settings.images_per_shard),
-        "writes": [str(settings.manifest_path), "and the shards beside it"],
-    }
-
-
 def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
     """Goes through all images like `run`, unless the records are up to date, and writes nothing.
 
@@ -296,5 +289,59 @@ def _result(manifest_path: Path, manifest: Manifest, findings: Findings, *, up_t
     }
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CommandSettings(MakeRecordsSettings):
+    """Those of the records, and the trainings' settings in a preset, to tell how long an epoch of them takes."""
+
+    train_cls: TrainClsSettings
+    train_integral: TrainIntegralSettings
+    train_seg: TrainSegSettings
+
+    @property
+    def of_records(self) -> MakeRecordsSettings:
+        """What makes the records."""
+        fields = dataclasses.fields(MakeRecordsSettings)
+        return MakeRecordsSettings(**{field.name: getattr(self, field.name) for field in fields})
+
+
+def run_command(settings: CommandSettings) -> dict[str, Any]:
+    """As `run`, with the "epoch_seconds" of trainings: see `_training_times`."""
+    result = run(settings.of_records)
+    records = RecordSet.open(result["manifest"])
+    if times := _training_times(settings, records.classes, records.sizes):
+        print(dry_run_text(times))
+    return result | times
+
+
+def dry_run(settings: CommandSettings) -> dict[str, Any]:
+    """What `run_command` would do and report, for `dry_run_text`; raises what it would raise."""
+    state, findings = examine(settings.of_records)
+    sizes = np.array([(image.height, image.width) for image in findings.images])
+    return {
+        "state": state,
+        "split": settings.split,
+        **findings.report(),
+        **_training_times(settings, findings.classes, sizes),
+        "num_shards": -(-len(findings.images) // settings.images_per_shard),
+        "writes": [str(settings.manifest_path), "and the shards beside it"],
+    }
+
+
+def _training_times(settings: CommandSettings, classes: tuple[str, ...], sizes: np.ndarray) -> dict[str, Any]:
+    """How long an epoch takes, by name of the training, for those that a preset sets; empty without a preset."""
+    trainings = {name: getattr(settings, name) for name in ("train_cls", "train_integral", "train_seg")}
+    of_preset = {name: own for name, own in trainings.items() if _differs_from_defaults(own)}
+    if not of_preset:
+        return {}
+    from oaa_tf.training.training_time import seconds_per_epoch
+
+    return {"epoch_seconds": {name: seconds_per_epoch(classes, own, sizes) for name, own in of_preset.items()}}
+
+
+def _differs_from_defaults(settings: Settings) -> bool:
+    fields = [field for field in dataclasses.fields(settings) if field.default is not dataclasses.MISSING]
+    return any(getattr(settings, field.name) != field.default for field in fields)
+
+
 if __name__ == "__main__":
-    launch(MakeRecordsSettings, run, "make_records", dry_run)
+    launch(CommandSettings, run_command, "make_records", dry_run)

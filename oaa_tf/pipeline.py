@@ -19,7 +19,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import TASKS, Experiment, ExperimentSettings, Step, check_weights
+from oaa_tf.experiment import TRAININGS, Experiment, ExperimentSettings, Step, check_weights
 from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.checkpoints import newest_step
@@ -118,7 +118,7 @@ def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, have_masks[0])
     states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
     counts = Counter(states.values())
-    trainings = [step for step in stages.steps if step.command in TASKS and states[str(step.folder)] != DONE]
+    trainings = [step for step in stages.steps if step.command in TRAININGS and states[str(step.folder)] != DONE]
     return records | {
         "stages": states,
         "stages_done": counts[DONE],
@@ -141,7 +141,7 @@ def _training_times(trainings: Sequence[Step], photos: Findings) -> dict[str, An
         name, own = step.command, step.settings
         left = own.steps_for(len(sizes)) - newest_step(step.folder)
         if name not in epochs:
-            epochs[name] = seconds_per_epoch(TASKS[name], photos.classes, own, sizes)
+            epochs[name] = seconds_per_epoch(photos.classes, own, sizes)
         steps[name] = steps.get(name, 0) + left
         seconds[name] = seconds.get(name, 0.0) + epochs[name] * left * own.batch_size / len(sizes)
     return {

@@ -96,7 +96,6 @@ class ClassifierStage(TrainingStage):
     """The classifier, with its table of cumulative attention."""
 
     name = "train_cls"
-    task = "attention"
     settings: TrainClsSettings
 
     def __init__(self, settings: TrainClsSettings) -> None:

@@ -69,7 +69,6 @@ class IntegralStage(TrainingStage):
     """The integral attention model, which learns the cumulative attention."""
 
     name = "train_integral"
-    task = "attention"
     settings: TrainIntegralSettings
 
     def __init__(self, settings: TrainIntegralSettings) -> None:

@@ -74,6 +74,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         maximum=1,
     )
 
+    task: ClassVar[str] = "segmentation"
     paper_steps: ClassVar[int] = 15_000
 
     def __post_init__(self) -> None:
@@ -139,7 +140,6 @@ class SegmentationStage(TrainingStage):
     """The segmentation network, which learns pseudo labels or masks."""
 
     name = "train_seg"
-    task = "segmentation"
     settings: TrainSegSettings
 
     def __init__(self, settings: TrainSegSettings) -> None:

@@ -19,9 +19,10 @@ LEVELS = (
     ("report",),
     ("training",),
     (
-        *("make_records", "train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel"),
+        *("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel"),
         *("evaluate", "export", "make_maps", "predict", "make_report", "convert", "make_demo_data", "make_saliency"),
     ),
+    ("make_records",),
     ("experiment",),
     ("experiment_records",),
     ("pipeline",),

@@ -524,7 +524,7 @@ def test_all_wrong_files_are_named_at_once(tiny_voc, output, capsys):
     corrupt_image(tiny_voc)
     mask_of_other_size(tiny_voc)
     (tiny_voc / "SegmentationClass/tiny_004.png").write_bytes(b"")
-    assert command(make_records.dry_run, voc_dir=tiny_voc, output_dir=output) == 2
+    assert command(make_records.examine, voc_dir=tiny_voc, output_dir=output) == 2
     assert not output.exists()
     error = capsys.readouterr().err
     assert error.count(" | ") == 2 and len(error.splitlines()) == 1
@@ -573,9 +573,9 @@ def test_the_dry_run_reports_what_the_run_reports_and_writes_nothing(tiny_voc, t
     data = {"voc_dir": str(tiny_voc)} if form == "voc" else write_own_data(tiny_voc, tmp_path / "own", form)
     folder = tiny_voc / "JPEGImages" if form == "voc" else tmp_path / "own/photos"
     (folder / "notes.docx").write_text("")
-    settings = make_records.MakeRecordsSettings(
-        **data, output_dir=str(tmp_path / "records"), val_share=0, max_side=50, classes=("circle", "square")
-    )
+    names = {**data, "output_dir": tmp_path / "records", "classes": "circle,square"}
+    flags = [f"--{name}={value}" for name, value in names.items()]
+    settings = parse(make_records.CommandSettings, "make_records", [*flags, "--val_share=0", "--max_side=50"])
 
     def lines(text):
         return {" ".join(line.split()) for line in text.splitlines()}
@@ -586,7 +586,7 @@ def test_the_dry_run_reports_what_the_run_reports_and_writes_nothing(tiny_voc, t
     shown = lines(output.out + dry_run_text(found))
     assert set(tmp_path.rglob("*")) == before
     assert "records train: 6/6 images" in output.err
-    made = make_records.run(settings)
+    made = make_records.run_command(settings)
     said = lines(capsys.readouterr().out)
     assert said - shown == {f"{settings.manifest_path}: 5 images in 1 shards"}
     assert {name: value for name, value in found.items() if name not in ("state", "writes")}.items() <= made.items()
@@ -600,6 +600,28 @@ def test_the_dry_run_reports_what_the_run_reports_and_writes_nothing(tiny_voc, t
     output = capsys.readouterr()
     assert after["state"] == "done" and "images (100 %)" not in output.err
     assert after == found | {"state": "done", "num_stored_smaller": None, "warnings": []}
+
+
+def test_a_preset_adds_the_time_of_an_epoch(tiny_voc, tmp_path, capsys):
+    preset = tmp_path / "small.flags"
+    preset.write_text(
+        "--train_cls.width=2\n--train_cls.image_size=32\n--train_integral.width=2\n--train_seg.num_steps=9"
+    )
+    flags = [f"--flagfile={preset}", f"--voc_dir={tiny_voc}", f"--output_dir={tmp_path / 'records'}"]
+    settings = parse(
+        make_records.CommandSettings,
+        "make_records",
+        [*flags, "--train_seg.width=2", "--train_seg.backbone_weights=none"],
+    )
+    found, made = make_records.dry_run(settings), make_records.run_command(settings)
+    for one in (found, made):
+        assert set(one["epoch_seconds"]) == {"train_cls", "train_integral", "train_seg"}
+        assert 0 < one["epoch_seconds"]["train_cls"] < one["epoch_seconds"]["train_integral"]
+    assert "epoch: train_cls: about" in " ".join(capsys.readouterr().out.split())
+    # What an epoch takes is not what the records depend on.
+    assert RecordSet.open(made["manifest"]).checksum
+    assert "epoch_seconds" not in make_records.dry_run(parse(make_records.CommandSettings, "make_records", flags[1:]))
+    assert make_records.run(settings.of_records)["up_to_date"]
 
 
 def tiny_mask(voc, image_id):

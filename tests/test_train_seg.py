@@ -69,7 +69,7 @@ def test_the_weights_are_those_of_the_labels_to_train_on(records: RecordSet, tmp
     stage = SegmentationStage(settings_for(records, tmp_path, balance=1, share=0.5))
     masks = np.concatenate([records.record(position).mask.ravel() for position in stage.chosen])
     counts = np.bincount(masks[masks != 255], minlength=len(records.classes) + 1)
-    network, _ = prepare_network("segmentation", records.classes, stage.settings, tmp_path, num_steps=1)
+    network, _ = prepare_network(records.classes, stage.settings, tmp_path, num_steps=1)
     weights = stage.model(network).label_weights
     expected = [counts.sum() / count / np.count_nonzero(counts) if count else 0 for count in counts]
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
@@ -88,7 +88,7 @@ def test_the_kernels_above_the_frozen_blocks_are_trained(records: RecordSet, tra
     description, network, backbone = load_network(trained)
     assert description == NetworkDescription("segmentation", records.classes, 40, width=2, backbone="resnet101")
     settings = settings_for(records, tmp_path)
-    before, _ = prepare_network("segmentation", records.classes, settings, tmp_path, num_steps=1)
+    before, _ = prepare_network(records.classes, settings, tmp_path, num_steps=1)
     changed = [
         after.path
         for after, start in zip(network.weights, before.weights, strict=True)
@@ -104,7 +104,7 @@ def test_the_kernels_above_the_frozen_blocks_are_trained(records: RecordSet, tra
 
 def test_learning_rates_by_layer(records: RecordSet, tmp_path: Path) -> None:
     settings = settings_for(records, tmp_path)
-    network, optimizer = prepare_network("segmentation", records.classes, settings, tmp_path, num_steps=1)
+    network, optimizer = prepare_network(records.classes, settings, tmp_path, num_steps=1)
     assert network.get_layer("fc6").kernel.shape == (3, 3, 64, 32)
     paths = [variable.path for variable in network.trainable_variables]
     rates = {path: optimizer.multipliers[path] for path in paths}
@@ -131,13 +131,13 @@ def test_export_evaluation_and_prediction(records: RecordSet, trained: Path, tmp
 def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trained: Path, tmp_path: Path) -> None:
     settings = settings_for(records, tmp_path / "same", initial_weights=str(trained))
     (tmp_path / "same").mkdir()
-    network, _ = prepare_network("segmentation", records.classes, settings, tmp_path / "same", num_steps=1)
+    network, _ = prepare_network(records.classes, settings, tmp_path / "same", num_steps=1)
     for one, other in zip(network.get_weights(), load_network(trained)[1].get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
     make_trained_stage(tmp_path / "vgg", "attention")
     settings = settings_for(records, tmp_path / "other", initial_weights=str(tmp_path / "vgg"))
     with pytest.raises(UserError, match=r"--initial_weights=.*vgg: backbone vgg16, not resnet101"):
-        prepare_network("segmentation", records.classes, settings, tmp_path / "other", num_steps=1)
+        prepare_network(records.classes, settings, tmp_path / "other", num_steps=1)
     with pytest.raises(UserError, match="its checkpoint has backbone resnet101, not vgg16; use another --work_dir"):
         NetworkDescription("segmentation", records.classes, 40, width=2).write(trained)
 
@@ -196,7 +196,7 @@ def test_with_head_weights_only_the_score_layer_is_new(
     records: RecordSet, tmp_path: Path, head_weights: str, rate: float
 ) -> None:
     settings = settings_for(records, tmp_path, backbone="vgg16", width=64, head_weights=head_weights)
-    network, optimizer = prepare_network("segmentation", records.classes, settings, tmp_path, num_steps=1)
+    network, optimizer = prepare_network(records.classes, settings, tmp_path, num_steps=1)
     for name in ("fc6", "fc7"):
         layer = network.get_layer(name)
         assert (np.asarray(layer.kernel) == 1).all() == (head_weights == "imagenet")
@@ -211,7 +211,7 @@ def test_head_weights_go_with_a_start_from_the_classifier_only(records: RecordSe
         options = {"backbone": "vgg16", "width": 64, "head_weights": "imagenet", "backbone_weights": "none"}
         settings = settings_for(records, work_dir, initial_weights=initial, **options)
         work_dir.mkdir()
-        return prepare_network("segmentation", records.classes, settings, work_dir, num_steps=1)[0]
+        return prepare_network(records.classes, settings, work_dir, num_steps=1)[0]
 
     for task in ("attention", "segmentation"):
         folder = tmp_path / task

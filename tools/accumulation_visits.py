@@ -72,7 +72,6 @@ class AccumulationStudy(TrainingStage):
     """A classifier that keeps the attention of every visit, to accumulate it afterwards in other ways."""
 
     name = "accumulation_study"
-    task = "attention"
 
     def __init__(self, settings: TrainClsSettings) -> None:
         """Opens the records."""

@@ -16,18 +16,17 @@ from oaa_tf.training.devices import check_precision, fastest_precision
 from oaa_tf.training.settings import TrainingSettings
 
 
-def describe_network(task: str, classes: tuple[str, ...], settings: TrainingSettings) -> NetworkDescription:
-    """The network that a training stage builds; see `NetworkDescription` for the task."""
-    return NetworkDescription(task, classes, settings.inference_size, settings.width, settings.backbone)
+def describe_network(classes: tuple[str, ...], settings: TrainingSettings) -> NetworkDescription:
+    """The network that a training stage builds."""
+    return NetworkDescription(settings.task, classes, settings.inference_size, settings.width, settings.backbone)
 
 
 def prepare_network(
-    task: str, classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path, *, num_steps: int
+    classes: tuple[str, ...], settings: TrainingSettings, work_dir: Path, *, num_steps: int
 ) -> tuple[keras.Model, keras.optimizers.Optimizer]:
     """Builds a stage's network with its initial weights, and the optimizer; call it inside the strategy's scope.
 
     Args:
-        task: See `NetworkDescription`.
         classes: Names of the classes.
         settings: The stage's settings.
         work_dir: Where the network's description is written.
@@ -41,9 +40,9 @@ def prepare_network(
     """
     precision = _precision(settings, work_dir)
     check_precision(precision)
-    check_head_weights(task, settings)
+    check_head_weights(settings)
     keras.utils.set_random_seed(settings.seed)
-    description = dataclasses.replace(describe_network(task, classes, settings), trained_in=precision)
+    description = dataclasses.replace(describe_network(classes, settings), trained_in=precision)
     network, backbone = description.build(
         initializer=settings.initializer,
         seed=settings.seed,
@@ -83,7 +82,7 @@ def _precision(settings: TrainingSettings, work_dir: Path) -> str:
     return fastest_precision()
 
 
-def check_head_weights(task: str, settings: TrainingSettings) -> None:
+def check_head_weights(settings: TrainingSettings) -> None:
     """Refuses weights for fc6 and fc7 from two places at once.
 
     Raises:
@@ -91,7 +90,7 @@ def check_head_weights(task: str, settings: TrainingSettings) -> None:
     """
     if settings.head_weights == "none" or not settings.initial_weights:
         return
-    if NetworkDescription.read(Path(settings.initial_weights)).task == task:
+    if NetworkDescription.read(Path(settings.initial_weights)).task == settings.task:
         raise UserError(
             f"--initial_weights={settings.initial_weights} has fc6 and fc7 already; use one of the two",
             flag="head_weights",

@@ -57,9 +57,7 @@ def compiled_model(stage: TrainingStage, settings: TrainingSettings, work_dir: P
         UserError: See `prepare_network`.
     """
     with choose_strategy(settings.batch_size).scope():
-        network, optimizer = prepare_network(
-            stage.task, stage.records.classes, settings, work_dir, num_steps=stage.num_steps
-        )
+        network, optimizer = prepare_network(stage.records.classes, settings, work_dir, num_steps=stage.num_steps)
         model = stage.model(network)
         model.compile(optimizer=optimizer, jit_compile=False)
     return model
@@ -93,7 +91,7 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
     }
     if state == DONE:
         return found
-    check_head_weights(stage.task, settings)
+    check_head_weights(settings)
     # Another stage's weights take the place of the backbone's.
     weights = ("head_weights",) if settings.initial_weights else ("backbone_weights", "head_weights")
     downloads = [name for name in weights if getattr(settings, name) == "imagenet"]
@@ -102,7 +100,7 @@ def dry_run_training(stage_class: Callable[[Any], TrainingStage], settings: Trai
         model = compiled_model(stage, dataclasses.replace(settings, **no_downloads), Path(scratch))
         num_bytes = TrainingCheckpoint(model, Path(scratch), stage.state()).num_bytes
     steps_left = stage.num_steps - newest_step(work_dir)
-    epoch_seconds = seconds_per_epoch(stage.task, records.classes, settings, sizes)
+    epoch_seconds = seconds_per_epoch(records.classes, settings, sizes)
     return found | {
         "steps_left": steps_left,
         "epoch_seconds": epoch_seconds,

@@ -112,7 +112,10 @@ class BookkeepingSettings(Settings, group="output"):
 class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSettings, DataSettings):
     """All settings that every training stage has."""
 
+    task: ClassVar[str] = "attention"
+    """What the network is for; see `NetworkDescription`."""
     paper_steps: ClassVar[int] = 30_000
+    """Steps of the paper's training."""
 
     def __post_init__(self) -> None:
         """Checks the combination."""

@@ -27,7 +27,6 @@ class TrainingStage(abc.ABC):
 
     Attributes:
         name: The command's name.
-        task: See `NetworkDescription`.
         settings: The stage's settings.
         records: The training images.
         supervision: What the network learns from, including its `initial_weights`; one of `SUPERVISIONS`.
@@ -37,7 +36,6 @@ class TrainingStage(abc.ABC):
     """
 
     name: ClassVar[str]
-    task: ClassVar[str]
 
     def __init__(
         self,

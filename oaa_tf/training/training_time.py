@@ -14,14 +14,13 @@ from oaa_tf.training.initial_network import prepare_network
 from oaa_tf.training.settings import TrainingSettings
 
 
-def seconds_per_epoch(task: str, classes: tuple[str, ...], settings: TrainingSettings, sizes: np.ndarray) -> float:
+def seconds_per_epoch(classes: tuple[str, ...], settings: TrainingSettings, sizes: np.ndarray) -> float:
     """Measures a training stage's time for all images once; it takes some seconds.
 
     A step's time is that of its forward and backward pass on random images with random weights: decoding images,
     metrics, logs and checkpoints take little beside them.
 
     Args:
-        task: See `NetworkDescription`.
         classes: Names of the classes.
         settings: The stage's settings.
         sizes: int `[num_images, 2]`, height and width of the images in pixels.
@@ -34,7 +33,7 @@ def seconds_per_epoch(task: str, classes: tuple[str, ...], settings: TrainingSet
         random_weights["head_weights"] = "none"
     with tempfile.TemporaryDirectory() as scratch:
         network, _ = prepare_network(
-            task, classes, dataclasses.replace(settings, **random_weights), Path(scratch), num_steps=1
+            classes, dataclasses.replace(settings, **random_weights), Path(scratch), num_steps=1
         )
     views, num_images = settings.views, settings.batch_size // settings.accumulate_steps
     canvases = choose_canvases(sizes, views.canvas, min_images=settings.batch_size, square=views.square)

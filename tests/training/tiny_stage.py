@@ -60,7 +60,7 @@ class TinyStage:
         stage.name = "tiny"
         with (strategy or tf.distribute.get_strategy()).scope():
             network, optimizer = prepare_network(
-                stage.task, stage.records.classes, stage.settings, work_dir, num_steps=stage.num_steps
+                stage.records.classes, stage.settings, work_dir, num_steps=stage.num_steps
             )
             model = stage.model(network)
             model.compile(optimizer=optimizer, jit_compile=False)
