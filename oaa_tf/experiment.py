@@ -89,16 +89,27 @@ class ExperimentSettings(make_records.DataFolderSettings):
                     flag=f"{name}.initial_weights",
                     value=initial_weights,
                 )
+        for name in self.warm_start:
+            if (backbone := getattr(self, name).backbone) != self.train_cls.backbone:
+                raise UserError(
+                    f"the classifier's weights are {self.train_cls.backbone}'s, not for --{name}.backbone={backbone};"
+                    f" leave {name} out of --warm_start",
+                    flag="warm_start",
+                    value=name,
+                )
+        if self.train_integral.backbone != self.train_cls.backbone and self.backbone_weights not in (
+            "imagenet",
+            "none",
+        ):
+            raise UserError(
+                f"--backbone_weights={self.backbone_weights} is for {self.train_cls.backbone}; use one backbone for"
+                " both attention networks",
+                flag="train_integral.backbone",
+                value=self.train_integral.backbone,
+            )
         backbone = self.train_seg.backbone
         if backbone == self.train_cls.backbone:
             return
-        if "train_seg" in self.warm_start:
-            raise UserError(
-                f"the classifier's weights are {self.train_cls.backbone}'s, not for --train_seg.backbone={backbone};"
-                " leave train_seg out of --warm_start",
-                flag="warm_start",
-                value="train_seg",
-            )
         has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
         if not has_own_weights and self.backbone_weights not in ("imagenet", "none"):
             raise UserError(

@@ -47,7 +47,6 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     labels: str = setting(
         help=f"work_dir of make_pseudo_labels, or '{_MASKS}' for the records' own masks (full supervision)."
     )
-    backbone: str = setting("vgg16", help="The network below fc6.", choices=("vgg16", "resnet101"))
     head_weights: str = setting(
         "none",
         help="Weights of fc6 and fc7: random (none), or those of VGG16's fc1 and fc2 (imagenet, or a Keras h5 file with"
@@ -59,7 +58,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     )
     frame_size: int = setting(500, help="Long side in pixels to which images are resized before cropping.", minimum=16)
     batch_size: int = setting(10, help="Images per step.", minimum=1)
-    weight_decay: float = setting(5e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
+    weight_decay: float = setting(5e-4, help="Weight decay of kernels; biases and normalisations have none.", minimum=0)
     min_scale: float = setting(0.7, help="Least scale of the training images.", minimum=0.1)
     max_scale: float = setting(1.3, help="Greatest scale of the training images.", maximum=10.0)
     share: float = setting(
@@ -80,10 +79,6 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     def __post_init__(self) -> None:
         """Checks the combination."""
         super().__post_init__()
-        if self.recompute and self.backbone != "vgg16":
-            raise UserError(
-                f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too", flag="recompute"
-            )
         if self.head_weights != "none" and (self.backbone != "vgg16" or self.width != 64):
             raise UserError(
                 f"fits --backbone=vgg16 with --width=64, not --backbone={self.backbone} with --width={self.width}; use"

@@ -14,7 +14,8 @@ from oaa_tf.models.initializers import CenteredHeNormal
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV, largefov_network
 from oaa_tf.models.networks import load_network
-from oaa_tf.models.optimizer import CaffeSGD, paper_optimizer
+from oaa_tf.models.optimizer import CaffeSGD, LayerwiseAdamW, paper_optimizer
+from oaa_tf.models.output_stride import at_output_stride, copy_weights
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.pretrained import load_backbone_weights, load_head_weights
 from oaa_tf.models.resnet import resnet101_backbone
@@ -30,8 +31,11 @@ __all__ = [
     "Convolution",
     "DeepLabLargeFOV",
     "IntegralAttentionModel",
+    "LayerwiseAdamW",
     "Segmenter",
+    "at_output_stride",
     "class_aware_network",
+    "copy_weights",
     "export_network",
     "largefov_network",
     "load_backbone_weights",

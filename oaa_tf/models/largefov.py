@@ -1,6 +1,6 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -11,7 +11,7 @@ from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.losses import segmentation_loss
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import INITIALIZERS
-from oaa_tf.models.preprocessing import CaffePreprocessing
+from oaa_tf.models.preprocessing import caffe_preprocessing
 from oaa_tf.models.trained_network import Batch, TrainedNetwork
 
 
@@ -20,6 +20,7 @@ def largefov_network(
     num_classes: int,
     *,
     initializer: str = "gaussian",
+    preprocess: Callable[[Any], Any] = caffe_preprocessing,
     channels: int = 1024,
     dropout: float = 0.5,
     seed: int = 0,
@@ -27,9 +28,10 @@ def largefov_network(
     """Builds the network from images to segmentation logits at stride 8.
 
     Args:
-        backbone: One of `oaa_tf.models.backbones.BACKBONES`.
+        backbone: From preprocessed images to features, such as `oaa_tf.models.backbones.Backbone.build` makes.
         num_classes: Number of foreground classes C.
         initializer: One of `INITIALIZERS`, for fc6 and fc7. The score kernel is small, biases are 0.
+        preprocess: Turns RGB images in [0, 255] into the input of the backbone; by default that of VGG16.
         channels: Channels of fc6 and fc7.
         dropout: Rate of the dropout after fc6 and fc7.
         seed: Seed of the dropout; its state changes with every step and belongs in checkpoints.
@@ -39,7 +41,7 @@ def largefov_network(
         `[batch, height / 8, width / 8, C + 1]`, background first.
     """
     images = keras.Input((None, None, 3), name="images")
-    x = backbone(CaffePreprocessing(dtype="float32", name="preprocessing")(images))
+    x = backbone(preprocess(images))
     # fc6: 3x3 with dilation 12, the large field of view; fc7: 1x1.
     for index, (name, kernel, dilation) in enumerate((("fc6", 3, 12), ("fc7", 1, 1))):
         x = Convolution(

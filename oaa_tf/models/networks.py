@@ -12,7 +12,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.command_line.inference_settings import PRECISIONS
 from oaa_tf.data.records.keys import IGNORE_LABEL
-from oaa_tf.models.backbones import BACKBONES
+from oaa_tf.models.backbones import find_backbone, is_backbone
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
@@ -29,7 +29,8 @@ class NetworkDescription:
         classes: Names of the foreground classes.
         image_size: Long side in pixels of the images that the network was trained on.
         width: Channels of the backbone's first convolution.
-        backbone: One of `BACKBONES`.
+        backbone: One of `BACKBONES`, a network in `keras.applications`, or the name of one from a file.
+        architecture: Of a network from a file, its JSON; otherwise empty.
         trained_in: The precision in which its layers compute in training, one of `PRECISIONS`.
     """
 
@@ -38,6 +39,7 @@ class NetworkDescription:
     image_size: int
     width: int = 64
     backbone: str = "vgg16"
+    architecture: str = ""
     trained_in: str = "float32"
 
     def build(
@@ -62,16 +64,27 @@ class NetworkDescription:
             The network, and its backbone, which is a layer of the network.
         """
         with _layer_policy(PRECISIONS[precision]):
-            options = {"recompute": True} if recompute else {}
-            backbone = BACKBONES[self.backbone].build(self.width, **options)
+            kind = find_backbone(self.backbone, self.architecture)
+            options = ({"width": self.width} if kind.has_width else {}) | ({"recompute": True} if recompute else {})
+            backbone = kind.build(**options)
             num_classes = len(self.classes)
             if self.task == "attention":
                 network = class_aware_network(
-                    backbone, num_classes, initializer=initializer, attention_drop=attention_drop, seed=seed
+                    backbone,
+                    num_classes,
+                    initializer=initializer,
+                    preprocess=kind.preprocess,
+                    attention_drop=attention_drop,
+                    seed=seed,
                 )
             else:
                 network = largefov_network(
-                    backbone, num_classes, initializer=initializer, channels=16 * self.width, seed=seed
+                    backbone,
+                    num_classes,
+                    initializer=initializer,
+                    preprocess=kind.preprocess,
+                    channels=16 * self.width,
+                    seed=seed,
                 )
         return network, backbone
 
@@ -120,7 +133,8 @@ class NetworkDescription:
         """Whether the values have the right types and are in range; `network.json` may be damaged."""
         return (
             self.task in ("attention", "segmentation")
-            and self.backbone in BACKBONES
+            and isinstance(self.architecture, str)
+            and (self.architecture or is_backbone(self.backbone))
             and self.trained_in in PRECISIONS
             and all(isinstance(name, str) for name in self.classes)
             and 0 < len(self.classes) < IGNORE_LABEL

@@ -1,5 +1,7 @@
 """Preprocessing inside the networks, so that a saved model needs nothing else."""
 
+from typing import Any
+
 import keras
 
 from oaa_tf.data.views.view import MEAN_RGB
@@ -20,3 +22,8 @@ class CaffePreprocessing(keras.layers.Layer):
     def compute_output_shape(self, input_shape):
         """Returns the input's shape."""
         return input_shape
+
+
+def caffe_preprocessing(images: Any) -> Any:
+    """The preprocessing of VGG16 and ResNet-101 as a layer of a functional network."""
+    return CaffePreprocessing(dtype="float32", name="preprocessing")(images)

@@ -12,30 +12,40 @@ import keras
 import numpy as np
 
 from oaa_tf.command_line.errors import UserError, first_line
-from oaa_tf.models.backbones import BACKBONES
+from oaa_tf.models.backbones import BACKBONES, FILE_SUFFIX, backbone_in_file, find_backbone
+from oaa_tf.models.output_stride import copy_weights
 
 HEAD_LAYERS = ("fc6", "fc7")
 """The layers of DeepLab-LargeFOV that `load_head_weights` fills."""
 
 
-def load_backbone_weights(backbone: keras.Model, weights: str) -> None:
-    """Loads ImageNet weights into a backbone of full width.
+def load_backbone_weights(backbone: keras.Model, weights: str, *, source: str | None = None) -> None:
+    """Loads pretrained weights into a backbone of full width.
 
     Args:
-        backbone: One of `BACKBONES`.
+        backbone: The backbone.
         weights: "imagenet" (downloaded by Keras), "none" (nothing is loaded) or the path of an h5 file of Keras without
-            the top.
+            the top. A network in a file has its weights there: "imagenet" are those.
+        source: The backbone's name, or the path of its file; by default the model's name.
 
     Raises:
         UserError: The file is missing, is not a Keras weights file, or has other shapes.
     """
     if weights == "none":
         return
-    flag = f"--backbone_weights={weights}"
-    values = _reference_network(flag, backbone.name, weights, include_top=False).get_weights()
-    if [value.shape for value in values] != [weight.shape for weight in backbone.weights]:
-        raise UserError(f"{flag} needs --width=64, the width of {BACKBONES[backbone.name].title}")
-    backbone.set_weights(values)
+    flag, source = f"--backbone_weights={weights}", source or backbone.name
+    if source.endswith(FILE_SUFFIX):
+        reference = backbone_in_file(source)
+    else:
+        reference = _reference_network(flag, source, weights, include_top=False)
+    try:
+        if source in BACKBONES:
+            backbone.set_weights(reference.get_weights())
+        else:
+            copy_weights(reference, backbone)
+    except ValueError:
+        title = find_backbone(source).title
+        raise UserError(f"{flag} needs --width=64, the width of {title}") from None
 
 
 def load_head_weights(network: keras.Model, weights: str) -> None:
@@ -98,13 +108,14 @@ def _reference_network(flag: str, name: str, weights: str, *, include_top: bool)
     """The network of Keras with its weights; Keras can read all layouts of its published files."""
     if weights != "imagenet" and not os.path.isfile(weights):
         raise UserError(f"{flag}: no such file; expected imagenet, none or the path of an h5 file")
+    kind = find_backbone(name)
+    assert kind.reference is not None, "the weights of a network in a file are in that file"
     try:
         with warnings.catch_warnings(), named_as_keras_expects(weights) as path:
             warnings.simplefilter("ignore")
-            return BACKBONES[name].reference(weights=path, include_top=include_top)
+            return kind.reference(weights=path, include_top=include_top)
     except Exception as error:  # Keras raises many types of errors for a damaged file.
         top = "with" if include_top else "without"
         raise UserError(
-            f"{flag}: cannot be read as {BACKBONES[name].title} weights {top} top in Keras' h5 format"
-            f" ({first_line(error)})"
+            f"{flag}: cannot be read as {kind.title} weights {top} top in Keras' h5 format ({first_line(error)})"
         ) from None

@@ -7,7 +7,7 @@ import keras
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.inference_settings import AUTO
-from oaa_tf.models.backbones import freeze_blocks
+from oaa_tf.models.backbones import FILE_SUFFIX, backbone_in_file, freeze_blocks, name_in_descriptions
 from oaa_tf.models.networks import NetworkDescription, take_common_layers
 from oaa_tf.models.optimizer import paper_optimizer
 from oaa_tf.models.pretrained import HEAD_LAYERS, load_backbone_weights, load_head_weights
@@ -18,7 +18,13 @@ from oaa_tf.training.settings import TrainingSettings
 
 def describe_network(classes: tuple[str, ...], settings: TrainingSettings) -> NetworkDescription:
     """The network that a training stage builds."""
-    return NetworkDescription(settings.task, classes, settings.inference_size, settings.width, settings.backbone)
+    backbone, architecture = settings.backbone, ""
+    if backbone.endswith(FILE_SUFFIX):
+        architecture = backbone_in_file(backbone).to_json()
+        backbone = name_in_descriptions(backbone, architecture)
+    return NetworkDescription(
+        settings.task, classes, settings.inference_size, settings.width, backbone, architecture=architecture
+    )
 
 
 def prepare_network(
@@ -53,7 +59,7 @@ def prepare_network(
     if settings.initial_weights:
         take_common_layers(settings.initial_weights, description, network, backbone)
     else:
-        load_backbone_weights(backbone, settings.backbone_weights)
+        load_backbone_weights(backbone, settings.backbone_weights, source=settings.backbone)
     load_head_weights(network, settings.head_weights)
     # Only now, with the weights at hand, is the work_dir bound to these settings.
     description.write(work_dir)
@@ -66,6 +72,7 @@ def prepare_network(
         weight_decay=settings.weight_decay,
         new_layer_multiplier=settings.new_layer_multiplier,
         clip_norm=settings.clip_norm,
+        kind=settings.optimizer,
         pretrained_layers=HEAD_LAYERS if settings.head_weights != "none" else (),
     )
     if precision == "float16":

@@ -37,7 +37,14 @@ class DataSettings(Settings, group="data"):
 class NetworkSettings(Settings, group="network"):
     """The network, its initial weights and its arithmetic."""
 
-    width: int = setting(64, help="Channels of the backbone's first convolution; 64 in the real network.", minimum=1)
+    backbone: str = setting(
+        "vgg16",
+        help="The network that the others begin with: vgg16, resnet101, a network in keras.applications by its name,"
+        " such as EfficientNetV2B0, or a .keras file.",
+    )
+    width: int = setting(
+        64, help="Channels of the first convolution of vgg16 and resnet101; 64 in the real networks.", minimum=1
+    )
     backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of one of Keras' h5 files.")
     initial_weights: str = setting("", help="work_dir of a trained stage to start from.")
     initializer: str = setting(
@@ -45,7 +52,8 @@ class NetworkSettings(Settings, group="network"):
     )
     freeze_blocks: int = setting(
         0,
-        help="Number of lower blocks that are not trained: VGG16's, or conv1 and conv2 to conv5 of ResNet-101.",
+        help="Number of lower blocks that are not trained: of VGG16, conv1 and conv2 to conv5 of ResNet-101, or the"
+        " layers whose images have the same size.",
         minimum=0,
         maximum=5,
     )
@@ -77,10 +85,13 @@ class OptimisationSettings(Settings, group="optimisation"):
         help="Parts of a batch that are computed one after the other: less memory, the same updates but for dropout.",
         minimum=1,
     )
+    optimizer: str = setting(
+        "sgd", help="sgd as in the paper, or adamw, which networks other than VGG16 need.", choices=("sgd", "adamw")
+    )
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
-    momentum: float = setting(0.9, help="Momentum of SGD.", minimum=0.01, maximum=0.999)
-    weight_decay: float = setting(2e-4, help="L2 weight decay of kernels; biases have none.", minimum=0)
+    momentum: float = setting(0.9, help="Momentum of sgd.", minimum=0.01, maximum=0.999)
+    weight_decay: float = setting(2e-4, help="Weight decay of kernels; biases and normalisations have none.", minimum=0)
     clip_norm: float = setting(0.0, help="Global norm to which gradients are clipped; 0: no clipping.", minimum=0)
     seed: int = setting(0, help="Seed of initial weights, order and augmentation.", minimum=0, maximum=LARGEST_SEED)
 
@@ -122,6 +133,17 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         super().__post_init__()
         if self.image_size % STRIDE:
             raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
+        blamed = {"flag": "backbone", "value": self.backbone}
+        if self.backbone not in ("vgg16", "resnet101") and self.width != 64:
+            raise UserError("has no --width; leave that out", **blamed)
+        if self.backbone.endswith(".keras"):
+            if not Path(self.backbone).is_file():
+                raise UserError("no such file", **blamed)
+            if self.backbone_weights not in ("imagenet", "none"):
+                raise UserError(f"has its own weights; leave --backbone_weights={self.backbone_weights} out", **blamed)
+        if self.recompute and self.backbone != "vgg16":
+            message = f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
+            raise UserError(message, flag="recompute")
         if self.batch_size % self.accumulate_steps:
             raise UserError(
                 f"expected a divisor of --batch_size={self.batch_size}",
@@ -139,11 +161,6 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
     def schedule(self, num_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
         """The learning rate in the course of a training of so many steps."""
         raise NotImplementedError
-
-    @property
-    def backbone(self) -> str:
-        """One of `BACKBONES`; the attention networks have VGG16 (paper, Sec. 3.1)."""
-        return "vgg16"
 
     @property
     def head_weights(self) -> str:
