@@ -226,11 +226,12 @@ class Experiment:
         return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
 
-def check_weights(settings: ExperimentSettings) -> None:
-    """Refuses missing weights now, not hours later when a stage loads them.
+def check_networks(settings: ExperimentSettings) -> None:
+    """Refuses missing weights and unknown backbones now, not hours later when a stage loads them.
 
     Raises:
-        UserError: A file is missing, or a folder does not hold a training stage that has finished.
+        UserError: A file is missing, a folder does not hold a training stage that has finished, or a backbone can't be
+            used.
     """
     flags = {
         "seg_backbone_weights": settings.seg_backbone_weights,
@@ -241,6 +242,13 @@ def check_weights(settings: ExperimentSettings) -> None:
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
     for stage in TRAININGS:
         own = getattr(settings, stage)
+        if own.backbone not in ("vgg16", "resnet101"):
+            from oaa_tf.training.initial_network import describe_network
+
+            try:
+                describe_network(("any",), own).build()
+            except UserError as error:
+                raise error.with_flag(f"{stage}.backbone") from None
         blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}
         try:
             own.supervision_with_initial_weights("image labels")

@@ -19,7 +19,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import TRAININGS, Experiment, ExperimentSettings, Step, check_weights
+from oaa_tf.experiment import TRAININGS, Experiment, ExperimentSettings, Step, check_networks
 from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.checkpoints import newest_step
@@ -63,7 +63,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     from oaa_tf.report.picture_grid import write_picture_grid
     from oaa_tf.training.pictures import fixed_positions
 
-    check_weights(settings)
+    check_networks(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         experiment = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
@@ -112,7 +112,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
 
 def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
-    check_weights(settings)
+    check_networks(settings)
     root = WorkDir.peek(settings).path
     records, manifests, have_masks, train_photos = dry_run_records(settings, root, settings.seed)
     stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, have_masks[0])

@@ -252,6 +252,16 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             " leave train_seg out of --warm_start",
         ),
         (
+            ("--warm_start=train_integral", "--train_integral.backbone=resnet101"),
+            "--warm_start=train_integral: the classifier's weights are vgg16's, not for"
+            " --train_integral.backbone=resnet101; leave train_integral out of --warm_start",
+        ),
+        (
+            ("--backbone_weights=vgg.h5", "--train_integral.backbone=resnet101"),
+            "--train_integral.backbone=resnet101: --backbone_weights=vgg.h5 is for vgg16; use one backbone for both"
+            " attention networks",
+        ),
+        (
             ("--warm_start=train_seg", "--seg_backbone_weights=imagenet"),
             "--warm_start=train_seg: starts from the classifier's weights, not from --seg_backbone_weights=imagenet;"
             " use one of the two",
@@ -301,6 +311,14 @@ def test_weights_that_are_missing_are_named_before_anything_runs(tiny_voc, tmp_p
     assert not (tmp_path / "work").exists()
 
 
+@pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
+def test_a_backbone_that_cannot_be_used_is_named_before_anything_runs(tiny_voc, tmp_path, command):
+    chosen = settings(tiny_voc, tmp_path / "work", "--train_seg.backbone=ResNet5", "--train_seg.width=64")
+    with pytest.raises(UserError, match=r"--train_seg\.backbone=ResNet5: no such network; did you mean ResNet50"):
+        command(chosen)
+    assert not (tmp_path / "work").exists()
+
+
 @pytest.mark.parametrize("stage", ["train_cls", "train_integral", "train_seg"])
 @pytest.mark.parametrize("command", [pipeline.dry_run, pipeline.run])
 def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny_voc, tmp_path, command, stage):
@@ -314,7 +332,7 @@ def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny
         command(chosen)
     metrics = {"stage": "train_cls", "supervision": "image labels", "seed": 0, "settings": {}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    experiment.check_weights(chosen)
+    experiment.check_networks(chosen)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run that stage"):
         command(chosen)

@@ -25,7 +25,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import Experiment, ExperimentSettings, check_weights
+from oaa_tf.experiment import Experiment, ExperimentSettings, check_networks
 from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.json_file import write_json
@@ -97,7 +97,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         UserError: Anything that the user can put right.
     """
     settings = _with_both_fusions(settings)
-    check_weights(settings)
+    check_networks(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         output = _output(settings, root)
@@ -125,7 +125,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
 
 def dry_run(settings: AblationSettings) -> dict[str, Any]:
     """Checks settings and inputs, and says what `run` would write; raises what can be known before the stages run."""
-    check_weights(settings)
+    check_networks(settings)
     root = WorkDir.peek(settings).path
     output = _output(settings, root)
     check_folder("--output_dir", output)

@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -62,8 +63,16 @@ def _ask_again(lost: Any) -> None:
         return
     # os.kill wakes the main thread if it waits for something, but on Windows it ends the process.
     send = signal.raise_signal if _ON_WINDOWS else functools.partial(os.kill, os.getpid())
-    # Not at once: here, inside the `__del__`, it would be lost again.
-    threading.Timer(_SECONDS_TO_ASK_AGAIN, send, [number]).start()
+    has_left = threading.Event()
+
+    def send_later() -> None:
+        # Inside the `__del__`, and so in this hook, it would be lost again.
+        has_left.wait()
+        time.sleep(_SECONDS_TO_ASK_AGAIN)
+        send(number)
+
+    threading.Thread(target=send_later).start()
+    has_left.set()
 
 
 def guarded(run: Callable[[], Any]) -> int:

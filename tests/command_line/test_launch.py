@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from pathlib import Path
 
@@ -517,13 +518,23 @@ def test_under_nohup_a_closed_terminal_stops_nothing() -> None:
 
 
 @pytest.mark.parametrize("on_windows", [False, True])
+@pytest.mark.parametrize("is_slow", [False, True])
 @pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_that_python_swallows_comes_again(
-    number: int, code: int, on_windows: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    number: int,
+    code: int,
+    is_slow: bool,
+    on_windows: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
 ) -> None:
     # Python drops what is raised inside of __del__; TensorFlow's graphs have one, and there are many of them.
     monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)
     monkeypatch.setattr(boundary, "_ON_WINDOWS", on_windows)
+    if is_slow:
+        # On a busy machine it can take long to start a thread.
+        start = threading.Thread.start
+        monkeypatch.setattr(threading.Thread, "start", lambda thread: (start(thread), time.sleep(0.2)))
 
     class Graph:
         def __del__(self) -> None:

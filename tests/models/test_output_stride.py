@@ -1,5 +1,7 @@
 """Networks at a finer output stride against the networks themselves."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from oaa_tf.data.images.image_files import read_image
+from oaa_tf.models.backbones import backbone_in_file
 from oaa_tf.models.optimizer import layers_with_weights
 from oaa_tf.models.output_stride import SplitPhases, WeavePhases, at_output_stride, copy_weights
 
@@ -58,6 +62,20 @@ def test_every_family_keeps_its_cells(name: str) -> None:
         copy_weights(network, fine)
         found = differences(network, fine, images)
         assert len(found) == 32 // stride and min(found.values()) < 1e-4, (stride, found)
+
+
+def test_a_real_network_keeps_its_cells(real_data: Path) -> None:
+    path = real_data / "weights/efficientnet_lite2_imagenet.keras"
+    if not path.is_file():
+        pytest.skip(f"{path} is missing")
+    network = backbone_in_file(str(path))
+    fine = at_output_stride(network, 8)
+    copy_weights(network, fine)
+    voc = real_data / "voc12_animals"
+    image_id = (voc / "ImageSets/Segmentation/mini_val.txt").read_text().split()[0]
+    image = read_image(voc / "JPEGImages" / f"{image_id}.jpg")[:192, :256]
+    found = differences(network, fine, image[np.newaxis].astype(np.float32))
+    assert found[3] < 1e-4 and min(found[q] for q in range(3)) > 1e-3
 
 
 def chain(layers: list[tuple[str, int, int, str]], *, shortcut: bool) -> keras.Model:
