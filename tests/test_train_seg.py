@@ -145,7 +145,7 @@ def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trai
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"backbone": "resnet50"}, "--backbone=resnet50: expected one of vgg16, resnet101"),
+        ({"backbone": "resnet50"}, "--backbone=resnet50: has no --width; leave that out"),
         (
             {"recompute": True},
             "--recompute: not for --backbone=resnet101; --accumulate_steps saves memory with it too",

@@ -128,7 +128,7 @@ class CaffeSGD(RatesByVariable, keras.optimizers.SGD):
 
 
 @keras.saving.register_keras_serializable(package="oaa_tf")
-class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
+class LayerwiseAdamW(RatesByVariable):
     """AdamW (Loshchilov, Hutter, ICLR 2019) with a learning-rate multiplier per variable.
 
     variable = variable - multiplier * learning_rate * (adam_step(gradient) + decay * variable)
@@ -139,6 +139,9 @@ class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
         learning_rate=1e-4,
         *,
         decay: float = 0.0,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
         multipliers: dict[str, float] | None = None,
         without_decay: tuple[str, ...] = (),
         clip_norm: float = 0.0,
@@ -150,6 +153,9 @@ class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
         Args:
             learning_rate: A number or a Keras schedule.
             decay: Weight decay.
+            beta_1: Decay of the mean of gradients.
+            beta_2: Decay of the mean of their squares.
+            epsilon: Added to the root of the latter.
             multipliers: As in `CaffeSGD`; so are `clip_norm`, `loss_scale_factor` and `name`.
             without_decay: Paths of the variables without weight decay.
             clip_norm: Gradients are scaled down to this global norm; 0: not at all.
@@ -157,10 +163,18 @@ class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
             name: Name of the optimizer.
         """
         super().__init__(learning_rate, loss_scale_factor=loss_scale_factor, name=name)
-        self.decay = decay
+        self.decay, self.beta_1, self.beta_2, self.epsilon = decay, beta_1, beta_2, epsilon
         self.multipliers = dict(multipliers or {})
         self.without_decay = tuple(without_decay)
         self.clip_norm = clip_norm
+
+    def build(self, variables):
+        """Makes the two means of each variable; raises as `CaffeSGD.build`."""
+        super().build(variables)
+        self.means, self.squares = (
+            [self.add_variable_from_reference(variable, name=name) for variable in variables]
+            for name in ("mean", "square")
+        )
 
     def _update(self, variable, number, gradient, factor, rate):
         weights = variable.value
@@ -169,8 +183,8 @@ class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
         step = tf.cast(self.iterations.value + 1, tf.float32)
         tf.raw_ops.ResourceApplyAdam(
             var=weights.handle,
-            m=self._momentums[number].value.handle,
-            v=self._velocities[number].value.handle,
+            m=self.means[number].value.handle,
+            v=self.squares[number].value.handle,
             beta1_power=tf.pow(self.beta_1, step),
             beta2_power=tf.pow(self.beta_2, step),
             lr=rate,
@@ -183,7 +197,8 @@ class LayerwiseAdamW(RatesByVariable, keras.optimizers.Adam):
     def get_config(self):
         """Returns the constructor's arguments."""
         config = super().get_config()
-        own: dict[str, Any] = {"decay": self.decay, "multipliers": self.multipliers, "clip_norm": self.clip_norm}
+        names = ("decay", "beta_1", "beta_2", "epsilon", "multipliers", "clip_norm")
+        own: dict[str, Any] = {name: getattr(self, name) for name in names}
         own["without_decay"] = list(self.without_decay)
         return {name: config[name] for name in ("name", "learning_rate", "loss_scale_factor")} | own
 

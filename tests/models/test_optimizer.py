@@ -1,4 +1,4 @@
-"""CaffeSGD against Caffe's update rule in numpy."""
+"""The optimizers against their update rules in numpy."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from oaa_tf.models.backbones import freeze_blocks
 from oaa_tf.models.class_aware import class_aware_network
-from oaa_tf.models.optimizer import CaffeSGD, paper_optimizer
+from oaa_tf.models.optimizer import CaffeSGD, LayerwiseAdamW, paper_optimizer
 from oaa_tf.models.vgg import vgg16_backbone
 
 SHAPES = {"kernel": (3, 2), "bias": (2,), "head": (2, 4)}
@@ -93,6 +93,53 @@ def test_configuration_round_trip_trains_alike() -> None:
             optimizer.apply_gradients(zip(map(tf.constant, step_gradients), variables, strict=True))
     for one, other in zip(pairs[0][1], pairs[1][1], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def adamw_reference(variables, gradients, rates, *, decay, multipliers, without_decay, clip_norm) -> list[np.ndarray]:
+    """Loshchilov, Hutter, Algorithm 2: the decay is no part of the gradient."""
+    values = {name: np.float64(variable.numpy()) for name, variable in zip(SHAPES, variables, strict=True)}
+    means = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    squares = {name: np.zeros(shape) for name, shape in SHAPES.items()}
+    for step, (step_gradients, rate) in enumerate(zip(gradients, rates, strict=True), start=1):
+        norm = np.sqrt(sum(np.sum(np.float64(gradient) ** 2) for gradient in step_gradients))
+        factor = min(1.0, clip_norm / norm) if clip_norm else 1.0
+        for name, gradient in zip(SHAPES, step_gradients, strict=True):
+            gradient = factor * np.float64(gradient)
+            means[name] = 0.9 * means[name] + 0.1 * gradient
+            squares[name] = 0.999 * squares[name] + 0.001 * gradient**2
+            change = means[name] / (1 - 0.9**step) / (np.sqrt(squares[name] / (1 - 0.999**step)) + 1e-7)
+            if name not in without_decay:
+                change = change + decay * values[name]
+            values[name] = values[name] - rate * multipliers.get(name, 1.0) * change
+    return list(values.values())
+
+
+@pytest.mark.parametrize(
+    ("multipliers", "decay", "clip_norm"),
+    [({}, 0.0, 0.0), ({"bias": 2.0, "head": 10.0}, 0.05, 0.0), ({"head": 0.0}, 0.05, 1.5)],
+)
+def test_equals_adamw(multipliers: dict, decay: float, clip_norm: float) -> None:
+    variables, gradients = make_variables(), random_gradients(7)
+    schedule = keras.optimizers.schedules.PiecewiseConstantDecay([3], [0.01, 0.001])
+    options = {"decay": decay, "multipliers": multipliers, "without_decay": ("bias",), "clip_norm": clip_norm}
+    expected = adamw_reference(variables, gradients, [0.01] * 4 + [0.001] * 3, **options)
+    optimizer = LayerwiseAdamW(schedule, **options)
+    again = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
+    assert isinstance(again, LayerwiseAdamW) and again.get_config() == optimizer.get_config()
+    for step_gradients in gradients:
+        again.apply_gradients(zip(map(tf.constant, step_gradients), variables, strict=True))
+    for variable, value in zip(variables, expected, strict=True):
+        np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6)
+
+
+def test_adamw_learns_with_the_rates_of_layers() -> None:
+    backbone = vgg16_backbone(2)
+    network = class_aware_network(backbone, num_classes=3)
+    optimizer = paper_optimizer(network, backbone, 0.01, kind="adamw", new_layer_multiplier=10.0, weight_decay=0.5)
+    assert isinstance(optimizer, LayerwiseAdamW) and optimizer.decay == 0.5
+    for weight in network.weights:
+        assert optimizer.multipliers[weight.path] == (1 if weight.path.startswith("block") else 10)
+        assert (weight.path in optimizer.without_decay) == weight.path.endswith("bias")
 
 
 def test_the_papers_multipliers_and_decay() -> None:
