@@ -305,7 +305,8 @@ class SplitPhases(keras.layers.Layer):
         """Returns the phases."""
         n = self.factor
         batch, height, width, _ = tf.unstack(tf.shape(features))
-        rows, columns = -(-height // n), -(-width // n)
+        # Not the negative of a negative quotient, which ONNX rounds up.
+        rows, columns = (height + n - 1) // n, (width + n - 1) // n
         padded = tf.pad(features, [[0, 0], [0, rows * n - height], [0, columns * n - width], [0, 0]])
         phases = tf.transpose(tf.reshape(padded, [batch, rows, n, columns, n, -1]), [2, 4, 0, 1, 3, 5])
         return tf.reshape(phases, [n * n * batch, rows, columns, features.shape[-1]])
