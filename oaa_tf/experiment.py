@@ -10,9 +10,7 @@ from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting
 from oaa_tf.runs.checkpoints import checkpoints_in, stage_state
 from oaa_tf.runs.work_dir import WorkDir
-
-TRAININGS = ("train_cls", "train_integral", "train_seg")
-"""The commands that train a network."""
+from oaa_tf.training.settings import PAPER_BACKBONES, TRAININGS
 
 _WARM_STARTS = ("train_integral", "train_seg")
 _COMMANDS = {
@@ -240,15 +238,17 @@ def check_networks(settings: ExperimentSettings) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
-    for stage in TRAININGS:
-        own = getattr(settings, stage)
-        if own.backbone not in ("vgg16", "resnet101"):
+    # Trying a backbone takes seconds: each of them once.
+    for backbone, stage in {getattr(settings, stage).backbone: stage for stage in reversed(TRAININGS)}.items():
+        if backbone not in PAPER_BACKBONES:
             from oaa_tf.training.initial_network import describe_network
 
             try:
-                describe_network(("any",), own).build()
+                describe_network(("any",), getattr(settings, stage)).build()
             except UserError as error:
                 raise error.with_flag(f"{stage}.backbone") from None
+    for stage in TRAININGS:
+        own = getattr(settings, stage)
         blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}
         try:
             own.supervision_with_initial_weights("image labels")

@@ -18,7 +18,8 @@ from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.demo.data_set import has_demo_data, write_demo_data
-from oaa_tf.experiment import TRAININGS, ExperimentSettings
+from oaa_tf.experiment import ExperimentSettings
+from oaa_tf.training.settings import TRAININGS
 
 _DEMO_FOLDER = "demo_data"
 _RECORDS_FOLDER = "records"

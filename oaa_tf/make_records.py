@@ -35,6 +35,7 @@ from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.train_integral import TrainIntegralSettings
 from oaa_tf.train_seg import TrainSegSettings
+from oaa_tf.training.settings import TRAININGS
 
 _OTHER_LISTS = {
     ".xml": "CVAT's own XML and single VOC annotations are not read; export COCO's JSON, or VOC for --voc_dir",
@@ -329,7 +330,7 @@ def dry_run(settings: CommandSettings) -> dict[str, Any]:
 
 def _training_times(settings: CommandSettings, classes: tuple[str, ...], sizes: np.ndarray) -> dict[str, Any]:
     """How long an epoch takes, by name of the training, for those that a preset sets; empty without a preset."""
-    trainings = {name: getattr(settings, name) for name in ("train_cls", "train_integral", "train_seg")}
+    trainings = {name: getattr(settings, name) for name in TRAININGS}
     of_preset = {name: own for name, own in trainings.items() if _differs_from_defaults(own)}
     if not of_preset:
         return {}

@@ -19,7 +19,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.experiment import TRAININGS, Experiment, ExperimentSettings, Step, check_networks
+from oaa_tf.experiment import Experiment, ExperimentSettings, Step, check_networks
 from oaa_tf.experiment_records import dry_run_records, make_all_records
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.checkpoints import newest_step
@@ -28,7 +28,7 @@ from oaa_tf.runs.metrics_file import versions
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.train_integral import MAPS_FOLDER
-from oaa_tf.training.settings import LARGEST_SEED
+from oaa_tf.training.settings import LARGEST_SEED, TRAININGS
 
 _LOSS_NAMES = {"mce": "OAA+ MCE", "hybrid": "OAA+ hybrid"}
 

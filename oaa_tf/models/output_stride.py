@@ -30,7 +30,7 @@ def at_output_stride(network: keras.Model, output_stride: int, *, name: str | No
     second row and column, which makes four small images of one. The rest of the network sees each of them by itself,
     and its features are woven together in the end. So every n-th row and column of the features is what the network
     itself gives. Dilated convolutions compute the same (DeepLab, Chen et al., ICLR 2015); but this works for layers of
-    any kind, and convolutions stay dense, which is faster. Layers that look at a whole image, such as those of squeeze
+    any kind, and convolutions stay dense. Layers that look at a whole image, such as those of squeeze
     and excitation, look at a phase.
 
     Networks differ in where their cells are, since strided layers pad on one side or on both. Here a cell (row, column)
@@ -91,15 +91,14 @@ def at_output_stride(network: keras.Model, output_stride: int, *, name: str | No
         here = split[layer.name]
         before = here.padding + cells // (here.stride_in // output_stride) % here.stride
         after = here.kernel - 1 - before
-        return _chain(
-            [
-                *parts,
-                keras.layers.ZeroPadding2D(((before, max(after, 0)),) * 2, name=f"{layer.name}_padded"),
-                keras.layers.Cropping2D(((0, max(-after, 0)),) * 2, name=f"{layer.name}_cropped"),
-                copied(layer, strides=1, padding="valid"),
-                SplitPhases(here.stride, name=f"{layer.name}_phases"),
-            ]
-        )
+        parts.append(keras.layers.ZeroPadding2D(((before, max(after, 0)),) * 2, name=f"{layer.name}_padded"))
+        if after < 0:
+            parts.append(keras.layers.Cropping2D(((0, -after),) * 2, name=f"{layer.name}_cropped"))
+        parts += [
+            copied(layer, strides=1, padding="valid"),
+            SplitPhases(here.stride, name=f"{layer.name}_phases"),
+        ]
+        return _chain(parts)
 
     copy = keras.models.clone_model(
         sized,

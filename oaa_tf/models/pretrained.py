@@ -35,17 +35,16 @@ def load_backbone_weights(backbone: keras.Model, weights: str, *, source: str | 
         return
     flag, source = f"--backbone_weights={weights}", source or backbone.name
     if source.endswith(FILE_SUFFIX):
-        reference = backbone_in_file(source)
-    else:
-        reference = _reference_network(flag, source, weights, include_top=False)
+        copy_weights(backbone_in_file(source), backbone)
+        return
+    reference = _reference_network(flag, source, weights, include_top=False)
+    if source not in BACKBONES:
+        copy_weights(reference, backbone)
+        return
     try:
-        if source in BACKBONES:
-            backbone.set_weights(reference.get_weights())
-        else:
-            copy_weights(reference, backbone)
+        backbone.set_weights(reference.get_weights())
     except ValueError:
-        title = find_backbone(source).title
-        raise UserError(f"{flag} needs --width=64, the width of {title}") from None
+        raise UserError(f"{flag} needs --width=64, the width of {BACKBONES[source].title}") from None
 
 
 def load_head_weights(network: keras.Model, weights: str) -> None:

@@ -18,6 +18,12 @@ from oaa_tf.runs.supervision import strongest_supervision
 if TYPE_CHECKING:
     import keras
 
+TRAININGS = ("train_cls", "train_integral", "train_seg")
+"""The commands that train a network."""
+
+PAPER_BACKBONES = ("vgg16", "resnet101")
+"""The backbones that this project builds itself, in any width."""
+
 LARGEST_SEED = 2**32 - 1
 """The largest seed that TensorFlow takes."""
 
@@ -52,8 +58,8 @@ class NetworkSettings(Settings, group="network"):
     )
     freeze_blocks: int = setting(
         0,
-        help="Number of lower blocks that are not trained: of VGG16, conv1 and conv2 to conv5 of ResNet-101, or the"
-        " layers whose images have the same size.",
+        help="Number of lower blocks that are not trained: VGG16's, conv1 and conv2 to conv5 of ResNet-101, or, in"
+        " other networks, the layers between two strides.",
         minimum=0,
         maximum=5,
     )
@@ -86,7 +92,7 @@ class OptimisationSettings(Settings, group="optimisation"):
         minimum=1,
     )
     optimizer: str = setting(
-        "sgd", help="sgd as in the paper, or adamw, which networks other than VGG16 need.", choices=("sgd", "adamw")
+        "sgd", help="sgd as in the paper, or adamw, whose learning rates are lower.", choices=("sgd", "adamw")
     )
     learning_rate: float = setting(1e-3, help="Initial learning rate.", minimum=0)
     new_layer_multiplier: float = setting(10.0, help="Learning-rate multiplier of the new layers.", minimum=0)
@@ -134,7 +140,7 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         if self.image_size % STRIDE:
             raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
         blamed = {"flag": "backbone", "value": self.backbone}
-        if self.backbone not in ("vgg16", "resnet101") and self.width != 64:
+        if self.backbone not in PAPER_BACKBONES and self.width != 64:
             raise UserError("has no --width; leave that out", **blamed)
         if self.backbone.endswith(".keras"):
             if not Path(self.backbone).is_file():
