@@ -52,7 +52,7 @@ def make_all_records(settings: ExperimentSettings, root: Path, seed: int) -> tup
             make_saliency.write_maps(_photos(of_splits[0]), Path(of_splits[0].saliency_dir), network)
     made = [make_records.run(one) for one in of_splits]
     _check_records(settings, made)
-    return _manifests(settings, root)
+    return manifests(settings, root)
 
 
 def dry_run_records(
@@ -66,7 +66,7 @@ def dry_run_records(
     """
     uses_demo_data = not settings.voc_dir and not settings.image_dir
     if uses_demo_data and not has_demo_data(root / _DEMO_FOLDER, seed=seed):
-        return {"demo_data": TO_DO}, _manifests(settings, root), (True, True), None
+        return {"demo_data": TO_DO}, manifests(settings, root), (True, True), None
     states, made, found = {}, [], []
     reports: dict[str, Any] = {}
     of_splits = _records_settings(settings, root)
@@ -88,7 +88,7 @@ def dry_run_records(
     _check_records(settings, made)
     train, *val = found
     have_masks = train.has_masks, any(findings.has_masks for findings in val)
-    return {"records": states, **reports}, _manifests(settings, root), have_masks, train
+    return {"records": states, **reports}, manifests(settings, root), have_masks, train
 
 
 def _splits(settings: ExperimentSettings) -> list[str]:
@@ -101,7 +101,8 @@ def _has_split_in_path(settings: ExperimentSettings) -> bool:
     return "{split}" in settings.image_dir + settings.tags
 
 
-def _manifests(settings: ExperimentSettings, root: Path) -> tuple[str, str | None]:
+def manifests(settings: ExperimentSettings, root: Path) -> tuple[str, str | None]:
+    """The manifests that `make_all_records` returns, whether they are there or not."""
     train, *val = (str(root / _RECORDS_FOLDER / f"{split}.json") for split in _splits(settings))
     return train, val[0] if val else None
 

@@ -20,7 +20,7 @@ from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.experiment import Experiment, ExperimentSettings, Step, check_networks
-from oaa_tf.experiment_records import dry_run_records, make_all_records
+from oaa_tf.experiment_records import dry_run_records, make_all_records, manifests
 from oaa_tf.labels.label_files import LABELS_FOLDER
 from oaa_tf.runs.checkpoints import newest_step
 from oaa_tf.runs.json_file import write_json
@@ -55,14 +55,21 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         The content of `metrics.json`, with a list of "rows": each has its measurement, split, supervision and
         "mean_iou", null without masks, and the labels that never occur and are not in its mean ("absent"). A network
         also has "found", the share of the photos with a class on which its masks show it, and "false_alarms", that
-        share of the photos without it, both as means over the classes.
+        share of the photos without it, both as means over the classes. Empty on a worker that is not the chief.
 
     Raises:
         UserError: Anything that the user can put right.
     """
     from oaa_tf.report.picture_grid import write_picture_grid
+    from oaa_tf.training.devices import use_devices
     from oaa_tf.training.pictures import fixed_positions
+    from oaa_tf.training.workers import is_chief, strategy_of_workers
 
+    # Before TensorFlow computes anything.
+    use_devices(settings.train_cls)
+    workers = strategy_of_workers()
+    if workers and not is_chief(workers):
+        return _help_chief(settings)
     check_networks(settings)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
@@ -110,12 +117,22 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
         return metrics
 
 
+def _help_chief(settings: PipelineSettings) -> dict[str, Any]:
+    """Takes part in the trainings, each of which waits until the chief comes to it."""
+    root = Path(settings.work_dir)
+    experiment = Experiment(settings, root, *manifests(settings, root), settings.seed)
+    for step in _pipeline(experiment, settings, train_has_masks=False).steps:
+        if step.command in TRAININGS:
+            step.run()
+    return {}
+
+
 def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
     check_networks(settings)
     root = WorkDir.peek(settings).path
-    records, manifests, have_masks, train_photos = dry_run_records(settings, root, settings.seed)
-    stages = _pipeline(Experiment(settings, root, *manifests, settings.seed), settings, have_masks[0])
+    records, made, have_masks, train_photos = dry_run_records(settings, root, settings.seed)
+    stages = _pipeline(Experiment(settings, root, *made, settings.seed), settings, have_masks[0])
     states = {str(step.folder): step.state() for step in (*stages.steps, *stages.evaluations.values())}
     counts = Counter(states.values())
     trainings = [step for step in stages.steps if step.command in TRAININGS and states[str(step.folder)] != DONE]

@@ -62,10 +62,11 @@ class RecordedClassifier(AttentionClassifier):
 
     def observe(self, batch, scores, loss):
         """Accumulates as usual, and keeps what was accumulated from."""
-        super().observe(batch, scores, loss)
+        observed = super().observe(batch, scores, loss)
         attention, seen = self.attention_on_frame(batch, scores)
         visits = tf.stack([batch[keys.EPOCH], batch[keys.POSITION]], axis=1)
         self._visits.add(visits, attention, seen, class_scores(scores, batch[keys.VALID]))
+        return observed
 
 
 class AccumulationStudy(TrainingStage):

@@ -113,10 +113,10 @@ def compiled(model: TrainedNetwork, backbone: keras.Model) -> TrainedNetwork:
     return model
 
 
-def training_step(model, batch: dict[str, tf.Tensor]) -> Callable[[], None]:
+def training_step(model, batch: dict[str, tf.Tensor]) -> Callable[[], Any]:
     """A training step as the loop takes it."""
     take_step = step_function(model, _any_canvas(batch))
-    return lambda: take_step(batch)
+    return lambda: take_step(batch, False)
 
 
 def _any_canvas(batch: dict[str, tf.Tensor]) -> dict[str, tf.TensorSpec]:

@@ -1,11 +1,12 @@
 """Training stages on tiny demo data, each a process of its own: what `tools.kill_test` and `tools.soak_test` run."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from oaa_tf.command_line.errors import UserError
@@ -50,7 +51,7 @@ def demo_records(folder: Path, *, num_images: int, image_size: int) -> Path:
 
 
 class StageProcess:
-    """A running training stage, its output in `<work_dir>.log`.
+    """A running training stage, its output in `<work_dir>.log`, or `<work_dir>.<log>.log`.
 
     Attributes:
         work_dir: The stage's folder.
@@ -58,16 +59,35 @@ class StageProcess:
         first_step: Step of the newest checkpoint when the process began; 0 if there was none.
     """
 
-    def __init__(self, stage: str, work_dir: Path, arguments: tuple[str, ...]) -> None:
-        """Starts `python -m oaa_tf.<stage> --work_dir=<work_dir> <arguments>`."""
+    def __init__(
+        self,
+        stage: str,
+        work_dir: Path,
+        arguments: tuple[str, ...],
+        *,
+        program: tuple[str, ...] = (),
+        log: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts `python -m oaa_tf.<stage> --work_dir=<work_dir> <arguments>`.
+
+        Args:
+            stage: Name of the stage.
+            work_dir: Its folder.
+            arguments: Its other settings.
+            program: What comes between `python` and the settings, if not `-m oaa_tf.<stage>`.
+            log: Part of the name of the file with its output, where several processes share a folder.
+            environment: Further environment variables.
+        """
         self.work_dir = work_dir
         self.first_step = self.newest_step
         self._stage = stage
-        self._log = Path(f"{work_dir}.log")
+        self._log = Path(f"{work_dir}.{log}.log" if log else f"{work_dir}.log")
         with self._log.open("a") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", f"oaa_tf.{stage}", f"--work_dir={work_dir}", *arguments],
+                [sys.executable, *(program or ("-m", f"oaa_tf.{stage}")), f"--work_dir={work_dir}", *arguments],
                 cwd=_ROOT,
+                env={**os.environ, **(environment or {})},
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -110,13 +130,21 @@ class StageProcess:
         self.process.kill()
         self.process.wait()
 
+    def wait(self) -> None:
+        """Waits for the process's end.
+
+        Raises:
+            UserError: It writes no checkpoint for ten minutes; then it is killed.
+        """
+        self.wait_until(lambda: self.process.poll() is not None)
+
     def finish(self) -> None:
         """Waits for the process's end.
 
         Raises:
-            UserError: It fails, or writes no checkpoint for ten minutes; then it is killed.
+            UserError: It fails, or see `wait`.
         """
-        self.wait_until(lambda: self.process.poll() is not None)
+        self.wait()
         if self.process.returncode != 0:
             raise UserError(f"{self._stage} failed, {self._ending()}")
 
@@ -129,6 +157,10 @@ class StageProcess:
             self.kill()
             raise
 
+    @property
+    def last_line(self) -> str:
+        """The last line of its output."""
+        return (self._log.read_text(errors="replace").strip().splitlines() or ["without a word"])[-1]
+
     def _ending(self) -> str:
-        lines = self._log.read_text(errors="replace").strip().splitlines() or ["without a word"]
-        return f"with exit code {self.process.returncode}: {lines[-1]}"
+        return f"with exit code {self.process.returncode}: {self.last_line}"

@@ -119,19 +119,41 @@ class CumulativeAttention(tf.Module):
             tf.errors.InvalidArgumentError: A position is out of range, an image does not have as many labels as slots,
                 or the gate selects a class that is not a label. (Some devices ignore a scatter out of range.)
         """
+        self.add(*self.rows(positions, labels, gate, attention, seen))
+
+    def rows(
+        self, positions: tf.Tensor, labels: tf.Tensor, gate: tf.Tensor, attention: tf.Tensor, seen: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """What `update` accumulates, for `add`; arguments and errors as in `update`.
+
+        Returns:
+            For the n pairs that the gate selects, as `row_spec` says: their slots, int64 `[n]`; their attention,
+            float32 `[n, grid * grid]`, 0 where the view does not show a cell; and 1 for the cells that it shows, of the
+            same type and shape.
+        """
         with tf.device("CPU:0"):
             pairs, slots = self._pairs_and_slots(positions, labels, gate)
             maps = tf.gather_nd(tf.transpose(attention, [0, 3, 1, 2]), pairs)
             shown = tf.gather(seen, pairs[:, 0])
-            rows = tf.reshape(tf.where(shown, maps, 0.0), [-1, self.grid**2])
-            stored = tf.cast(tf.round(rows * 255.0), tf.uint8) if self.maximum.dtype == tf.uint8 else rows
+            of_cells = tf.where(shown, maps, 0.0), tf.cast(shown, tf.float32)
+            return slots, *(tf.reshape(values, [-1, self.grid**2]) for values in of_cells)
+
+    @property
+    def row_spec(self) -> tuple[tf.TensorSpec, ...]:
+        """The types and shapes of what `rows` returns."""
+        of_cells = tf.TensorSpec([None, self.grid**2])
+        return tf.TensorSpec([None], tf.int64), of_cells, of_cells
+
+    def add(self, slots: tf.Tensor, attention: tf.Tensor, shown: tf.Tensor) -> None:
+        """Accumulates what `rows` returned, of one batch or of several."""
+        with tf.device("CPU:0"):
+            stored = tf.cast(tf.round(attention * 255.0), tf.uint8) if self.maximum.dtype == tf.uint8 else attention
             self.num_updates.scatter_add(tf.IndexedSlices(tf.ones_like(slots, tf.int32), slots))
             # A cell that the view does not show is 0 here, which changes no maximum.
             self.maximum.scatter_max(tf.IndexedSlices(stored, slots))
             if self.total is not None and self.count is not None:
-                counted = tf.reshape(tf.cast(shown, tf.float32), [-1, self.grid**2])
-                self.total.scatter_add(tf.IndexedSlices(rows, slots))
-                self.count.scatter_add(tf.IndexedSlices(counted, slots))
+                self.total.scatter_add(tf.IndexedSlices(attention, slots))
+                self.count.scatter_add(tf.IndexedSlices(shown, slots))
 
     def _pairs_and_slots(self, positions: tf.Tensor, labels: tf.Tensor, gate: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Checks a batch and finds the rows to update; arguments and errors as in `update`.

@@ -161,8 +161,8 @@ class AttentionClassifier(TrainedNetwork):
         """Labels and probabilities p_c (Eq. 1), float32 `[batch, C]`."""
         return batch[keys.LABELS], tf.sigmoid(class_scores(scores, _valid(batch, scores)))
 
-    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> None:
-        """Accumulates the attention of the forward pass of a training step, if the loss is finite."""
+    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """The attention of the forward pass of a training step to accumulate; none if the loss is not finite."""
         labels = batch[keys.LABELS]
         gate = open_gate(self.gate, class_scores(scores, _valid(batch, scores)), labels)
         attention, seen = self.attention_on_frame(batch, scores)
@@ -177,9 +177,18 @@ class AttentionClassifier(TrainedNetwork):
             epoch = tf.maximum(epoch - 1, batch[keys.EPOCH])
         has_begun = tf.reshape(epoch >= self.accumulate_from_epoch, [-1, 1])
         chosen = gate & has_begun & tf.math.is_finite(loss)
-        self.cumulative_attention.update(batch[keys.POSITION], labels, chosen, attention, seen)
         self.gated_share_by_class.update(gate, labels)
         self.measure(batch, scores)
+        return self.cumulative_attention.rows(batch[keys.POSITION], labels, chosen, attention, seen)
+
+    @property
+    def observed_spec(self) -> tuple[tf.TensorSpec, ...]:
+        """Rows of the table."""
+        return self.cumulative_attention.row_spec
+
+    def remember(self, *observed: tf.Tensor) -> None:
+        """Accumulates the attention of a batch."""
+        self.cumulative_attention.add(*observed)
 
     def attention_on_frame(self, batch: Batch, score_maps: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Brings the class activation maps of a forward pass to the frame's grid.

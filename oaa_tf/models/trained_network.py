@@ -120,9 +120,22 @@ class TrainedNetwork(keras.Model):
         """
         raise NotImplementedError
 
-    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> None:
-        """Uses the forward pass of a training step; by default to update metrics."""
+    def observe(self, batch: Batch, scores: tf.Tensor, loss: tf.Tensor) -> tuple[tf.Tensor, ...]:
+        """Uses the forward pass of a training step; by default to update metrics.
+
+        Returns:
+            What `remember` gets, as `observed_spec` says, with as many rows as there is something to remember.
+        """
         self.measure(batch, scores)
+        return ()
+
+    @property
+    def observed_spec(self) -> tuple[tf.TensorSpec, ...]:
+        """The types and shapes of what `observe` returns; by default nothing."""
+        return ()
+
+    def remember(self, *observed: tf.Tensor) -> None:
+        """Uses what `observe` has returned for all parts of a batch, on all replicas; once in every process."""
 
     def measure(self, batch: Batch, scores: tf.Tensor) -> None:
         """Updates metrics from a forward pass, in training or evaluation; by default those of `compile`."""
@@ -133,9 +146,9 @@ class TrainedNetwork(keras.Model):
         """One step of gradient descent with a batch."""
         batch = self._checked(data)
         if self.accumulate_steps == 1:
-            gradients, _ = self._gradients(batch, self._share_of_all_replicas)
+            gradients, _, observed = self._gradients(batch, self._share_of_all_replicas)
         else:
-            sums, weight = self._gradients_in_parts(batch)
+            sums, weight, observed = self._gradients_in_parts(batch)
             share = self._share_of_all_replicas(weight)
             gradients = [tf.math.divide_no_nan(share, weight) * gradient for gradient in sums]
         context = tf.distribute.get_replica_context()
@@ -144,6 +157,8 @@ class TrainedNetwork(keras.Model):
             sums = context.all_reduce(tf.distribute.ReduceOp.SUM, gradients)
             gradients = [total / context.num_replicas_in_sync for total in sums]
         self.optimizer.apply_gradients(zip(gradients, self.network.trainable_variables, strict=True))
+        if observed:
+            self._remember_all(observed)
         return self.get_metrics_result()
 
     def test_step(self, data: Any) -> dict[str, tf.Tensor]:
@@ -156,35 +171,56 @@ class TrainedNetwork(keras.Model):
 
     def _gradients(
         self, batch: Batch, factor_of_weight: Callable[[tf.Tensor], tf.Tensor]
-    ) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of the loss times a factor, which depends on the weight of the loss, and the weight."""
+    ) -> tuple[list[tf.Tensor], tf.Tensor, Sequence[tf.Tensor]]:
+        """Gradients of the loss times a factor, which depends on the weight of the loss; the weight; and `observe`."""
         with tf.GradientTape() as tape:
             loss, weight, scores = self.compute_loss_of(batch)
             scaled = self.optimizer.scale_loss(loss * factor_of_weight(weight))
         self.loss_mean.update_state(loss, sample_weight=weight)
-        self.observe(batch, scores, loss)
+        observed = self.observe(batch, scores, loss)
         variables = self.network.trainable_variables
-        return tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), weight
+        return tape.gradient(scaled, variables, unconnected_gradients=tf.UnconnectedGradients.ZERO), weight, observed
 
-    def _gradients_in_parts(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor]:
-        """Gradients of the weighted sum of the losses of all parts, and the sum of their weights."""
+    def _gradients_in_parts(self, batch: Batch) -> tuple[list[tf.Tensor], tf.Tensor, Sequence[tf.Tensor]]:
+        """Gradients of the weighted sum of the losses of all parts, the sum of their weights, and `observe`."""
         batch_size = tf.shape(next(iter(batch.values())))[0]
 
-        def add_part(index, sums, weight):
+        def add_part(index, sums, weight, observed):
             first, end = (k * batch_size // self.accumulate_steps for k in (index, index + 1))
             part = {name: value[first:end] for name, value in batch.items()}
-            gradients, part_weight = self._gradients(part, lambda weight: weight)
+            gradients, part_weight, of_part = self._gradients(part, lambda weight: weight)
             sums = [before + more for before, more in zip(sums, gradients, strict=True)]
-            return index + 1, sums, weight + part_weight
+            observed = [array.write(index, value) for array, value in zip(observed, of_part, strict=True)]
+            return index + 1, sums, weight + part_weight, observed
 
         zeros = [tf.zeros_like(variable) for variable in self.network.trainable_variables]
-        _, sums, weight = tf.while_loop(
+        nothing = [
+            tf.TensorArray(spec.dtype, self.accumulate_steps, infer_shape=False, element_shape=spec.shape)
+            for spec in self.observed_spec
+        ]
+        _, sums, weight, observed = tf.while_loop(
             lambda index, *_: index < self.accumulate_steps,
             add_part,
-            (tf.constant(0), zeros, tf.constant(0.0)),
+            (tf.constant(0), zeros, tf.constant(0.0), nothing),
             parallel_iterations=1,
         )
-        return sums, weight
+        return sums, weight, [array.concat() for array in observed]
+
+    def _remember_all(self, observed: Sequence[tf.Tensor]) -> None:
+        """Calls `remember` with what all replicas have observed."""
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync == 1:
+            self.remember(*observed)
+            return
+        counts = tf.ones(tf.shape(observed[0])[:1], tf.int32)
+        # With one more row, which does not count: TensorFlow crashes if no replica has a row to gather.
+        padded = [tf.pad(tensor, [[0, 1], *[[0, 0]] * (len(tensor.shape) - 1)]) for tensor in (counts, *observed)]
+
+        def remember(strategy, *of_replicas):
+            counts, *observed = (strategy.gather(tensor, axis=0) for tensor in of_replicas)
+            self.remember(*(tf.boolean_mask(tensor, counts > 0) for tensor in observed))
+
+        context.merge_call(remember, args=padded)
 
     def _share_of_all_replicas(self, weight: tf.Tensor) -> tf.Tensor:
         """This replica's share of the weight of all replicas, whose gradients the optimizer adds up."""

@@ -61,8 +61,11 @@ class TrainingCheckpoint:
         """Whether all weights are finite; a gradient can overflow while the loss does not yet."""
         return all(bool(tf.reduce_all(tf.math.is_finite(weight.value))) for weight in self._model.network.weights)
 
-    def restore(self) -> int:
+    def restore(self, work_dir: Path | None = None) -> int:
         """Restores the newest readable checkpoint.
+
+        Args:
+            work_dir: The folder of the stage that has it; by default the one to write into.
 
         Returns:
             Its step; 0 if there is no checkpoint.
@@ -71,7 +74,7 @@ class TrainingCheckpoint:
             UserError: There are checkpoints, but none can be read.
         """
         failures = []
-        for path in reversed(checkpoints_in(self._work_dir)):
+        for path in reversed(checkpoints_in(work_dir or self._work_dir)):
             try:
                 self._checkpoint.read(path).assert_consumed()
             except Exception as error:  # TensorFlow raises many types for a damaged file.

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.training.settings import TrainingSettings
+from oaa_tf.training.workers import strategy_of_workers
 
 _CPU_FLAGS_OF_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 _GPU_WITH_BFLOAT16 = (8, 0)
@@ -44,13 +45,23 @@ def use_devices(settings: TrainingSettings) -> None:
 
 
 def choose_strategy(batch_size: int) -> tf.distribute.Strategy:
-    """All GPUs in use if there are several, else the one device; warns if a GPU gets fewer than two images a step."""
-    if len(tf.config.get_visible_devices("GPU")) < 2:
-        return tf.distribute.get_strategy()
-    strategy = _all_gpus()
-    if batch_size < 2 * strategy.num_replicas_in_sync:
+    """All workers if there are several, else all GPUs in use, else the one device.
+
+    Warns if a GPU gets fewer than two images a step. Call it before TensorFlow computes anything.
+
+    Raises:
+        UserError: Some get no image, or the workers can't be connected.
+    """
+    num_gpus = len(tf.config.get_visible_devices("GPU"))
+    strategy = strategy_of_workers()
+    if strategy is None:
+        strategy = _all_gpus() if num_gpus > 1 else tf.distribute.get_strategy()
+    num_replicas = strategy.num_replicas_in_sync
+    if batch_size < num_replicas:
+        raise UserError(f"expected at least {num_replicas}, one image for each", flag="batch_size", value=batch_size)
+    if num_gpus and num_replicas > 1 and batch_size < 2 * num_replicas:
         print(
-            f"warning: --batch_size={batch_size} on {strategy.num_replicas_in_sync} GPUs: some get fewer than two"
+            f"warning: --batch_size={batch_size} on {num_replicas} GPUs: some get fewer than two"
             " images a step; raise it, or use fewer with --devices"
         )
     return strategy

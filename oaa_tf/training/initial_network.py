@@ -44,7 +44,7 @@ def prepare_network(
     Raises:
         UserError: The weights or the precision can't be used, or `work_dir` holds another network.
     """
-    precision = _precision(settings, work_dir)
+    precision = choose_precision(settings, work_dir)
     check_precision(precision)
     check_head_weights(settings)
     keras.utils.set_random_seed(settings.seed)
@@ -80,7 +80,8 @@ def prepare_network(
     return network, optimizer
 
 
-def _precision(settings: TrainingSettings, work_dir: Path) -> str:
+def choose_precision(settings: TrainingSettings, work_dir: Path) -> str:
+    """The precision of a training in `work_dir`: with --precision=auto, that in which it began, or the fastest."""
     if settings.precision != AUTO:
         return settings.precision
     if (work_dir / NETWORK_FILE).exists():

@@ -1,6 +1,7 @@
 """The training loop of every stage: exact resume, progress, logs, and a clean stop at any moment."""
 
 import contextlib
+import functools
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.log import training_log, write_settings
 from oaa_tf.training.stage import TrainingStage
+from oaa_tf.training.workers import agree, num_workers
 
 _NOT_FINITE = "the loss is not finite"
 
@@ -33,27 +35,33 @@ def stop_requests() -> Iterator[list[int]]:
         yield received
 
 
-def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[str, float]:
+def train(
+    stage: TrainingStage, model: TrainedNetwork, work_dir: Path, *, restored_from: Path | None = None
+) -> dict[str, float]:
     """Trains until `stage.num_steps`, from the newest checkpoint if there is one.
 
     Args:
         stage: The settings, the images and the summaries.
         model: Its compiled model.
-        work_dir: Its folder.
+        work_dir: The folder to write into.
+        restored_from: The folder with the checkpoints to go on from; by default `work_dir`.
 
     Returns:
         The metrics of the last log entry.
 
     Raises:
-        UserError: The loss is not finite, there is not enough memory, a checkpoint can't be read or written, or a log
-            can't be written.
+        UserError: The loss is not finite, there is not enough memory, a checkpoint can't be read or written, a log
+            can't be written, the training was stopped, or a worker is lost or has another folder.
         KeyboardInterrupt: Ctrl-C; a checkpoint was written.
     """
-    settings, records = stage.settings, stage.records
+    settings, records, strategy = stage.settings, stage.records, model.distribute_strategy
     checkpoint = TrainingCheckpoint(model, work_dir, stage.state())
-    if first_step := checkpoint.restore():
+    restored_from = restored_from or work_dir
+    if first_step := checkpoint.restore(restored_from):
         print(f"{stage.name}: going on from step {first_step} of {stage.num_steps}")
-    dataset = model.distribute_strategy.experimental_distribute_dataset(stage.batches(first_step))
+    if not agree(strategy, first_step):
+        raise UserError(f"{restored_from}: other workers find other checkpoints in it; it must be one folder for all")
+    dataset = strategy.distribute_datasets_from_function(functools.partial(stage.batches, first_step))
     take_step = step_function(model, dataset.element_spec)
     summaries = stage.summaries(model)
     total = stage.num_steps * settings.batch_size
@@ -75,7 +83,7 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
             if (step - 1) % settings.log_every == 0:
                 model.reset_metrics()
             try:
-                take_step(batch)
+                is_asked = take_step(batch, bool(stops))
             except tf.errors.InvalidArgumentError as error:
                 if _NOT_FINITE not in error.message:
                     raise
@@ -88,13 +96,15 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
                 write_scalars(results | stage.scalars(), model, progress, step)
             if step % settings.pictures_every == 0 or is_last:
                 write_summaries(summaries, step)
-            if stops or step % settings.checkpoint_every == 0 or is_last:
+            # Every worker stops at the same step; one alone does not wait for the graph.
+            is_stopped = bool(is_asked) if num_workers(strategy) > 1 else bool(stops)
+            if is_stopped or step % settings.checkpoint_every == 0 or is_last:
                 if not checkpoint.is_finite():
                     raise diverged("weights are", step, batch[keys.POSITION], records, model, checkpoint)
                 checkpoint.save(step)
                 # So that a process that is killed later leaves no gap in its curves.
                 tf.summary.flush()
-            if stops and not is_last:
+            if is_stopped and not is_last:
                 print(f"\n{stage.name}: checkpoint of step {step} written")
                 break
     if stops:
@@ -102,6 +112,11 @@ def train(stage: TrainingStage, model: TrainedNetwork, work_dir: Path) -> dict[s
         # nothing; the training has stopped all the same.
         signal.raise_signal(stops[-1])
         raise KeyboardInterrupt
+    if checkpoint.saved_step != stage.num_steps:
+        raise UserError(
+            f"{restored_from}: stopped at step {checkpoint.saved_step} of {stage.num_steps}; run the same command to go"
+            " on"
+        )
     return _as_floats(model.get_metrics_result())
 
 
@@ -118,7 +133,7 @@ def write_summaries(summaries: Sequence[Callable[[int], None]], step: int) -> No
         summary(step)
 
 
-def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], None]:
+def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any, bool], tf.Tensor]:
     """A compiled model's training step, on one or several replicas.
 
     Args:
@@ -126,18 +141,26 @@ def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any], Non
         batch_spec: The dataset's `element_spec`. With it, batches on canvases of different shapes share one graph.
 
     Returns:
-        Takes a step with a batch; raises `tf.errors.InvalidArgumentError` with `_NOT_FINITE` if the loss is not finite.
+        Takes a step with a batch and a request to stop behind it; raises `tf.errors.InvalidArgumentError` with
+        `_NOT_FINITE` if the loss is not finite. Returns whether any worker was asked to stop, bool.
     """
+    strategy = model.distribute_strategy
 
-    def step_of_replica(batch):
+    def step_of_replica(batch, is_asked):
         model.train_step(batch)
         # A sum since the metrics were reset: it stays infinite or NaN.
-        total = model.loss_mean.total.value
-        tf.debugging.Assert(tf.reduce_all(tf.math.is_finite(total)), [_NOT_FINITE])
+        is_finite = tf.reduce_all(tf.math.is_finite(model.loss_mean.total.value))
+        flags = tf.cast(tf.stack([~is_finite, is_asked]), tf.int32)
+        context = tf.distribute.get_replica_context()
+        if context.num_replicas_in_sync > 1:
+            flags = context.all_reduce(tf.distribute.ReduceOp.SUM, flags)
+        tf.debugging.Assert(flags[0] == 0, [_NOT_FINITE])
+        return flags[1] > 0
 
-    @tf.function(input_signature=[batch_spec])
-    def train_step(batch):
-        model.distribute_strategy.run(step_of_replica, args=(batch,))
+    @tf.function(input_signature=[batch_spec, tf.TensorSpec([], tf.bool)])
+    def train_step(batch, is_asked):
+        asked = strategy.run(step_of_replica, args=(batch, is_asked))
+        return strategy.experimental_local_results(asked)[0]
 
     return train_step
 

@@ -89,8 +89,8 @@ class TrainingStage(abc.ABC):
         """Writes more results after the training, and returns more metrics."""
         return {}
 
-    def batches(self, first_step: int) -> tf.data.Dataset:
-        """The batches from `first_step` to the last step."""
+    def batches(self, first_step: int, context: tf.distribute.InputContext | None = None) -> tf.data.Dataset:
+        """The batches from `first_step` to the last step, or the parts of them that are for some replicas."""
         from oaa_tf.data.views.input_pipeline import training_batches
 
         return training_batches(
@@ -102,4 +102,5 @@ class TrainingStage(abc.ABC):
             num_steps=self.num_steps,
             chosen=self.chosen,
             targets=self.targets(),
+            context=context,
         )

@@ -28,7 +28,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.networks import load_network
 from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.training import checkpoint as checkpoint_module
-from oaa_tf.training import loop, run
+from oaa_tf.training import loop
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 
 KINDS = ("cls", "seg")
@@ -221,8 +221,9 @@ def test_an_ignored_signal_that_stops_the_training_does_not_finish_it(
 def test_a_training_that_ends_early_is_not_finished(records: RecordSet, tmp_path: Path, monkeypatch) -> None:
     settings = TinyStage.make("cls", records, tmp_path / "tiny").settings
     settings = dataclasses.replace(settings, work_dir=str(tmp_path / "run"))
-    monkeypatch.setattr(run, "train", lambda stage, model, work_dir: {"loss": 0.5})
-    with pytest.raises(UserError, match="run: stopped at step 0 of 6; run the same command to go on"):
+    batches = train_cls.ClassifierStage.batches
+    monkeypatch.setattr(train_cls.ClassifierStage, "batches", lambda *args: batches(*args).take(3))
+    with pytest.raises(UserError, match="run: stopped at step 2 of 6; run the same command to go on"):
         train_cls.run(settings)
     assert not (tmp_path / "run/metrics.json").exists()
 
@@ -609,11 +610,10 @@ def test_two_replicas_train_as_one(tmp_path: Path) -> None:
         assert not any(counter.numpy().any() for counter in counters[1])
 
         # The second replica's part of the batch counts as much as the first one's.
-        def poisoned(first_step):
-            def poison(batch):
-                labels = tf.concat([batch["labels"][:3], batch["labels"][3:] * np.inf], axis=0)
-                return batch | {"labels": labels}
-            return two.batches_without_poison(first_step).map(poison)
+        def poisoned(first_step, context):
+            def poison(number, part):
+                return part | {"labels": tf.where(number % 2 == 1, np.float32(np.inf), 1) * part["labels"]}
+            return two.batches_without_poison(first_step, context).enumerate().map(poison)
 
         two.batches_without_poison, two.batches = two.batches, poisoned
         two.stage.num_steps = 4

@@ -56,6 +56,7 @@ def training_batches(
     first_step: int = 0,
     chosen: np.ndarray | None = None,
     targets: Targets | None = None,
+    context: tf.distribute.InputContext | None = None,
 ) -> tf.data.Dataset:
     """Batches of augmented views for steps `first_step` to `num_steps - 1`.
 
@@ -68,6 +69,9 @@ def training_batches(
         first_step: The first step to deliver, the number of steps already done.
         chosen: int `[n]`, the positions of the images to train on; all if None.
         targets: Adds features of the training stage.
+        context: The replicas that train together, of which the dataset is for some: replica r of N takes images
+            `r * batch_size // N` to `(r + 1) * batch_size // N - 1` of every batch. With several in this process, each
+            takes one element per step.
 
     Returns:
         A dataset of dictionaries, see `oaa_tf.data.records.keys`: image float32 `[B, height, width, 3]` RGB in
@@ -79,7 +83,13 @@ def training_batches(
     chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
     order = BatchOrder.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
     # Made here, since constants made inside `view_example` would be copied into the dataset's graph.
-    samples, positions = tf.constant(order.samples.ravel()), tf.constant(chosen[order.positions.ravel()])
+    context = context or tf.distribute.InputContext()
+    num_replicas = context.num_replicas_in_sync // context.num_input_pipelines
+    first_replica = context.input_pipeline_id * num_replicas
+    ends = np.arange(first_replica, first_replica + num_replicas + 1) * batch_size // context.num_replicas_in_sync
+    own = slice(ends[0], ends[-1])
+    samples = tf.constant(order.samples[:, own].ravel())
+    positions = tf.constant(chosen[order.positions[:, own].ravel()])
 
     def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
         sample = samples[index]
@@ -90,8 +100,10 @@ def training_batches(
 
         return _example(records, positions[index], sample // order.num_images, options, canvases, choose_view, targets)
 
-    indices = tf.data.Dataset.range(first_step * batch_size, num_steps * batch_size)
-    return _batched(indices, view_example, batch_size, options.grid)
+    num_own = int(ends[-1] - ends[0])
+    indices = tf.data.Dataset.range(first_step * num_own, num_steps * num_own)
+    batches = _batched(indices, view_example, num_own, options.grid)
+    return batches if num_replicas == 1 else batches.rebatch(np.diff(ends))
 
 
 def frame_batches(
