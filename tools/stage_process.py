@@ -83,12 +83,12 @@ class StageProcess:
         self.first_step = self.newest_step
         self._stage = stage
         self._log = Path(f"{work_dir}.{log}.log" if log else f"{work_dir}.log")
-        with self._log.open("a") as log:
+        with self._log.open("a") as output:
             self.process = subprocess.Popen(
                 [sys.executable, *(program or ("-m", f"oaa_tf.{stage}")), f"--work_dir={work_dir}", *arguments],
                 cwd=_ROOT,
                 env={**os.environ, **(environment or {})},
-                stdout=log,
+                stdout=output,
                 stderr=subprocess.STDOUT,
             )
 
