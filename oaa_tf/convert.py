@@ -27,7 +27,7 @@ from oaa_tf.data.formats.coco_labels import read_coco_labels, write_coco_labels
 from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.labels.label_files import DESCRIPTION_FILE, LABELS_FOLDER, read_pseudo_labels
+from oaa_tf.labels.label_files import DESCRIPTION_FILE, LABELS_FOLDER, PseudoLabels
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import origin
 from oaa_tf.runs.output_folder import check_folder, folder_errors
@@ -81,8 +81,7 @@ def run(settings: ConvertSettings) -> dict[str, Any]:
         folder.mkdir(parents=True, exist_ok=True)
     match settings.direction, settings.format:
         case "export", "coco_json":
-            files, _ = read_pseudo_labels(source, records, flag="source")
-            write_coco_labels(target, files, records)
+            write_coco_labels(target, PseudoLabels(source, records, flag="source"), records)
         case "import", "coco_json":
             _import_labels(settings, records, source, target)
         case "export", maps_format:

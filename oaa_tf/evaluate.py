@@ -7,7 +7,6 @@
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,8 @@ import numpy as np
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
-from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.command_line.parallel_settings import ParallelSettings
+from oaa_tf.command_line.settings import setting
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import SIZES_ADVICE, Record, RecordSet
@@ -25,15 +25,15 @@ from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.metrics import confusion_matrix, image_scores, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.metrics_file import origin, run_once
+from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.runs.supervision import SUPERVISIONS, is_supervision
-from oaa_tf.runs.threads import in_threads
 from oaa_tf.runs.work_dir import METRICS_FILE, PREDICTIONS_FOLDER, WorkDir, files_checksum
 
 SUBMISSION_FOLDER = Path("results/VOC2012/Segmentation/comp6_test_cls")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EvaluateSettings(Settings):
+class EvaluateSettings(ParallelSettings):
     """What to evaluate, and on which images; exactly one of `maps`, `masks` and `model`."""
 
     records: str = setting(
@@ -58,7 +58,6 @@ class EvaluateSettings(Settings):
         help="Supervision of what is evaluated, if its own files do not record it; empty: as they record.",
         choices=("", *SUPERVISIONS),
     )
-    num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -161,7 +160,7 @@ def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     maps = AttentionMaps.open(settings.maps, records)
 
     def results(work_dir: Path) -> dict[str, Any]:
-        curves = maps.curves(num_workers=settings.num_workers)
+        curves = maps.curves(num_workers=settings.num_workers, scheduler=settings.scheduler)
 
         def scores(index: int) -> dict[str, Any]:
             return {
@@ -204,7 +203,7 @@ def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
         return _compared(records.record(position), predicted, paths[position], records)
 
     def results(work_dir: Path) -> dict[str, Any]:
-        return _scores(compared, records, num_workers=settings.num_workers)
+        return _scores(compared, records, num_workers=settings.num_workers, scheduler=settings.scheduler)
 
     supervision, seed = _mask_provenance(folder, records)
     return _Evaluated(kind="masks", checksum=files_checksum(paths), supervision=supervision, seed=seed, results=results)
@@ -230,7 +229,7 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
             return _compared(record, predicted, path, records)
 
         # TensorFlow uses all cores by itself.
-        scores = _scores(compared, records, num_workers=1)
+        scores = _scores(compared, records, num_workers=1, scheduler=settings.scheduler)
         if settings.submission and not records.has_masks:
             scores = {}  # The tags are made up.
         return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
@@ -257,16 +256,19 @@ def _compared(record: Record, predicted: np.ndarray, path: Path, records: Record
 
 
 def _scores(
-    compared: Callable[[int], tuple[np.ndarray, np.ndarray]], records: RecordSet, *, num_workers: int
+    compared: Callable[[int], tuple[np.ndarray, np.ndarray]], records: RecordSet, **options: Any
 ) -> dict[str, Any]:
     """The scores over all images; without masks, those of the tags alone."""
-    positions = range(len(records))
-    per_image = in_threads(compared, positions, f"evaluate {records.split}", num_workers=num_workers)
-    confusions, shares = zip(*per_image, strict=True)
-    images = image_scores(np.array(shares), records.label_matrix(), records.classes, threshold=0)
+    num_images, num_classes = len(records), len(records.classes)
+    shares = np.zeros((num_images, num_classes))
+    confusion = np.zeros((num_classes + 1, num_classes + 2), np.int64)
+    per_image = in_parallel(compared, range(num_images), f"evaluate {records.split}", **options)
+    for position, (of_image, shares_of_image) in enumerate(per_image):
+        confusion += of_image
+        shares[position] = shares_of_image
+    images = image_scores(shares, records.label_matrix(), records.classes, threshold=0)
     if not records.has_masks:
         return {"mean_iou": None, "images": images}
-    confusion = functools.reduce(np.add, confusions)
     return scores_by_name(iou_per_class(confusion), records.classes) | {
         "labelled_share": labelled_share(confusion),
         "images": images,

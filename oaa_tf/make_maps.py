@@ -13,10 +13,11 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from oaa_tf.attention.map_files import INFO_FILE, AttentionMaps
+from oaa_tf.attention.map_files import INFO_FILE
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.inference_settings import InferenceSettings
 from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.parallel_settings import SchedulerSettings
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.frame import STRIDE
@@ -24,14 +25,19 @@ from oaa_tf.data.views.view_options import whole_views
 from oaa_tf.metrics import image_scores
 from oaa_tf.runs.checkpoints import checkpoint_checksum
 from oaa_tf.runs.metrics_file import origin, read_training_metrics, run_once
+from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 
 if TYPE_CHECKING:
     import keras
 
+    from oaa_tf.attention.extraction import ExtractedAttention, Extractor
+
+_IMAGES_PER_TASK = 64
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeMapsSettings(InferenceSettings, group="maps"):
+class MakeMapsSettings(SchedulerSettings, InferenceSettings, group="maps"):
     """Which network, and which images."""
 
     records: str = setting(help="Manifest of the images, from make_records (<split>.json); every label gets a map.")
@@ -43,6 +49,11 @@ class MakeMapsSettings(InferenceSettings, group="maps"):
     batch_size: int = setting(
         8, help="Images computed at once; does not change the result.", minimum=1, may_change=True
     )
+
+    @property
+    def views(self) -> dict[str, Any]:
+        """Options of `Extractor`."""
+        return {"batch_size": self.batch_size, "readout": self.readout, "scales": self.scales, "flip": self.flip}
 
     def __post_init__(self) -> None:
         """Checks the size."""
@@ -60,29 +71,41 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
     Raises:
         UserError: The records, the stage and the settings do not go together, or work_dir holds another run.
     """
-    from oaa_tf.attention.extraction import extract_attention
+    from oaa_tf.attention.extraction import extracted_parts, parts_of, save_parts
 
     records, network, image_size, training = _inputs(settings)
     kind, supervision, seed = _maps_kind(training), training["supervision"], training["seed"]
 
     def work(work_dir: Path) -> dict[str, Any]:
-        extracted = extract_attention(
-            network,
-            records,
-            image_size,
-            batch_size=settings.batch_size,
-            readout=settings.readout,
-            scales=settings.scales,
-            flip=settings.flip,
-        )
-        AttentionMaps.save(
-            work_dir, extracted.maps, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
+        if settings.scheduler:
+            images = parts_of(records, _IMAGES_PER_TASK)
+            parts = in_parallel(_Extraction(settings), images, "attention", scheduler=settings.scheduler, size=len)
+        else:
+            parts = extracted_parts(network, records, image_size, **settings.views)
+        probabilities, num_empty = save_parts(
+            work_dir, parts, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
         )
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
-        scores = image_scores(extracted.probabilities, records.label_matrix(), records.classes, threshold=0.5)
-        return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": extracted.num_empty, "images": scores}
+        scores = image_scores(probabilities, records.label_matrix(), records.classes, threshold=0.5)
+        return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": num_empty, "images": scores}
 
     return run_once("make_maps", settings, _checksums(settings, records), work)
+
+
+class _Extraction:
+    """The attention of some images, as a function to send to other processes, each of which loads the network once."""
+
+    def __init__(self, settings: MakeMapsSettings) -> None:
+        self._settings = settings
+        self._extractor: Extractor | None = None
+
+    def __call__(self, images: range) -> ExtractedAttention:
+        from oaa_tf.attention.extraction import Extractor
+
+        if self._extractor is None:
+            records, network, image_size, _ = _inputs(self._settings)
+            self._extractor = Extractor(network, records, image_size, **self._settings.views)
+        return self._extractor(images)
 
 
 def dry_run(settings: MakeMapsSettings) -> dict[str, Any]:

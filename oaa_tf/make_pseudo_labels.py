@@ -16,6 +16,7 @@ import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.parallel_settings import ParallelSettings
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_saliency, write_pseudo_labels
@@ -25,7 +26,7 @@ from oaa_tf.runs.supervision import supervision_of_labels
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakePseudoLabelsSettings(PseudoLabelOptions):
+class MakePseudoLabelsSettings(ParallelSettings, PseudoLabelOptions):
     """The numbers of the labelling rule, and the maps to apply it to."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
@@ -37,7 +38,6 @@ class MakePseudoLabelsSettings(PseudoLabelOptions):
         help="Fit the maps to the image's edges before labelling: local refinement (PAMR) or a fully connected CRF.",
         choices=("none", "pamr", "crf"),
     )
-    num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
 
 def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
@@ -71,7 +71,15 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         "maps_kind": maps.kind,
         "maps_checksum": maps.checksum,
     }
-    return write_pseudo_labels(settings, checksums, records, description, make, num_workers=settings.num_workers)
+    return write_pseudo_labels(
+        settings,
+        checksums,
+        records,
+        description,
+        make,
+        num_workers=settings.num_workers,
+        scheduler=settings.scheduler,
+    )
 
 
 def dry_run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:

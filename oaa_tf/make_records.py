@@ -17,6 +17,7 @@ import numpy as np
 from oaa_tf.command_line.dry_run import DONE, TO_DO, dry_run_text
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.parallel_settings import ParallelSettings
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.class_folders import NEGATIVE_FOLDERS, read_class_folders
 from oaa_tf.data.formats.class_list import CLASS_FILES
@@ -42,6 +43,8 @@ _OTHER_LISTS = {
     ".txt": "YOLO's and other text files are not read; export COCO's JSON, or write a CSV with the header file,tags",
     ".yaml": "YOLO's files are not read; export COCO's JSON",
 }
+
+_NOT_RECORDED = ("output_dir", "num_workers", "scheduler")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,7 @@ class DataFolderSettings(Settings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MakeRecordsSettings(DataFolderSettings):
+class MakeRecordsSettings(ParallelSettings, DataFolderSettings):
     """Which split to make records of, and where the records go."""
 
     output_dir: str = setting(help="Folder for <split>.json and the shards.")
@@ -90,7 +93,6 @@ class MakeRecordsSettings(DataFolderSettings):
     skip_difficult: bool = setting(False, help="Ignore objects that annotations mark as difficult.")
     saliency_dir: str = setting("", help="Folder of saliency maps with the images' names; empty for none.")
     images_per_shard: int = setting(512, help="Records per shard.", minimum=1)
-    num_workers: int = setting(0, help="Threads; 0 for one per core.", minimum=0, may_change=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -127,7 +129,7 @@ class MakeRecordsSettings(DataFolderSettings):
     @property
     def recorded(self) -> dict[str, Any]:
         """The settings on which the records depend, for the manifest."""
-        return {name: value for name, value in self.as_dict().items() if name not in ("output_dir", "num_workers")}
+        return {name: value for name, value in self.as_dict().items() if name not in _NOT_RECORDED}
 
 
 def run(settings: MakeRecordsSettings) -> dict[str, Any]:
@@ -156,6 +158,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
             settings.split,
             max_side=settings.max_side,
             num_workers=settings.num_workers,
+            scheduler=settings.scheduler,
             write=writer.write,
         )
         for image in findings.skipped:
@@ -188,7 +191,13 @@ def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
     check_folder("--output_dir", settings.output_dir)
     if manifest := _up_to_date(settings, _fingerprint(source)):
         return DONE, Findings.of_manifest(manifest)
-    findings = convert_images(source, settings.split, max_side=settings.max_side, num_workers=settings.num_workers)
+    findings = convert_images(
+        source,
+        settings.split,
+        max_side=settings.max_side,
+        num_workers=settings.num_workers,
+        scheduler=settings.scheduler,
+    )
     return TO_DO, findings
 
 

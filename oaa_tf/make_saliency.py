@@ -35,8 +35,8 @@ from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.file_names import is_plain_name
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.output_folder import check_folder, folder_errors
+from oaa_tf.runs.parallel import num_cores, results_in_order
 from oaa_tf.runs.supervision import supervision_of_labels
-from oaa_tf.runs.threads import num_cores, results_in_order
 
 if TYPE_CHECKING:
     from oaa_tf.models.saliency_network import Preprocessing, SaliencyNetwork

@@ -12,6 +12,7 @@ the image. Masks of images from several folders go to folders of the same names.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +22,9 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError, first_few
 from oaa_tf.command_line.launch import launch
+from oaa_tf.command_line.parallel_settings import SchedulerSettings
 from oaa_tf.command_line.progress import Progress
-from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.command_line.settings import setting
 from oaa_tf.data.images.image_files import fitting_size, read_image, resized
 from oaa_tf.data.images.image_patterns import find_images, refuse_among_images
 from oaa_tf.data.images.palette_png import write_indexed
@@ -30,7 +32,7 @@ from oaa_tf.report.visualization import overlay_mask
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.output_folder import check_folder, folder_errors
-from oaa_tf.runs.threads import results_in_order
+from oaa_tf.runs.parallel import in_parallel, results_in_order
 
 if TYPE_CHECKING:
     from oaa_tf.models.segmenter import Segmenter
@@ -41,7 +43,7 @@ _MAX_AHEAD = 4
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PredictSettings(Settings):
+class PredictSettings(SchedulerSettings):
     """What to segment, and with which model."""
 
     model: str = setting(help="Folder of a SavedModel with the signature segment, from export.")
@@ -70,48 +72,80 @@ def run(settings: PredictSettings) -> dict[str, Any]:
     with folder_errors("--output_dir", output):
         for folder in {(output / name).parent for name in images_by_name}:
             folder.mkdir(parents=True, exist_ok=True)
-    skipped: dict[str, str] = {}
-    labels = ["background", *segmenter.classes]
-
-    def read(name: str) -> tuple[str, np.ndarray | None]:
-        try:
-            return name, read_image(images_by_name[name])
-        except UserError as error:
-            skipped[str(images_by_name[name])] = str(error)
-            return name, None
-
-    def write(job: tuple[str, np.ndarray, np.ndarray]) -> dict[str, Any]:
-        name, image, mask = job
-        write_indexed(output / f"{name}.png", mask)
-        if settings.overlays:
-            overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
-            with atomic_write(output / f"{name}_overlay.jpg") as file:
-                file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
-        counts = np.bincount(mask.ravel(), minlength=len(labels))
-        shares = {label: round(int(n) / mask.size, 6) for label, n in zip(labels, counts, strict=True) if n}
-        return {"file": str(images_by_name[name]), "mask": f"{name}.png", "shares": shares}
-
-    # While the network works on one image, threads decode the next ones and write the masks of earlier ones.
-    with (
-        Progress(len(images_by_name), "predict") as progress,
-        ThreadPoolExecutor(1) as readers,
-        ThreadPoolExecutor(1) as writers,
-    ):
-        segmented = (
-            (name, image, _segment_large(segmenter, image, settings.max_side))
-            for name, image in results_in_order(readers, read, images_by_name, max_ahead=_MAX_AHEAD)
-            if image is not None
-        )
-        images = []
-        for image in results_in_order(writers, write, segmented, max_ahead=_MAX_AHEAD):
-            images.append(image)
-            progress.advance()
-    result = {"classes": labels, "images": images, "skipped": skipped}
+    prediction = _Prediction(images_by_name, segmenter, output, settings.max_side, settings.overlays)
+    names, skipped, images = list(images_by_name), {}, []
+    if settings.scheduler:
+        described = in_parallel(prediction, names, "predict", scheduler=settings.scheduler)
+    else:
+        described = prediction.of_all(names)
+    for name, one in zip(names, described, strict=True):
+        if isinstance(one, UserError):
+            skipped[str(images_by_name[name])] = str(one)
+        else:
+            images.append(one)
+    result = {"classes": prediction.labels, "images": images, "skipped": skipped}
     write_json(output / SHARES_FILE, result)
     if skipped:
         reasons = first_few(list(skipped.values()))
         raise UserError(f"{len(skipped)} of {len(images_by_name)} images were skipped: {reasons}", result=result)
     return result
+
+
+@dataclasses.dataclass(frozen=True)
+class _Prediction:
+    """Segments images by the names of their masks, and describes them for `shares.json`; or says what is wrong."""
+
+    images_by_name: dict[str, Path]
+    segmenter: Segmenter
+    output: Path
+    max_side: int
+    overlays: bool
+
+    @property
+    def labels(self) -> list[str]:
+        return ["background", *self.segmenter.classes]
+
+    def __call__(self, name: str) -> dict[str, Any] | UserError:
+        return self._write(self._segment(self._read(name)))
+
+    def of_all(self, names: Sequence[str]) -> Iterator[dict[str, Any] | UserError]:
+        """The same for many: while the network works, threads decode the next images and write the masks of others."""
+        with (
+            Progress(len(names), "predict") as progress,
+            ThreadPoolExecutor(1) as readers,
+            ThreadPoolExecutor(1) as writers,
+        ):
+            read = results_in_order(readers, self._read, names, max_ahead=_MAX_AHEAD)
+            segmented = map(self._segment, read)
+            for described in results_in_order(writers, self._write, segmented, max_ahead=_MAX_AHEAD):
+                progress.advance()
+                yield described
+
+    def _read(self, name: str) -> tuple[str, np.ndarray] | UserError:
+        try:
+            return name, read_image(self.images_by_name[name])
+        except UserError as error:
+            return error
+
+    def _segment(self, read: tuple[str, np.ndarray] | UserError) -> tuple[str, np.ndarray, np.ndarray] | UserError:
+        if isinstance(read, UserError):
+            return read
+        name, image = read
+        return name, image, _segment_large(self.segmenter, image, self.max_side)
+
+    def _write(self, segmented: tuple[str, np.ndarray, np.ndarray] | UserError) -> dict[str, Any] | UserError:
+        if isinstance(segmented, UserError):
+            return segmented
+        name, image, mask = segmented
+        write_indexed(self.output / f"{name}.png", mask)
+        if self.overlays:
+            overlay = cv2.cvtColor(overlay_mask(image, mask), cv2.COLOR_RGB2BGR)
+            with atomic_write(self.output / f"{name}_overlay.jpg") as file:
+                file.write(cv2.imencode(".jpg", overlay)[1].tobytes())
+        labels = self.labels
+        counts = np.bincount(mask.ravel(), minlength=len(labels))
+        shares = {label: round(int(n) / mask.size, 6) for label, n in zip(labels, counts, strict=True) if n}
+        return {"file": str(self.images_by_name[name]), "mask": f"{name}.png", "shares": shares}
 
 
 def dry_run(settings: PredictSettings) -> dict[str, Any]:

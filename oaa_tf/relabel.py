@@ -19,7 +19,8 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
-from oaa_tf.command_line.settings import Settings, setting
+from oaa_tf.command_line.parallel_settings import SchedulerSettings
+from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_saliency, write_pseudo_labels
 from oaa_tf.labels.rules import confident_label
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class RelabelSettings(Settings):
+class RelabelSettings(SchedulerSettings):
     """Which network labels which images, and when it is sure enough."""
 
     records: str = setting(help="Manifest of the training records, from make_records (<split>.json).")
@@ -64,7 +65,9 @@ def run(settings: RelabelSettings) -> dict[str, Any]:
         "model_checksum": segmenter.checksum,
     }
     # TensorFlow uses all cores by itself.
-    return write_pseudo_labels(settings, checksums, records, description, make, num_workers=1)
+    return write_pseudo_labels(
+        settings, checksums, records, description, make, num_workers=1, scheduler=settings.scheduler
+    )
 
 
 def dry_run(settings: RelabelSettings) -> dict[str, Any]:

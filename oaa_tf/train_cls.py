@@ -8,7 +8,6 @@ This is stage 1 (paper, Sec. 3.1-3.2).
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +37,9 @@ OAA_FOLDER = Path("attention/oaa")
 
 _COVERAGE_THRESHOLD = 0.3
 """Cells with more attention count as covered."""
+
+_SLOTS_PER_LOG = 10_000
+"""Maps at most on which a log entry measures the coverage: a table of ImageNet's size takes a third of a second."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,7 @@ class ClassifierStage(TrainingStage):
 
     def scalars(self) -> dict[str, float]:
         """The covered share of the table."""
-        return {"attention_coverage": self.table.coverage(_COVERAGE_THRESHOLD)}
+        return {"attention_coverage": self.table.coverage(_COVERAGE_THRESHOLD, most_slots=_SLOTS_PER_LOG)}
 
     def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
         """Current and cumulative attention: as pictures, for the report's replay, and measured on masks."""
@@ -184,34 +186,38 @@ class ClassifierStage(TrainingStage):
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
         """Writes the maps of all fusions."""
-        from oaa_tf.attention.extraction import extract_attention
+        from oaa_tf.attention.extraction import extracted_parts, save_parts
 
         settings, records, table = self.settings, self.records, self.table
-        extracted = extract_attention(
+        description: dict[str, Any] = {
+            "image_size": settings.image_size,
+            "supervision": self.supervision,
+            "seed": settings.seed,
+        }
+        parts = extracted_parts(
             network, records, settings.image_size, label="class activation maps", **settings.map_options
         )
-        cam = extracted.maps
+        _, num_empty = save_parts(work_dir / CAM_FOLDER, parts, records, kind="cam", **description)
+        cam = AttentionMaps.open(work_dir / CAM_FOLDER, records).maps
         num_fallbacks = int(np.count_nonzero(table.empty_slots()))
         if num_fallbacks == table.num_slots:
             print(
                 f"warning: no map passed the gate after --accumulate_from_epoch={settings.accumulate_from_epoch}: the"
                 " cumulative attention is that of the trained network alone"
             )
-        save = functools.partial(
-            AttentionMaps.save,
-            records=records,
-            image_size=settings.image_size,
-            supervision=self.supervision,
-            seed=settings.seed,
-        )
-        save(work_dir / CAM_FOLDER, cam, kind="cam")
         for fusion, folder in oaa_folders(settings.fusions).items():
-            maps = table.maps(fusion, fallback=cam)
-            save(work_dir / folder, maps, kind=f"oaa_{fusion}", fallback_slots=num_fallbacks)
+            AttentionMaps.save(
+                work_dir / folder,
+                table.parts(fusion, fallback=cam),
+                records,
+                kind=f"oaa_{fusion}",
+                fallback_slots=num_fallbacks,
+                **description,
+            )
         return {
             "num_pairs": table.num_slots,
             "fallback_pairs": num_fallbacks,
-            "empty_maps": extracted.num_empty,
+            "empty_maps": num_empty,
             "attention_coverage": table.coverage(_COVERAGE_THRESHOLD),
             "table_bytes": table.num_bytes,
         }

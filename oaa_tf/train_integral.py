@@ -130,10 +130,10 @@ class IntegralStage(TrainingStage):
 
     def results(self, network: keras.Model, work_dir: Path) -> dict[str, Any]:
         """Writes the maps."""
-        from oaa_tf.attention.extraction import extract_attention
+        from oaa_tf.attention.extraction import extracted_parts, save_parts
 
         settings = self.settings
-        attention = extract_attention(
+        attention = extracted_parts(
             network,
             self.records,
             settings.image_size,
@@ -141,16 +141,16 @@ class IntegralStage(TrainingStage):
             readout=settings.readout,
             **settings.map_options,
         )
-        AttentionMaps.save(
+        _, num_empty = save_parts(
             work_dir / MAPS_FOLDER,
-            attention.maps,
+            attention,
             self.records,
             kind=f"oaa_plus_{settings.loss}",
             image_size=settings.image_size,
             supervision=self.supervision,
             seed=settings.seed,
         )
-        return {"num_pairs": len(attention.maps), "empty_maps": attention.num_empty}
+        return {"num_pairs": int(self.records.first_slots[-1]), "empty_maps": num_empty}
 
 
 if __name__ == "__main__":

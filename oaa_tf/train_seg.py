@@ -18,12 +18,11 @@ import numpy as np
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.data.views.batch_order import permutation
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.labels.label_files import read_pseudo_labels
-from oaa_tf.runs.threads import in_threads
+from oaa_tf.labels.label_files import PseudoLabels
+from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage
 
@@ -144,18 +143,17 @@ class SegmentationStage(TrainingStage):
             UserError: There are no labels, or they were made from other records.
         """
         records = RecordSet.open(settings.records)
-        self.label_files: list[bytes] | None = None
-        supervision = "pixel masks"
+        self.labels: PseudoLabels | None = None
         if settings.labels != _MASKS:
-            self.label_files, supervision = read_pseudo_labels(Path(settings.labels), records)
+            self.labels = PseudoLabels(Path(settings.labels), records)
         elif len(records.masked) < len(records):
             found = f"only {len(records.masked)} of the {len(records)} images" if records.has_masks else "no image"
             raise UserError(f"{found} of {settings.records} has a mask", flag="labels", value=_MASKS)
         super().__init__(
             settings,
             records,
-            supervision=supervision,
-            inputs={"labels": hashlib.sha256(b"".join(self.label_files or [])).hexdigest()},
+            supervision=self.labels.supervision if self.labels else "pixel masks",
+            inputs={"labels": self.labels.checksum if self.labels else hashlib.sha256().hexdigest()},
             chosen=chosen_positions(len(records), settings.share, settings.seed),
         )
 
@@ -172,7 +170,7 @@ class SegmentationStage(TrainingStage):
         """The share of each label in the labelled pixels of the images to train on, float64 `[C + 1]`."""
         positions = range(len(self.records)) if self.chosen is None else list(self.chosen)
         counts = np.zeros(256, np.int64)
-        for of_image in in_threads(self._label_counts, positions, "label weights"):
+        for of_image in in_parallel(self._label_counts, positions, "label weights"):
             counts += of_image
         known = counts[: len(self.records.classes) + 1]
         return known / max(known.sum(), 1)
@@ -184,7 +182,7 @@ class SegmentationStage(TrainingStage):
         """The pseudo labels or masks."""
         from oaa_tf.data.views.targets import segmentation_targets
 
-        return segmentation_targets(self.label_files)
+        return segmentation_targets(self.labels)
 
     def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
         """Labels beside predictions: as pictures, and measured on masks."""
@@ -199,20 +197,20 @@ class SegmentationStage(TrainingStage):
             self.settings.inference_size,
             shown=shown_positions(records, self.settings.num_pictures),
             measured=measured,
-            columns={"pseudo label" if self.label_files else "mask": self.label_map},
+            columns={"pseudo label" if self.labels else "mask": self.label_map},
         )
 
         def write_quality(step: int) -> None:
             # Labels do not change in training: measure them once.
-            if step == 0 and measured and self.label_files:
+            if step == 0 and measured and self.labels:
                 write_label_quality(records, measured, self.label_map, step)
 
         return [predictions, write_quality]
 
     def label_map(self, position: int, record: Record | None = None) -> np.ndarray:
         """The label map that the network learns for one image, uint8 `[height, width]`."""
-        if self.label_files is not None:
-            return read_indexed(self.label_files[position])
+        if self.labels is not None:
+            return self.labels[position]
         mask = (record or self.records.record(position)).mask
         assert mask is not None, "the constructor refuses records without masks"
         return mask

@@ -55,7 +55,7 @@ from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.images.image_files import read_for_record
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.labels.label_files import read_pseudo_labels
+from oaa_tf.labels.label_files import PseudoLabels
 from oaa_tf.make_pseudo_labels import MakePseudoLabelsSettings
 from oaa_tf.make_pseudo_labels import run as make_labels
 from oaa_tf.models.networks import NetworkDescription
@@ -196,9 +196,9 @@ def read_maps(root: Path) -> Any:
 
 
 def read_labels(root: Path) -> Any:
-    files, supervision = read_pseudo_labels(root / "labels", RecordSet.open(root / "records/train.json"))
-    assert supervision in ("image labels", "image labels + saliency", "pixel masks")
-    return files
+    labels = PseudoLabels(root / "labels", RecordSet.open(root / "records/train.json"))
+    assert labels.supervision in ("image labels", "image labels + saliency", "pixel masks")
+    return [label_map.tolist() for label_map in labels]
 
 
 def read_irn(root: Path) -> Any:

@@ -13,7 +13,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.labels.label_files import read_pseudo_labels
+from oaa_tf.labels.label_files import PseudoLabels
 
 IMAGE_SIZE = 64
 
@@ -106,10 +106,9 @@ def test_labels_come_back_exactly(root, records, labels, tmp_path):
         write_indexed(path, np.full_like(read_indexed(path), value))
     json_file = converted(root, "export", "coco_json", labels, tmp_path / "new/labels.json")
     back = converted(root, "import", "coco_json", json_file, tmp_path / "back")
-    expected, _ = read_pseudo_labels(labels, records)
-    found, supervision = read_pseudo_labels(back, records)
-    assert found == expected and supervision == "image labels"
-    assert {255, 0} < {value for data in found for value in np.unique(read_indexed(data)).tolist()}
+    expected, found = PseudoLabels(labels, records), PseudoLabels(back, records)
+    assert found.checksum == expected.checksum and found.supervision == "image labels"
+    assert {255, 0} < {value for label_map in found for value in np.unique(label_map).tolist()}
 
 
 def test_what_coco_says_of_labels(root, labels, tmp_path):

@@ -15,7 +15,7 @@ from tiny_voc import CLASSES, make_tiny_records
 from oaa_tf import export
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.palette_png import read_indexed
-from oaa_tf.labels.label_files import read_pseudo_labels
+from oaa_tf.labels.label_files import PseudoLabels
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
 from oaa_tf.relabel import RelabelSettings, confident_label, dry_run, run
 
@@ -122,8 +122,8 @@ def test_the_stage(settings, data, tmp_path):
         )
         labels = read_indexed(tmp_path / f"labels/SegmentationClass/{image_id}.png")
         np.testing.assert_array_equal(labels, expected)
-    files, supervision = read_pseudo_labels(tmp_path / "labels", records)
-    assert len(files) == 4 and supervision == "image labels + saliency"
+    labels = PseudoLabels(tmp_path / "labels", records)
+    assert len(labels) == 4 and labels.supervision == "image labels + saliency"
     assert dry_run(settings)["state"] == "done" and dry_run(settings)["images_left"] == 0
 
 

@@ -23,7 +23,7 @@ from oaa_tf.data.images.palette_png import encode_grey, read_indexed
 from oaa_tf.data.records.record_set import SIZES_ADVICE, RecordSet
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.runs.atomic import atomic_write
-from oaa_tf.runs.threads import in_threads
+from oaa_tf.runs.parallel import in_parallel
 
 
 def write_class_pngs(maps: AttentionMaps, folder: str | os.PathLike) -> None:
@@ -208,5 +208,5 @@ def _read_all(read: Callable[[int], np.ndarray], records: RecordSet, image_size:
 
 
 def _for_each_image(work: Callable[[int], None], records: RecordSet, label: str) -> None:
-    for _ in in_threads(work, range(len(records)), label):
+    for _ in in_parallel(work, range(len(records)), label):
         pass

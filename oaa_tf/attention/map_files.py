@@ -4,8 +4,9 @@ import dataclasses
 import hashlib
 import io
 import os
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, SupportsIndex
 
 import numpy as np
 
@@ -15,8 +16,8 @@ from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.metrics import SweepCurves, ThresholdSweep, attention_histogram
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import read_json, write_json
+from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.runs.supervision import is_supervision
-from oaa_tf.runs.threads import in_threads
 
 MAPS_FILE = "maps.npy"
 INFO_FILE = "maps.json"
@@ -93,38 +94,60 @@ class AttentionMaps:
 
     @classmethod
     def save(
-        cls, folder: str | os.PathLike, maps: np.ndarray, records: RecordSet, *, kind: str, image_size: int, **options
+        cls,
+        folder: str | os.PathLike,
+        maps: np.ndarray | Iterable[np.ndarray],
+        records: RecordSet,
+        *,
+        kind: str,
+        image_size: int,
+        supervision: str = "image labels",
+        fallback_slots: int = 0,
+        seed: int | None = None,
     ) -> None:
         """Writes maps to a folder, and replaces those that are there.
 
         Args:
             folder: Made if missing.
-            maps: As in `from_array`, which raises the same errors.
+            maps: As in `from_array`; or parts of them, in order, which are written as they come.
             records: As in `from_array`.
             kind: As in `from_array`.
             image_size: As in `from_array`.
-            **options: `supervision`, `fallback_slots` and `seed`, as in `from_array`.
+            supervision: As in `from_array`.
+            fallback_slots: As in `from_array`.
+            seed: As in `from_array`.
+
+        Raises:
+            ValueError: As in `from_array`.
         """
-        taken = cls.from_array(maps, records, kind=kind, image_size=image_size, **options)
+        expected = _expected_shape(records, image_size)
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         # Without this, an interruption between the two files would leave new maps with the old description.
         (folder / INFO_FILE).unlink(missing_ok=True)
-        content = io.BytesIO()
-        np.save(content, taken.maps)
+        header, digest, num_slots = io.BytesIO(), hashlib.sha256(), 0
+        np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": expected})
         with atomic_write(folder / MAPS_FILE) as file:
-            # Through memory: when numpy writes to the file itself, it does not report a full disk.
-            file.write(content.getbuffer())
+            file.write(header.getbuffer())
+            for part in [maps] if isinstance(maps, np.ndarray) else maps:
+                num_slots += len(part)
+                if part.shape[1:] != expected[1:] or num_slots > expected[0]:
+                    raise ValueError(f"maps have shape {part.shape}, expected {expected} for {records.manifest_path}")
+                values = np.ascontiguousarray(to_uint8(part)).data
+                digest.update(values)
+                file.write(values)
+            if num_slots != expected[0]:
+                raise ValueError(f"{num_slots} maps, expected {expected[0]} for {records.manifest_path}")
         info = {
             "kind": kind,
             "image_size": image_size,
-            "num_slots": len(maps),
+            "num_slots": num_slots,
             "classes": records.classes,
             "records_checksum": records.checksum,
-            "maps_checksum": taken.checksum,
-            "supervision": taken.supervision,
-            "fallback_slots": taken.fallback_slots,
-            "seed": taken.seed,
+            "maps_checksum": digest.hexdigest(),
+            "supervision": supervision,
+            "fallback_slots": fallback_slots,
+            "seed": seed,
         }
         write_json(folder / INFO_FILE, info)
 
@@ -164,6 +187,12 @@ class AttentionMaps:
         described = {name: info[name] for name in ("kind", "image_size", "supervision", "fallback_slots", "seed")}
         return cls(folder=folder, records=records, maps=maps, checksum=checksum, **described)
 
+    def __reduce_ex__(self, protocol: SupportsIndex) -> str | tuple[Any, ...]:
+        """Pickles those of a folder as the name of the folder."""
+        if self.folder is None:
+            return super().__reduce_ex__(protocol)
+        return AttentionMaps.open, (self.folder.absolute(), self.records)
+
     @property
     def grid(self) -> int:
         """Cells per side of the grid."""
@@ -199,11 +228,12 @@ class AttentionMaps:
         # Rounding can raise an interpolated 1 above 1.
         return classes, np.minimum(self.frame(position).to_image(maps), 1)
 
-    def curves(self, *, num_workers: int = 0) -> SweepCurves:
+    def curves(self, *, num_workers: int = 0, scheduler: str = "") -> SweepCurves:
         """Scores of the maps at every threshold, compared with the masks in the records.
 
         Args:
             num_workers: Threads; 0 for one per core.
+            scheduler: See `in_parallel`.
 
         Raises:
             ValueError: The records have no masks.
@@ -219,7 +249,7 @@ class AttentionMaps:
 
         sweep = ThresholdSweep(num_classes)
         label = f"evaluate {self.records.split}"
-        histograms = in_threads(histogram, self.records.masked, label, num_workers=num_workers)
+        histograms = in_parallel(histogram, self.records.masked, label, num_workers=num_workers, scheduler=scheduler)
         for position, one in zip(self.records.masked, histograms, strict=True):
             sweep.add_histogram(one, self.records.labels[position])
         return sweep.curves()

@@ -220,11 +220,27 @@ class CumulativeAttention(tf.Module):
         Raises:
             ValueError: The table does not keep that fusion.
         """
-        maps = self.read(fusion, range(self.num_slots))
-        if fallback is not None:
-            is_empty = self.empty_slots()
-            maps[is_empty] = fallback[is_empty]
-        return maps
+        nothing = np.zeros([0, self.grid, self.grid], np.float32)
+        return np.concatenate([nothing, *self.parts(fusion, fallback=fallback)])
+
+    def parts(self, fusion: str = "max", *, fallback: np.ndarray | None = None) -> Iterator[np.ndarray]:
+        """The same maps, float32 `[n, grid, grid]` at a time, for a table that is larger than the memory.
+
+        Args:
+            fusion: As for `maps`.
+            fallback: As for `maps`; or uint8, where attention is value / 255, as in a file of maps.
+
+        Raises:
+            ValueError: The table does not keep that fusion.
+        """
+        for first in range(0, self.num_slots, _ROWS_PER_READ):
+            slots = range(first, min(first + _ROWS_PER_READ, self.num_slots))
+            maps = self.read(fusion, slots)
+            if fallback is not None:
+                is_empty = ~self._fused("max", tf.constant(slots, tf.int64)).numpy().any(axis=1)
+                instead = fallback[first : first + len(slots)][is_empty]
+                maps[is_empty] = instead / np.float32(255) if instead.dtype == np.uint8 else instead
+            yield maps
 
     def empty_slots(self) -> np.ndarray:
         """The pairs without attention, bool `[num_slots]`: the gate let no map through, or only maps of zeros."""
@@ -232,10 +248,17 @@ class CumulativeAttention(tf.Module):
             [np.zeros(0, bool), *(~rows.any(axis=1) for rows in self._rows("max", range(self.num_slots)))]
         )
 
-    def coverage(self, threshold: float) -> float:
-        """Mean share of the grid, over all slots, whose maximum attention is above a threshold."""
-        num_covered = sum(int(np.count_nonzero(rows > threshold)) for rows in self._rows("max", range(self.num_slots)))
-        return num_covered / max(self.num_slots * self.grid**2, 1)
+    def coverage(self, threshold: float, *, most_slots: int | None = None) -> float:
+        """Mean share of the grid whose maximum attention is above a threshold.
+
+        Args:
+            threshold: The threshold.
+            most_slots: If the table has more, it is the mean over about this many, evenly spread.
+        """
+        every = 1 if most_slots is None else max(self.num_slots // most_slots, 1)
+        slots = range(0, self.num_slots, every)
+        num_covered = sum(int(np.count_nonzero(rows > threshold)) for rows in self._rows("max", slots))
+        return num_covered / max(len(slots) * self.grid**2, 1)
 
     def _rows(self, fusion: str, slots: np.ndarray | Sequence[int]) -> Iterator[np.ndarray]:
         """Rows, float32 `[at most _ROWS_PER_READ, grid * grid]` at a time: `read_value` would copy the whole table."""

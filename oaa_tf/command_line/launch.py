@@ -53,7 +53,7 @@ def launch(
         flag_values = _parsed_flags(settings_class, stage, arguments)
         settings = settings_from_flags(settings_class, flag_values)
         common = settings_from_flags(CommonSettings, flag_values)
-        _import_tensorflow_quietly()
+        import_tensorflow_quietly()
         try:
             with output_to(common.quiet, common.json):
                 result = (dry_run or _settings_only)(settings) if common.dry_run else run(settings)
@@ -106,14 +106,13 @@ def _settings_only(settings: Settings) -> dict[str, Any]:
     return {"settings": settings.as_flags().splitlines()}
 
 
-def _import_tensorflow_quietly() -> None:
+def import_tensorflow_quietly() -> None:
     """Imports TensorFlow without its start-up messages, unless TF_CPP_MIN_LOG_LEVEL asks for them.
 
     Setting the variable is not enough: TensorFlow writes some messages before it sets up its log.
     """
-    if "TF_CPP_MIN_LOG_LEVEL" in os.environ:
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
         return
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:

@@ -18,7 +18,7 @@ from oaa_tf.demo.objects import CLASSES
 from oaa_tf.demo.photos import DemoImage, draw_demo_image
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import read_json, write_json
-from oaa_tf.runs.threads import in_threads
+from oaa_tf.runs.parallel import in_parallel
 
 MARKER = "demo.json"
 
@@ -63,7 +63,7 @@ def write_demo_data(
         return image_id, demo_image.labels
 
     jobs = [("train", index) for index in range(num_train)] + [("val", index) for index in range(num_val)]
-    written = list(in_threads(write, jobs, "demo data"))
+    written = list(in_parallel(write, jobs, "demo data"))
     lists = output_dir / "ImageSets/Segmentation"
     for split, part in (("train", written[:num_train]), ("val", written[num_train:])):
         _write_lines(lists / f"{split}.txt", [image_id for image_id, _ in part])

@@ -12,6 +12,6 @@ __all__, __getattr__, __dir__ = public_names(
         "PseudoLabelOptions": "rules",
         "confident_label": "rules",
         "pseudo_label": "rules",
-        "read_pseudo_labels": "label_files",
+        "PseudoLabels": "label_files",
     },
 )

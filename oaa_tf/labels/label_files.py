@@ -1,8 +1,9 @@
 """Folders of pseudo labels: written image by image, resumed, and compared with masks, if there are any."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -14,8 +15,8 @@ from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.metrics_file import run_once
+from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.runs.supervision import is_supervision
-from oaa_tf.runs.threads import in_threads
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
 
 LABELS_FOLDER = "SegmentationClass"
@@ -33,6 +34,7 @@ def write_pseudo_labels(
     make: Callable[[int, Record], np.ndarray],
     *,
     num_workers: int,
+    scheduler: str = "",
 ) -> dict[str, Any]:
     """Claims the work_dir, makes the labels that are not there yet, and writes `DESCRIPTION_FILE` and `metrics.json`.
 
@@ -45,6 +47,7 @@ def write_pseudo_labels(
         make: Function from the position and the record of an image to its label map, uint8 `[height, width]`: 0
             background, `c + 1` for class index `c`, 255 ignore.
         num_workers: Threads; 0 for one per core.
+        scheduler: See `in_parallel`.
 
     Returns:
         The content of `metrics.json`. If the records have masks, this includes the quality of the labels:
@@ -57,7 +60,7 @@ def write_pseudo_labels(
     """
 
     def work(work_dir: Path) -> dict[str, Any]:
-        summary = _label_all(work_dir / LABELS_FOLDER, records, make, num_workers)
+        summary = _label_all(work_dir / LABELS_FOLDER, records, make, num_workers=num_workers, scheduler=scheduler)
         write_json(work_dir / DESCRIPTION_FILE, description)
         return description | summary
 
@@ -94,7 +97,7 @@ def dry_run_pseudo_labels(
 
 
 def _label_all(
-    folder: Path, records: RecordSet, make: Callable[[int, Record], np.ndarray], num_workers: int
+    folder: Path, records: RecordSet, make: Callable[[int, Record], np.ndarray], **options: Any
 ) -> dict[str, Any]:
     """Makes the labels that are not there yet, and measures all of them; see `write_pseudo_labels`."""
     folder.mkdir(exist_ok=True)
@@ -120,7 +123,7 @@ def _label_all(
     num_ignored_whole = 0
     num_pixels = np.zeros(256, np.int64)
     confusion = np.zeros((num_classes + 1, num_classes + 2), np.int64)
-    for counts, matrix in in_threads(work, range(len(records)), "pseudo labels", num_workers=num_workers):
+    for counts, matrix in in_parallel(work, range(len(records)), "pseudo labels", **options):
         num_ignored_whole += int(counts[IGNORE_LABEL] == counts.sum())
         num_pixels += counts
         if matrix is not None:
@@ -154,38 +157,68 @@ def require_saliency(records: RecordSet) -> None:
         )
 
 
-def read_pseudo_labels(folder: Path, records: RecordSet, flag: str = "labels") -> tuple[list[bytes], str]:
-    """Reads the label maps of all images, each as the bytes of a grey PNG, and their supervision.
+class PseudoLabels(Sequence[np.ndarray]):
+    """The label maps of all images, in the order of positions, uint8 `[height, width]`; each is read when it is needed.
 
-    Args:
-        folder: The work_dir of make_pseudo_labels or relabel.
-        records: The images.
-        flag: The flag that names the folder, for errors.
-
-    Returns:
-        The PNGs in the order of the images, and one of `SUPERVISIONS`.
-
-    Raises:
-        UserError: The folder is not complete, its labels belong to other records, or one of them is wrong.
+    Attributes:
+        supervision: One of `SUPERVISIONS`.
+        checksum: SHA-256 (hex) of all label maps.
     """
-    try:
-        description = read_json(folder / DESCRIPTION_FILE)
-        checksum, supervision = description["records_checksum"], description["supervision"]
-        if not is_supervision(supervision):
-            raise ValueError(supervision)
-    except OSError:
-        raise UserError(f"no {DESCRIPTION_FILE} in it; run make_pseudo_labels first", flag=flag, value=folder) from None
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{folder / DESCRIPTION_FILE}: damaged; run make_pseudo_labels again") from None
-    records.require_source(f"--{flag}={folder}", checksum)
-    files = []
-    for image_id, size in zip(records.image_ids, records.sizes, strict=True):
-        path = folder / LABELS_FOLDER / f"{image_id}.png"
-        labels = read_indexed(path)
+
+    def __init__(self, folder: Path, records: RecordSet, flag: str = "labels") -> None:
+        """Checks all label maps.
+
+        Args:
+            folder: The work_dir of make_pseudo_labels or relabel.
+            records: The images.
+            flag: The flag that names the folder, for errors.
+
+        Raises:
+            UserError: The folder is not complete, its labels belong to other records, or one of them is wrong.
+        """
+        try:
+            description = read_json(folder / DESCRIPTION_FILE)
+            checksum, self.supervision = description["records_checksum"], description["supervision"]
+            if not is_supervision(self.supervision):
+                raise ValueError(self.supervision)
+        except OSError:
+            raise UserError(
+                f"no {DESCRIPTION_FILE} in it; run make_pseudo_labels first", flag=flag, value=folder
+            ) from None
+        except (ValueError, KeyError, TypeError):
+            raise UserError(f"{folder / DESCRIPTION_FILE}: damaged; run make_pseudo_labels again") from None
+        records.require_source(f"--{flag}={folder}", checksum)
+        self._folder = folder / LABELS_FOLDER
+        self._records = records
+        digest = hashlib.sha256()
+        for encoded in in_parallel(lambda position: encode_grey(self[position]), range(len(self)), "labels"):
+            digest.update(encoded)
+        self.checksum = digest.hexdigest()
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @overload
+    def __getitem__(self, position: int) -> np.ndarray: ...
+    @overload
+    def __getitem__(self, position: slice) -> list[np.ndarray]: ...
+    def __getitem__(self, position: int | slice) -> np.ndarray | list[np.ndarray]:
+        """Reads a label map; raises a `UserError` if it is missing, damaged, or not of its image."""
+        if isinstance(position, slice):
+            return [self[one] for one in range(*position.indices(len(self)))]
+        try:
+            return self._read(position)
+        except UserError as error:
+            # In an input pipeline, TensorFlow turns it into an error of its own.
+            self._records.read_error = error
+            raise
+
+    def _read(self, position: int) -> np.ndarray:
+        path = self._folder / f"{self._records.image_ids[position]}.png"
+        labels, size = read_indexed(path), self._records.sizes[position]
         if labels.shape != tuple(size):
             raise UserError(f"{path}: {labels.shape[1]}x{labels.shape[0]} pixels, the image has {size[1]}x{size[0]}")
         highest = labels[labels != IGNORE_LABEL].max(initial=0)
-        if highest > len(records.classes):
-            raise UserError(f"{path}: label {highest}, but there are {len(records.classes)} classes")
-        files.append(encode_grey(labels))
-    return files, supervision
+        if highest > len(self._records.classes):
+            raise UserError(f"{path}: label {highest}, but there are {len(self._records.classes)} classes")
+        return labels

@@ -81,6 +81,10 @@ class Segmenter:
         records.require_classes(f"--model={folder}", segmenter.classes)
         return segmenter
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the name of the folder; another process loads the model again."""
+        return functools.partial(type(self), crf=self._crf), (self._folder.absolute(),)
+
     @functools.cached_property
     def checksum(self) -> str:
         """SHA-256 (hex) of the model, for `WorkDir.claim`.

@@ -17,24 +17,22 @@ from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.coco import read_coco
 from oaa_tf.data.formats.run_lengths import compressed, run_lengths
 from oaa_tf.data.formats.tagged_images import image_id_of
-from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import SIZES_ADVICE, RecordSet
 from oaa_tf.runs.atomic import atomic_write
 
 
-def write_coco_labels(path: str | os.PathLike, files: Sequence[bytes], records: RecordSet) -> None:
+def write_coco_labels(path: str | os.PathLike, label_maps: Sequence[np.ndarray], records: RecordSet) -> None:
     """Writes the labels of all images.
 
     Args:
         path: The file to write.
-        files: A grey PNG for each image: 0 background, c + 1 class c, `IGNORE_LABEL`.
+        label_maps: uint8 `[height, width]` for each image: 0 background, c + 1 class c, `IGNORE_LABEL`.
         records: The images.
     """
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
-    for position, (image_id, data) in enumerate(zip(records.image_ids, files, strict=True)):
-        labels = read_indexed(data)
+    for position, (image_id, labels) in enumerate(zip(records.image_ids, label_maps, strict=True)):
         height, width = labels.shape
         # Records of an earlier version do not know the names.
         name = records.files[position] or f"{image_id}.jpg"

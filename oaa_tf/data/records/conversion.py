@@ -4,7 +4,6 @@ import collections
 import dataclasses
 import functools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
 import cv2
@@ -19,7 +18,7 @@ from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.images.saliency_files import read_saliency
 from oaa_tf.data.records.label_warnings import label_warnings
 from oaa_tf.data.records.manifest import ImageEntry, Manifest, SkippedImage
-from oaa_tf.runs.threads import num_cores, results_in_order
+from oaa_tf.runs.parallel import workers
 
 _NO_CLASS = "none of the kept classes"
 _TFRECORD_BYTES = 16
@@ -97,6 +96,7 @@ def convert_images(
     *,
     max_side: int,
     num_workers: int = 0,
+    scheduler: str = "",
     write: Callable[[ImageEntry, bytes], None] = lambda entry, record: None,
 ) -> Findings:
     """Decodes and checks all images of a source and makes their records.
@@ -106,6 +106,7 @@ def convert_images(
         split: The split's name. Images without any class are an error, except in a small "val".
         max_side: Largest side in a record; larger images are made smaller. 0 for any.
         num_workers: Threads; 0 for one per core.
+        scheduler: See `in_parallel`.
         write: Takes the records in order, as long as all files are right.
 
     Raises:
@@ -118,10 +119,10 @@ def convert_images(
     num_smaller = num_bytes = 0
     agreement = MaskAgreement(source.classes)
     convert = functools.partial(_converted, source, max_side)
-    num_workers = num_workers or num_cores()
+    pool = workers(num_workers=num_workers, scheduler=scheduler)
     # After an error, no line says that all images are done.
-    with ThreadPoolExecutor(num_workers) as pool, Progress(len(source.images), f"records {split}") as progress:
-        for outcome in results_in_order(pool, convert, source.images, max_ahead=4 * num_workers):
+    with pool as results, Progress(len(source.images), f"records {split}") as progress:
+        for outcome in results(convert, source.images):
             match outcome:
                 case UserError():
                     mistakes.append(outcome)

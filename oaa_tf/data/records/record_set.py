@@ -130,6 +130,10 @@ class RecordSet:
     def __len__(self) -> int:
         return len(self.image_ids)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickles the name of the manifest; another process opens the same records."""
+        return _opened_again, (self.manifest_path.absolute(), self.checksum)
+
     def require_classes(self, what: str, classes: Sequence[str]) -> None:
         """Refuses a model or file with other classes than the records, or with another order of them.
 
@@ -217,6 +221,12 @@ class RecordSet:
             feature[key].bytes_list.value[0] for key in (keys.IMAGE_ID, keys.IMAGE, keys.MASK, keys.SALIENCY)
         )
         return Record(image_id.decode(), decode_image(image).numpy(), _decode_grey(mask), _decode_grey(saliency))
+
+
+def _opened_again(manifest_path: Path, checksum: str) -> RecordSet:
+    records = RecordSet.open(manifest_path, verify=False)
+    records.require_source("another process", checksum)
+    return records
 
 
 def _decode_grey(data: bytes) -> np.ndarray | None:

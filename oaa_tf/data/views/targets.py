@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.data.images.palette_png import encode_grey
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.views.view import render
@@ -15,21 +14,22 @@ Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Te
 (int32 `[2]`)."""
 
 
-def segmentation_targets(labels: Sequence[bytes | np.ndarray] | None) -> Targets:
+def segmentation_targets(labels: Sequence[np.ndarray] | None) -> Targets:
     """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
 
     Args:
-        labels: A label map for each image, in the order of positions: uint8 `[height, width]`, or the bytes of a grey
-            PNG; None for the records' masks.
+        labels: A label map for each image, in the order of positions, uint8 `[height, width]`, such as `PseudoLabels`;
+            None for the records' masks.
     """
-    files = None
-    if labels is not None:
-        # Compressed, they take little memory.
-        files = tf.constant([one if isinstance(one, bytes) else encode_grey(one) for one in labels])
+
+    def label_map_of(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        if labels is None:
+            return tf.io.decode_png(example[keys.MASK], channels=1)
+        read = tf.numpy_function(labels.__getitem__, [example[keys.POSITION]], tf.uint8)
+        return tf.ensure_shape(read, [None, None])[..., tf.newaxis]
 
     def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
-        encoded = example[keys.MASK] if files is None else tf.gather(files, example[keys.POSITION])
-        label_map = tf.io.decode_png(encoded, channels=1)
+        label_map = label_map_of(example)
         shown = render(label_map, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
         return {keys.SEGMENTATION: shown[..., 0]}
 

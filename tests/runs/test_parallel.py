@@ -5,12 +5,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from oaa_tf.runs.threads import in_threads, num_cores, results_in_order
+from oaa_tf.runs.parallel import in_parallel, num_cores, results_in_order
 
 
 @pytest.mark.parametrize("num_workers", [0, 1, 3])
 def test_results_come_in_order_with_progress(num_workers: int, capsys) -> None:
-    assert list(in_threads(lambda value: value**2, range(50), "squares", num_workers=num_workers)) == [
+    assert list(in_parallel(lambda value: value**2, range(50), "squares", num_workers=num_workers)) == [
         value**2 for value in range(50)
     ]
     assert "squares: 50/50 images (100 %)" in capsys.readouterr().err
@@ -40,7 +40,7 @@ def test_an_error_ends_the_work() -> None:
             raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(in_threads(work, range(1000), "work", num_workers=1))
+        list(in_parallel(work, range(1000), "work", num_workers=1))
     assert len(begun) < 20
 
 
@@ -53,7 +53,7 @@ def test_what_is_not_wanted_any_more_is_not_begun() -> None:
             may_go_on.wait(10)
         return item
 
-    results = in_threads(work, range(100), "work", num_workers=1)
+    results = in_parallel(work, range(100), "work", num_workers=1)
     assert next(results) == 0
     threading.Timer(0.05, may_go_on.set).start()
     results.close()
