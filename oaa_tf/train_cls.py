@@ -18,9 +18,8 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import TrainingStage
+from oaa_tf.training.stage import TrainingStage, open_records
 
 if TYPE_CHECKING:
     import keras
@@ -108,7 +107,7 @@ class ClassifierStage(TrainingStage):
         """
         from oaa_tf.attention.table import CumulativeAttention
 
-        super().__init__(settings, RecordSet.open(settings.records), supervision="image labels")
+        super().__init__(settings, open_records(settings), supervision="image labels")
         self.table = CumulativeAttention(
             self.records.first_slots, settings.views.grid, fusions=settings.fusions, dtype=settings.table_dtype
         )

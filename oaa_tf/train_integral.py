@@ -18,9 +18,8 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.training.settings import AttentionTrainingSettings
-from oaa_tf.training.stage import TrainingStage
+from oaa_tf.training.stage import TrainingStage, open_records
 
 if TYPE_CHECKING:
     import keras
@@ -77,7 +76,7 @@ class IntegralStage(TrainingStage):
         Raises:
             UserError: The maps were made from other records or with another image size, or can't be used.
         """
-        records = RecordSet.open(settings.records)
+        records = open_records(settings)
         self.maps = AttentionMaps.open(settings.maps, records)
         if self.maps.image_size != settings.image_size:
             raise UserError(

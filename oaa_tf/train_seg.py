@@ -18,13 +18,13 @@ import numpy as np
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.data.records.record_set import Record, RecordSet
+from oaa_tf.data.records.record_set import Record
 from oaa_tf.data.views.batch_order import permutation
 from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.labels.label_files import PseudoLabels
 from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.training.settings import TrainingSettings
-from oaa_tf.training.stage import TrainingStage
+from oaa_tf.training.stage import TrainingStage, open_records
 
 if TYPE_CHECKING:
     import keras
@@ -142,7 +142,7 @@ class SegmentationStage(TrainingStage):
         Raises:
             UserError: There are no labels, or they were made from other records.
         """
-        records = RecordSet.open(settings.records)
+        records = open_records(settings)
         self.labels: PseudoLabels | None = None
         if settings.labels != _MASKS:
             self.labels = PseudoLabels(Path(settings.labels), records)

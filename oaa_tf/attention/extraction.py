@@ -68,8 +68,8 @@ def extract_attention(
         flip: Whether every view is also taken mirrored.
     """
     options: dict[str, Any] = {"batch_size": batch_size, "readout": readout, "scales": scales, "flip": flip}
-    parts = extracted_parts(network, records, image_size, label=label, images_per_part=len(records), **options)
-    return next(iter([*parts]))
+    (everything,) = extracted_parts(network, records, image_size, label=label, images_per_part=len(records), **options)
+    return everything
 
 
 def extracted_parts(

@@ -18,7 +18,16 @@ from oaa_tf.command_line.errors import UserError, did_you_mean
 from oaa_tf.command_line.settings import Settings, is_stage
 
 # Presets have lines for the package's commands, and for the repository's tools.
-STAGES = (*COMMANDS, "benchmark", "backbone_table", "ablation", "accumulation_study", "kill_test", "scale_test", "soak_test")
+STAGES = (
+    *COMMANDS,
+    "benchmark",
+    "backbone_table",
+    "ablation",
+    "accumulation_study",
+    "kill_test",
+    "scale_test",
+    "soak_test",
+)
 
 _STAGE_FLAG = re.compile(r"--?(no)?([a-z_]+)\.([a-z0-9_]+)(=.*)?$", re.DOTALL)
 

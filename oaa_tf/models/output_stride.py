@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from oaa_tf.models.convolution import Convolution
+from oaa_tf.models.convolution import Convolution, ScaledDepthwiseConvolution
 from oaa_tf.models.optimizer import layers_with_weights
 
 _SIZE = 512
@@ -37,7 +37,7 @@ def at_output_stride(network: keras.Model, output_stride: int, *, name: str | No
     is centred on the pixel `output_stride * (row + 1/2) - 1/2`, to half a pixel: images and phases are shifted.
 
     Batch normalisation is frozen, as DeepLab's is, since batches are too small for good statistics. Behind a
-    convolution it becomes part of that: the kernel is scaled, and the offset is a frozen bias. Dropout is left out.
+    convolution it becomes part of that: a scale of its kernel, and a frozen bias. Dropout is left out.
 
     Args:
         network: A functional network from RGB images `[batch, height, width, 3]` to features.
@@ -74,9 +74,7 @@ def at_output_stride(network: keras.Model, output_stride: int, *, name: str | No
         # Layers behind a mean over the image, and those that join several, belong to the block before.
         if len(shape) == 4 and shape[1] > 1:
             block = round(math.log2(_SIZE / shape[1])) + 1
-        if layer.name in normalizations:
-            changes["use_bias"] = True
-        copy = _copied(layer, **changes)
+        copy = _copied(layer, has_normalization=layer.name in normalizations, **changes)
         copy.block, copy.normalization = block, normalizations.get(layer.name, "")
         return copy
 
@@ -127,10 +125,11 @@ def copy_weights(network: keras.Model, copy: keras.Model) -> None:
             scale = (1.0 if normalization.gamma is None else np.asarray(normalization.gamma)) / scale
             bias = values[1] if len(values) > 1 else 0.0
             offset = 0.0 if normalization.beta is None else np.asarray(normalization.beta)
-            # A depthwise kernel is [rows, columns, channels, 1].
-            shape = (-1, 1) if isinstance(layer, keras.layers.DepthwiseConv2D) else (-1,)
-            values = [values[0] * scale.reshape(shape), (bias - np.asarray(normalization.moving_mean)) * scale + offset]
-        layer.set_weights(values)
+            layer.scale.assign(scale)
+            layer.kernel.assign(values[0])
+            layer.bias.assign((bias - np.asarray(normalization.moving_mean)) * scale + offset)
+        else:
+            layer.set_weights(values)
 
 
 def _normalizations(sized: keras.Model) -> dict[str, str]:
@@ -253,12 +252,18 @@ def _chain(parts: Sequence[Callable]) -> Callable:
     return run
 
 
-def _copied(layer: Any, **changes: Any) -> Any:
-    """A new layer with the same configuration, in the current dtype policy."""
+def _copied(layer: Any, *, has_normalization: bool = False, **changes: Any) -> Any:
+    """A new layer with the same configuration, in the current dtype policy; with a normalisation, one that scales."""
     config = layer.get_config() | changes
     if not isinstance(layer, keras.Layer):
         return type(layer).from_config(config)
     kind = Convolution if type(layer) is keras.layers.Conv2D else type(layer)
+    if has_normalization:
+        config["use_bias"] = True
+        if issubclass(kind, keras.layers.Conv2D):
+            kind, config["scaled"] = Convolution, True
+        else:
+            kind = ScaledDepthwiseConvolution
     config["dtype"] = "float32" if isinstance(layer, _IN_FLOAT32) else keras.config.dtype_policy()
     copy = kind.from_config(config)
     if isinstance(copy, keras.layers.BatchNormalization):

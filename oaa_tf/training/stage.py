@@ -22,6 +22,18 @@ if TYPE_CHECKING:
     from oaa_tf.models.trained_network import TrainedNetwork
 
 
+def open_records(settings: TrainingSettings) -> RecordSet:
+    """Opens the training images; of several workers, the chief verifies their content for all.
+
+    Raises:
+        UserError: See `RecordSet.open`.
+    """
+    from oaa_tf.data.records.record_set import RecordSet
+    from oaa_tf.training.workers import addresses_and_index
+
+    return RecordSet.open(settings.records, verify=addresses_and_index()[1] == 0)
+
+
 class TrainingStage(abc.ABC):
     """A training stage: its constructor reads the inputs, its methods are what differs between stages.
 

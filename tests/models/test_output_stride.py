@@ -136,8 +136,7 @@ def test_cells_are_centred_where_views_and_interpolation_take_them_to_be(
     fine = at_output_stride(network, stride)
     for layer in fine.layers:
         if isinstance(layer, keras.layers.Conv2D):
-            kernel_values, bias = layer.get_weights()
-            layer.set_weights([np.full_like(kernel_values, 1 / np.prod(kernel_values.shape[:3])), bias])
+            layer.kernel.assign(np.full(layer.kernel.shape, 1 / np.prod(layer.kernel.shape[:3])))
     images = tf.Variable(tf.ones((1, 512, 512, 3)))
     cell = 256 // stride
     with tf.GradientTape() as tape:
@@ -158,6 +157,12 @@ def test_normalisation_is_frozen_and_part_of_its_convolution() -> None:
     fine = at_output_stride(network, 8)
     assert not any(isinstance(layer, keras.layers.BatchNormalization) for layer in fine.layers)
     assert all(weight.path.endswith("kernel") for weight in fine.trainable_weights)
+    # An optimizer sees the kernels as they were learnt.
+    randomize(network)
+    copy_weights(network, fine)
+    for layer in layers_with_weights(fine):
+        np.testing.assert_array_equal(layer.kernel, network.get_layer(layer.name).kernel)
+        assert not layer.scale.trainable and not layer.bias.trainable
     before_a_convolution = keras.Sequential(
         [keras.Input((None, None, 3)), keras.layers.BatchNormalization(), keras.layers.Conv2D(4, 8, 8)]
     )
