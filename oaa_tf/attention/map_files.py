@@ -86,9 +86,7 @@ class AttentionMaps:
         Raises:
             ValueError: The shape of the maps does not fit the records or the frame, or float maps leave [0, 1].
         """
-        expected = _expected_shape(records, image_size)
-        if maps.shape != expected:
-            raise ValueError(f"maps have shape {maps.shape}, expected {expected} for {records.manifest_path}")
+        _check_shape(maps.shape, _expected_shape(records, image_size), records)
         maps = to_uint8(maps)
         return cls(None, records, maps, kind, image_size, supervision, fallback_slots, seed, _checksum(maps))
 
@@ -130,14 +128,13 @@ class AttentionMaps:
         with atomic_write(folder / MAPS_FILE) as file:
             file.write(header.getbuffer())
             for part in [maps] if isinstance(maps, np.ndarray) else maps:
+                if part.shape[1:] != expected[1:]:
+                    _check_shape(part.shape, expected, records)
                 num_slots += len(part)
-                if part.shape[1:] != expected[1:] or num_slots > expected[0]:
-                    raise ValueError(f"maps have shape {part.shape}, expected {expected} for {records.manifest_path}")
                 values = np.ascontiguousarray(to_uint8(part)).data
                 digest.update(values)
                 file.write(values)
-            if num_slots != expected[0]:
-                raise ValueError(f"{num_slots} maps, expected {expected[0]} for {records.manifest_path}")
+            _check_shape((num_slots, *expected[1:]), expected, records)
         info = {
             "kind": kind,
             "image_size": image_size,
@@ -294,6 +291,11 @@ def _check_description(info: dict[str, Any]) -> None:
 
 def _expected_shape(records: RecordSet, image_size: int) -> tuple[int, int, int]:
     return int(records.first_slots[-1]), image_size // STRIDE, image_size // STRIDE
+
+
+def _check_shape(shape: tuple[int, ...], expected: tuple[int, ...], records: RecordSet) -> None:
+    if shape != expected:
+        raise ValueError(f"maps have shape {shape}, expected {expected} for {records.manifest_path}")
 
 
 def _checksum(maps: np.ndarray) -> str:

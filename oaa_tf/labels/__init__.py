@@ -10,8 +10,8 @@ __all__, __getattr__, __dir__ = public_names(
     __name__,
     {
         "PseudoLabelOptions": "rules",
+        "PseudoLabels": "label_files",
         "confident_label": "rules",
         "pseudo_label": "rules",
-        "PseudoLabels": "label_files",
     },
 )
