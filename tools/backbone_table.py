@@ -41,7 +41,7 @@ class BackboneTableSettings(Settings):
 
 
 def run(settings: BackboneTableSettings) -> list[dict[str, Any]]:
-    """Measures, and prints a Markdown table.
+    """Measures, and prints a Markdown table, a row after the other.
 
     Returns:
         For each backbone: "backbone", "parameters", "multiplications", and "images_per_second" by precision.
@@ -49,14 +49,15 @@ def run(settings: BackboneTableSettings) -> list[dict[str, Any]]:
     Raises:
         UserError: There is no such backbone, or it can't be used.
     """
+    header = ["backbone", "parameters", "multiplications", *(f"images/s, {name}" for name in settings.precisions)]
+    print(f"| {' | '.join(header)} |\n|{'---|' * len(header)}", flush=True)
     rows = []
     for name in settings.backbones:
         try:
             rows.append(_measured(name, settings))
         except UserError as error:
             raise error.with_flag("backbones") from None
-    header = ["backbone", "parameters", "multiplications", *(f"images/s, {name}" for name in settings.precisions)]
-    print(f"\n| {' | '.join(header)} |\n|{'---|' * len(header)}", *map(_line, rows), sep="\n")
+        print(_line(rows[-1]), flush=True)
     return rows
 
 
