@@ -6,23 +6,23 @@ It needs no weights. The parameters are those of the backbone. The multiplicatio
 stride 8, for one square image. The images per second are those of a classifier's steps, with random weights.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.inference_settings import PRECISIONS
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import Settings, setting
-from oaa_tf.models.optimizer import layers_with_weights
 from oaa_tf.train_cls import TrainClsSettings
-from oaa_tf.training.initial_network import describe_network
-from oaa_tf.training.training_time import seconds_per_epoch
+
+if TYPE_CHECKING:
+    import keras
 
 _CLASSES = tuple("abcdef")
 
@@ -62,6 +62,9 @@ def run(settings: BackboneTableSettings) -> list[dict[str, Any]]:
 
 
 def _measured(name: str, settings: BackboneTableSettings) -> dict[str, Any]:
+    from oaa_tf.training.initial_network import describe_network
+    from oaa_tf.training.training_time import seconds_per_epoch
+
     def training(precision: str) -> TrainClsSettings:
         return TrainClsSettings(
             records="",
@@ -95,6 +98,11 @@ def multiplications(network: keras.Model, size: int) -> int:
         network: A functional network from images.
         size: Side of the image in pixels.
     """
+    import keras
+    import tensorflow as tf
+
+    from oaa_tf.models.optimizer import layers_with_weights
+
     layers = [layer for layer in layers_with_weights(network) if hasattr(layer, "kernel")]
     outputs = keras.Model(network.inputs, [layer.output for layer in layers])(tf.zeros([1, size, size, 3]))
     # A kernel is used once for each cell of the output; the phases of a split network are images of their own.
