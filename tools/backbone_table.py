@@ -1,4 +1,4 @@
-"""Measures what backbones cost: a table of parameters, multiplications and images per second in training.
+"""Measures the size and the speed of backbones.
 
     python -m tools.backbone_table --backbones=vgg16,resnet101,EfficientNetV2B0
 

@@ -1,11 +1,11 @@
-"""Trains with several workers on this machine, and compares with one process on as many devices, bit for bit.
+"""Trains with several workers, and compares with one process bit for bit.
 
     python -m tools.scale_test --workers=2 --quick
 
-Each training stage runs on demo data three times: in one process, on several devices that are all the CPU; with
-workers; and with workers of which one is killed, all of them then being started again. Everything that the runs leave
-is compared as in `tools.kill_test`. Exit code 0 means that all is identical, that the workers without the killed one
-ended with one line that names it, and that every image was seen once an epoch.
+The workers are processes of this machine. Each training stage runs on demo data three times: in one process, on several
+devices that are all the CPU; with workers; and with workers of which one is killed, all of them then being started
+again. Everything that the runs leave is compared as in `tools.kill_test`. Exit code 0 means that all is identical, that
+the workers without the killed one ended with one line that names it, and that every image was seen once an epoch.
 
 Three replicas or more add up gradients in another order than devices of one process do. Then weights differ by
 rounding, and only runs with workers are compared.
