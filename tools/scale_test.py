@@ -1,4 +1,4 @@
-"""Trains with several workers, and compares with one process bit for bit.
+"""Trains with several workers, and compares with one process.
 
     python -m tools.scale_test --workers=2 --quick
 
