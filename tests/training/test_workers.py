@@ -130,8 +130,8 @@ def test_workers_are_as_good_as_devices_and_survive_a_kill(tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_closed_gates_and_a_stop_of_one_worker(records: RecordSet, tmp_path: Path) -> None:
-    # No worker has anything to accumulate.
-    closed = ("--accumulate_from_epoch=100",)
+    # No worker has anything to accumulate, and all take the chief's choice.
+    closed = ("--accumulate_from_epoch=100", "--precision=auto")
     for worker in start(records, [tmp_path / "whole"] * 2, *closed):
         worker.finish()
 
