@@ -117,7 +117,8 @@ class StageProcess:
         with self._killed_on_error():
             step, since = self.newest_step, time.monotonic()
             while not condition():
-                if self.process.poll() is not None:
+                # Its end may be what the condition waits for.
+                if self.process.poll() is not None and not condition():
                     raise UserError(f"{self._stage} ended too early, {self._ending()}")
                 if self.newest_step != step:
                     step, since = self.newest_step, time.monotonic()

@@ -16,7 +16,6 @@ from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.training import devices, workers
 from oaa_tf.training.devices import choose_strategy
 from oaa_tf.training.workers import addresses_and_index
@@ -135,22 +134,22 @@ def test_closed_gates_and_a_stop_of_one_worker(records: RecordSet, tmp_path: Pat
     for worker in start(records, [tmp_path / "whole"] * 2, *closed):
         worker.finish()
 
-    long = (*closed, "--num_steps=400", "--checkpoint_every=400")
+    long = (*closed, "--num_steps=20000", "--checkpoint_every=50")
     stopped = start(records, [tmp_path / "stopped"] * 2, *long)
-    stopped[0].wait_until(lambda: any((tmp_path / "stopped/tensorboard").glob("*")))
+    stopped[0].wait_until(lambda: stopped[0].newest_step > 0)
     stopped[1].process.send_signal(signal.SIGTERM)
     for worker in stopped:
         worker.wait()
     assert [worker.process.returncode for worker in stopped] == [2, 128 + signal.SIGTERM]
-    (newest,) = checkpoints_in(tmp_path / "stopped")
-    step = int(newest.rpartition("-")[2])
-    assert 0 < step < 400
-    assert f"stopped: stopped at step {step} of 400; run the same command to go on" in log_of(stopped[0], 0)
+    step = stopped[0].newest_step
+    assert 0 < step < 20000
+    assert f"stopped: stopped at step {step} of 20000; run the same command to go on" in log_of(stopped[0], 0)
     assert f"train_cls: checkpoint of step {step} written" in log_of(stopped[1], 1)
     # Another number of workers goes on.
     (alone,) = start(records, [tmp_path / "stopped"], *long)
-    alone.finish()
-    assert f"train_cls: going on from step {step} of 400" in log_of(alone, 0)
+    alone.wait_until(lambda: alone.newest_step > step)
+    alone.kill()
+    assert f"train_cls: going on from step {step} of 20000" in log_of(alone, 0)
 
     # A finished folder is left alone.
     again = start(records, [tmp_path / "whole"] * 2, *closed)
