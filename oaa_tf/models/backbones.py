@@ -31,8 +31,6 @@ class Backbone:
         reference: Makes the network of Keras with the same weights, from `weights` and `include_top`; None for a file.
         preprocess: Turns RGB images in [0, 255] into its input.
         has_width: Whether `build` takes the `width`, the channels of the first convolution.
-        num_extra: Number of 3x3 convolutions that the class-aware network adds. The paper adds three to VGG16. Features
-            of deeper networks need fewer, and are learnt anew behind more of them.
     """
 
     title: str
@@ -40,20 +38,12 @@ class Backbone:
     reference: Callable[..., keras.Model] | None = None
     preprocess: Callable[[Any], Any] = lambda images: images
     has_width: bool = False
-    num_extra: int = 1
 
 
 BACKBONES = {
-    "vgg16": Backbone(
-        "VGG16", vgg16_backbone, keras.applications.VGG16, caffe_preprocessing, has_width=True, num_extra=3
-    ),
+    "vgg16": Backbone("VGG16", vgg16_backbone, keras.applications.VGG16, caffe_preprocessing, has_width=True),
     "resnet101": Backbone(
-        "ResNet-101",
-        resnet101_backbone,
-        keras.applications.ResNet101,
-        caffe_preprocessing,
-        has_width=True,
-        num_extra=3,
+        "ResNet-101", resnet101_backbone, keras.applications.ResNet101, caffe_preprocessing, has_width=True
     ),
 }
 """The paper's backbones; a model's `name` is its key."""

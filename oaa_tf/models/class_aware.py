@@ -1,4 +1,4 @@
-"""The class-aware network: backbone, 3x3 convolutions, one 1x1 convolution per class (paper, Sec. 3.1, Fig. 2).
+"""The class-aware network: backbone, three 3x3 convolutions, one 1x1 convolution per class (paper, Sec. 3.1, Fig. 2).
 
 The classifier and the integral attention model both use it; only the classifier pools the score maps.
 """
@@ -23,7 +23,6 @@ def class_aware_network(
     *,
     initializer: str = "gaussian",
     preprocess: Callable[[Any], Any] = caffe_preprocessing,
-    num_extra: int = 3,
     attention_drop: float = 0.0,
     seed: int = 0,
 ) -> keras.Model:
@@ -32,9 +31,8 @@ def class_aware_network(
     Args:
         backbone: From preprocessed images to features, such as `oaa_tf.models.backbones.Backbone.build` makes.
         num_classes: Number of classes C.
-        initializer: One of `INITIALIZERS`, for the 3x3 kernels. The 1x1 kernel is small, biases are 0.
+        initializer: One of `INITIALIZERS`, for the three 3x3 kernels. The 1x1 kernel is small, biases are 0.
         preprocess: Turns RGB images in [0, 255] into the input of the backbone; by default that of VGG16.
-        num_extra: Number of 3x3 convolutions, three in the paper.
         attention_drop: Rate of an `AttentionDrop` before the 1x1 convolution; 0 for none.
         seed: Seed of the `AttentionDrop`.
 
@@ -46,7 +44,7 @@ def class_aware_network(
     x = backbone(preprocess(images))
     # As in the paper, whose backbone has 512 channels.
     channels = min(backbone.output.shape[-1], 512)
-    for index in range(1, num_extra + 1):
+    for index in range(1, 4):
         x = Convolution(
             channels,
             3,

@@ -74,7 +74,6 @@ class NetworkDescription:
                     num_classes,
                     initializer=initializer,
                     preprocess=kind.preprocess,
-                    num_extra=kind.num_extra,
                     attention_drop=attention_drop,
                     seed=seed,
                 )
