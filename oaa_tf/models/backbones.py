@@ -82,8 +82,10 @@ def backbone_in_file(path: str) -> keras.Model:
     """The network in a `.keras` file, from images to its last feature maps: the top of a classifier is cut off.
 
     Raises:
-        UserError: The file can't be read, or holds no functional network.
+        UserError: There is no such file, it can't be read, or it holds no functional network.
     """
+    if not os.path.isfile(path):
+        raise UserError("no such file", flag="backbone", value=path)
     try:
         network = keras.saving.load_model(path, compile=False)
         # Sequences have their layers in a functional network of their own.

@@ -142,11 +142,8 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         blamed = {"flag": "backbone", "value": self.backbone}
         if self.backbone not in PAPER_BACKBONES and self.width != 64:
             raise UserError("has no --width; leave that out", **blamed)
-        if self.backbone.endswith(".keras"):
-            if not Path(self.backbone).is_file():
-                raise UserError("no such file", **blamed)
-            if self.backbone_weights not in ("imagenet", "none"):
-                raise UserError(f"has its own weights; leave --backbone_weights={self.backbone_weights} out", **blamed)
+        if self.backbone.endswith(".keras") and self.backbone_weights not in ("imagenet", "none"):
+            raise UserError(f"has its own weights; leave --backbone_weights={self.backbone_weights} out", **blamed)
         if self.recompute and self.backbone != "vgg16":
             message = f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
             raise UserError(message, flag="recompute")

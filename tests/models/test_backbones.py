@@ -130,3 +130,8 @@ class Subclassed(keras.Model):
 
     def call(self, images):
         return self.layer(images)
+
+
+def test_a_missing_file_is_named() -> None:
+    with pytest.raises(UserError, match=r"--backbone=missing\.keras: no such file"):
+        backbone_in_file("missing.keras")
