@@ -75,7 +75,8 @@ class Convolution(keras.layers.Conv2D):
             kept = inputs if self.strides == (1, 1) else inputs[:, :: self.strides[0], :: self.strides[1]]
             if on_cpu and self.compute_dtype == "bfloat16":
                 return tf.tensordot(kept, tf.reshape(kernel, kernel.shape[2:]), 1)
-            return keras.ops.conv(kept, kernel, padding="valid", data_format="channels_last")
+            if self.strides != (1, 1):
+                return keras.ops.conv(kept, kernel, padding="valid", data_format="channels_last")
         return super().convolution_op(inputs, kernel)
 
 
