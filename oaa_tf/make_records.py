@@ -9,6 +9,7 @@ Decodes every image once, so that no training run meets a damaged file later, an
 
 import dataclasses
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from oaa_tf.data.formats.tagged_images import SALIENCY_DIR, TaggedImages, list_i
 from oaa_tf.data.formats.voc_source import VocSource
 from oaa_tf.data.images.saliency_files import network_of_maps
 from oaa_tf.data.records.conversion import Findings, convert_images
-from oaa_tf.data.records.manifest import Manifest
+from oaa_tf.data.records.manifest import ImageEntry, Manifest
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
 from oaa_tf.train_cls import TrainClsSettings
@@ -153,14 +154,7 @@ def run(settings: MakeRecordsSettings) -> dict[str, Any]:
         return _result(manifest_path, manifest, Findings.of_manifest(manifest), up_to_date=True)
 
     with RecordWriter(settings.output_dir, settings.split, images_per_shard=settings.images_per_shard) as writer:
-        findings = convert_images(
-            source,
-            settings.split,
-            max_side=settings.max_side,
-            num_workers=settings.num_workers,
-            scheduler=settings.scheduler,
-            write=writer.write,
-        )
+        findings = _converted(settings, source, write=writer.write)
         for image in findings.skipped:
             writer.skip(image.id, image.reason)
         writer.commit(
@@ -191,14 +185,19 @@ def examine(settings: MakeRecordsSettings) -> tuple[str, Findings]:
     check_folder("--output_dir", settings.output_dir)
     if manifest := _up_to_date(settings, _fingerprint(source)):
         return DONE, Findings.of_manifest(manifest)
-    findings = convert_images(
+    return TO_DO, _converted(settings, source)
+
+
+def _converted(settings: MakeRecordsSettings, source: Source, **write: Callable[[ImageEntry, bytes], None]) -> Findings:
+    """Goes through all images; raises as `convert_images`."""
+    return convert_images(
         source,
         settings.split,
         max_side=settings.max_side,
         num_workers=settings.num_workers,
         scheduler=settings.scheduler,
+        **write,
     )
-    return TO_DO, findings
 
 
 def open_source(settings: MakeRecordsSettings) -> Source:

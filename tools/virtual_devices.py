@@ -1,6 +1,6 @@
 """A training stage on several devices that are all the CPU: what `tools.scale_test` compares workers with.
 
-python -m tools.virtual_devices 2 train_cls --records=records/train.json --work_dir=runs/cls
+    python -m tools.virtual_devices 2 train_cls --records=records/train.json --work_dir=runs/cls
 
 The first word is the number of devices.
 """
