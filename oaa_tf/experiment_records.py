@@ -12,13 +12,14 @@ import numpy as np
 
 from oaa_tf import make_records, make_saliency
 from oaa_tf.command_line.dry_run import TO_DO, dry_run_text
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_names
 from oaa_tf.data.formats.folder_files import with_split
 from oaa_tf.data.formats.tagged_images import SALIENCY_DIR
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.records.conversion import Findings
 from oaa_tf.demo.data_set import has_demo_data, write_demo_data
 from oaa_tf.experiment import ExperimentSettings
+from oaa_tf.labels.label_files import require_few_classes
 from oaa_tf.training.settings import TRAININGS
 
 _DEMO_FOLDER = "demo_data"
@@ -184,15 +185,16 @@ def _check_records(settings: ExperimentSettings, made: Sequence[Mapping[str, Any
     """Refuses, before any training, records that cannot be evaluated or that do not fit the initial weights.
 
     Raises:
-        UserError: The splits have different classes, which happens only to paths with `{split}`; or the initial weights
-            of a stage belong to another network.
+        UserError: The splits have different classes, which happens only to paths with `{split}`; there are more than
+            label maps can number; or the initial weights of a stage belong to another network.
     """
     train, val = made[0], made[-1]
+    require_few_classes(len(train["class_names"]), f"{train['split']}'s records")
     if val["class_names"] != train["class_names"]:
         flag = "tags" if settings.tags else "image_dir"
         raise UserError(
-            f"{train['split']} has the classes {', '.join(train['class_names'])}, but {val['split']} has"
-            f" {', '.join(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
+            f"{train['split']} has the classes {first_names(train['class_names'])}, but {val['split']} has"
+            f" {first_names(val['class_names'])}; write the same classes.txt into the folders of both, or keep classes"
             " that both have with --classes",
             flag=flag,
             value=getattr(settings, flag),

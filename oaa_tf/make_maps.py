@@ -10,8 +10,11 @@ train_integral take the work_dir as `--maps`.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from oaa_tf.attention.map_files import INFO_FILE
 from oaa_tf.command_line.errors import UserError
@@ -82,8 +85,18 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
             parts = in_parallel(_Extraction(settings), images, "attention", scheduler=settings.scheduler, size=len)
         else:
             parts = extracted_parts(network, records, image_size, **settings.views)
-        probabilities, num_empty = save_parts(
-            work_dir, parts, records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
+        probabilities = np.zeros((len(records), len(records.classes)), np.float32)
+
+        def looked_at() -> Iterator[ExtractedAttention]:
+            begin = 0
+            for part in parts:
+                end = begin + len(part.probabilities)
+                probabilities[begin:end] = part.probabilities
+                begin = end
+                yield part
+
+        num_empty = save_parts(
+            work_dir, looked_at(), records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
         )
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
         scores = image_scores(probabilities, records.label_matrix(), records.classes, threshold=0.5)

@@ -19,7 +19,7 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.parallel_settings import ParallelSettings
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import Record, RecordSet
-from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_saliency, write_pseudo_labels
+from oaa_tf.labels.label_files import dry_run_pseudo_labels, require_few_classes, require_saliency, write_pseudo_labels
 from oaa_tf.labels.rules import PseudoLabelOptions, background_scores, min_max_normalized, pseudo_label
 from oaa_tf.runs.metrics_file import origin
 from oaa_tf.runs.supervision import supervision_of_labels
@@ -92,6 +92,7 @@ def dry_run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
 def _inputs(settings: MakePseudoLabelsSettings) -> tuple[RecordSet, AttentionMaps, dict[str, str]]:
     """The records, the maps, and their checksums."""
     records = RecordSet.open(settings.records)
+    require_few_classes(len(records.classes), settings.records)
     if settings.use_saliency:
         require_saliency(records)
     maps = AttentionMaps.open(settings.maps, records)

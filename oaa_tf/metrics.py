@@ -129,7 +129,8 @@ def image_scores(
         NaN where there are no such images.
     """
     scores = {}
-    for name, of_class, shows in zip(classes, np.transpose(values), np.transpose(labels) > 0, strict=True):
+    for name, of_class, multi_hot in zip(classes, np.transpose(values), np.transpose(labels), strict=True):
+        shows = multi_hot > 0
         with_class, without = of_class[shows], np.sort(of_class[~shows])
         num_pairs = len(with_class) * len(without)
         below, up_to = (np.searchsorted(without, with_class, side=side).sum() for side in ("left", "right"))

@@ -8,6 +8,7 @@ This is stage 1 (paper, Sec. 3.1-3.2).
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,7 +122,8 @@ class ClassifierStage(TrainingStage):
         if records.num_negatives and not self.settings.initial_weights:
             # Otherwise the first hundreds of steps go into learning that most classes are rare.
             weight = len(records) + (records.negative_weight - 1) * records.num_negatives
-            shares = np.clip(records.label_matrix().sum(axis=0) / weight, 0.01, 0.99)
+            num_with = np.bincount([*itertools.chain(*records.labels)], minlength=len(records.classes))
+            shares = np.clip(num_with / weight, 0.01, 0.99)
             network.get_layer(SCORE_LAYER).bias.assign(np.log(shares / (1 - shares)))
         return AttentionClassifier(
             network,
@@ -196,7 +198,7 @@ class ClassifierStage(TrainingStage):
         parts = extracted_parts(
             network, records, settings.image_size, label="class activation maps", **settings.map_options
         )
-        _, num_empty = save_parts(work_dir / CAM_FOLDER, parts, records, kind="cam", **description)
+        num_empty = save_parts(work_dir / CAM_FOLDER, parts, records, kind="cam", **description)
         cam = AttentionMaps.open(work_dir / CAM_FOLDER, records).maps
         num_fallbacks = int(np.count_nonzero(table.empty_slots()))
         if num_fallbacks == table.num_slots:

@@ -140,7 +140,7 @@ class IntegralStage(TrainingStage):
             readout=settings.readout,
             **settings.map_options,
         )
-        _, num_empty = save_parts(
+        num_empty = save_parts(
             work_dir / MAPS_FOLDER,
             attention,
             self.records,

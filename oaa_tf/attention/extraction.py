@@ -170,9 +170,7 @@ class Extractor:
         return ExtractedAttention(maps, probabilities, int(is_empty.sum()))
 
 
-def save_parts(
-    folder: Path, parts: Iterable[ExtractedAttention], records: RecordSet, **description: Any
-) -> tuple[np.ndarray, int]:
+def save_parts(folder: Path, parts: Iterable[ExtractedAttention], records: RecordSet, **description: Any) -> int:
     """Writes the maps of all images to a folder as they come.
 
     Args:
@@ -182,19 +180,18 @@ def save_parts(
         **description: As for `AttentionMaps.save`.
 
     Returns:
-        The probabilities, float32 `[num_images, C]`, and the number of maps that show probabilities.
+        The number of maps that show probabilities.
     """
-    probabilities, num_empty = [np.zeros((0, len(records.classes)), np.float32)], 0
+    num_empty = 0
 
     def maps() -> Iterator[np.ndarray]:
         nonlocal num_empty
         for part in parts:
-            probabilities.append(part.probabilities)
             num_empty += part.num_empty
             yield part.maps
 
     AttentionMaps.save(folder, maps(), records, **description)
-    return np.concatenate(probabilities), num_empty
+    return num_empty
 
 
 def label_attention(

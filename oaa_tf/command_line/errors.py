@@ -7,6 +7,7 @@ from typing import Any
 
 _LONGEST = 160
 _MOST = 10
+_MOST_NAMES = 40
 
 
 class UserError(Exception):
@@ -39,6 +40,12 @@ def first_few(reasons: Sequence[object]) -> str:
     """Up to ten reasons for a `UserError`, with bars between them, and how many more there are."""
     more = [f"and {len(reasons) - _MOST} more"] if len(reasons) > _MOST else []
     return " | ".join([*map(str, reasons[:_MOST]), *more])
+
+
+def first_names(classes: Sequence[str]) -> str:
+    """Up to forty names for a `UserError`, and how many more there are."""
+    more = [f"and {len(classes) - _MOST_NAMES} more"] if len(classes) > _MOST_NAMES else []
+    return ", ".join([*classes[:_MOST_NAMES], *more])
 
 
 def raise_all(mistakes: Sequence[UserError]) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import Settings
 from oaa_tf.data.images.palette_png import encode_grey, read_indexed, write_indexed
-from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.keys import IGNORE_LABEL, MAX_MASK_CLASSES
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.metrics import confusion_matrix, iou_per_class, labelled_share, scores_by_name
 from oaa_tf.runs.json_file import read_json, write_json
@@ -141,6 +141,23 @@ def _label_all(
             "best_case": scores_by_name(iou_per_class(best_case), records.classes),
         }
     return summary
+
+
+def require_few_classes(num_classes: int, records: str | Path) -> None:
+    """Refuses more classes than label maps can number.
+
+    Args:
+        num_classes: Number of classes.
+        records: The records' manifest, for the message.
+
+    Raises:
+        UserError: There are more.
+    """
+    if num_classes > MAX_MASK_CLASSES:
+        raise UserError(
+            f"{records}: {num_classes} classes, but label maps can number {MAX_MASK_CLASSES}; choose some with"
+            " --classes of make_records"
+        )
 
 
 def require_saliency(records: RecordSet) -> None:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.command_line.inference_settings import PRECISIONS
-from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from oaa_tf.models.backbones import find_backbone, is_backbone
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
@@ -137,7 +137,8 @@ class NetworkDescription:
             and (self.architecture or is_backbone(self.backbone))
             and self.trained_in in PRECISIONS
             and all(isinstance(name, str) for name in self.classes)
-            and 0 < len(self.classes) < IGNORE_LABEL
+            and self.classes
+            and (self.task == "attention" or len(self.classes) <= MAX_MASK_CLASSES)
             and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))
         )
 

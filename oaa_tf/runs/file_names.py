@@ -1,5 +1,6 @@
 """File names that come with data, in lists and manifests: they must not lead out of the data's folder."""
 
+import os
 from pathlib import Path
 
 _MAX_BYTES = 200
@@ -13,9 +14,9 @@ def is_plain_name(name: object) -> bool:
     return (
         isinstance(name, str)
         and name.isprintable()
-        and name not in ("", "..")
+        and name not in ("", ".", "..")
         # On Windows, `C:name` leads out as well.
-        and Path(name).name == name
+        and os.path.basename(name) == name
         and "\\" not in name
         and len(name.encode()) <= _MAX_BYTES
     )

@@ -8,9 +8,9 @@ from typing import Self
 
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.command_line.errors import UserError, first_names, quoted
 from oaa_tf.data.formats.folder_files import as_text, read_inside
-from oaa_tf.data.records.keys import IGNORE_LABEL
+from oaa_tf.data.records.keys import IGNORE_LABEL, MAX_MASK_CLASSES
 
 CLASSES_FILE = "classes.txt"
 _LABEL_MAP = "labelmap.txt"
@@ -22,7 +22,6 @@ _BACKGROUND = ("background", "_background_")
 # Names of what is not there; as classes, they would be learned like objects.
 _NOTHING = (*_BACKGROUND, _IGNORED, "no finding", "none", "nan")
 
-_MAX_CLASSES = IGNORE_LABEL - 1
 _MAX_CLASS_LENGTH = 100
 
 
@@ -56,13 +55,14 @@ class ClassList:
         self.where = where
         self.colors = colors
         self._check_known()
-        unknown = [name for name in kept if name not in self.known]
+        self._index = {name: index for index, name in enumerate(self.known)}
+        unknown = [name for name in kept if name not in self._index]
         if unknown:
-            raise UserError(f"unknown {', '.join(unknown)}; expected some of {', '.join(self.known)}", flag="classes")
+            raise UserError(f"unknown {', '.join(unknown)}; expected some of {first_names(self.known)}", flag="classes")
         if len(set(kept)) != len(kept):
             raise UserError("a class is named twice", flag="classes", value=",".join(kept))
         self.kept = tuple(kept) or self.known
-        self._new_index = {self.known.index(name): index for index, name in enumerate(self.kept)}
+        self._new_index = {self._index[name]: index for index, name in enumerate(self.kept)}
 
     @classmethod
     def of_folder(cls, root: Path, kept: Sequence[str], otherwise: Sequence[str], where: str | os.PathLike) -> Self:
@@ -80,11 +80,23 @@ class ClassList:
         Raises:
             UserError: The class is unknown; the message begins with `where`.
         """
-        if name not in self.known:
+        if name not in self._index:
             raise UserError(
-                f"{where}: unknown class {quoted(name)}; expected one of {', '.join(self.known)} ({self.where})"
+                f"{where}: unknown class {quoted(name)}; expected one of {first_names(self.known)} ({self.where})"
             )
-        return self.known.index(name)
+        return self._index[name]
+
+    def require_masks(self) -> None:
+        """Refuses more classes than masks can number.
+
+        Raises:
+            UserError: There are more.
+        """
+        if len(self.known) > MAX_MASK_CLASSES:
+            raise UserError(
+                f"{self.where}: {len(self.known)} classes, but masks can number {MAX_MASK_CLASSES}; make the records"
+                " without masks (--mask_dir=)"
+            )
 
     def kept_labels(self, indices: Iterable[int]) -> tuple[int, ...]:
         """Indices among the kept classes, ascending, for indices among all; other classes are left out."""
@@ -137,8 +149,6 @@ class ClassList:
                 f"{self.where}: the classes are those of objects, and {nothing[0]!r} is none: remove it;"
                 " a photo without objects has no tag"
             )
-        if len(self.known) > _MAX_CLASSES:
-            raise UserError(f"{self.where}: {len(self.known)} classes; masks of 8 bits hold at most {_MAX_CLASSES}")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_names
 from oaa_tf.data.formats.class_list import ClassList
 from oaa_tf.data.formats.coco import read_coco
 from oaa_tf.data.formats.run_lengths import compressed, run_lengths
@@ -72,7 +72,7 @@ def read_coco_labels(path: str | os.PathLike, records: RecordSet) -> Iterator[np
     tagged, found = read_coco(path, ())
     missing = [name for name in records.classes if name not in found.known]
     if missing:
-        raise UserError(f"{path}: has no category {missing[0]}, only {', '.join(found.known)}")
+        raise UserError(f"{path}: has no category {missing[0]}, only {first_names(found.known)}")
     classes = ClassList(found.known, records.classes, path)
     by_id = {image_id_of(one.file): one for one in tagged}
     for image_id, size in zip(records.image_ids, records.sizes.tolist(), strict=True):

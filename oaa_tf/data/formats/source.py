@@ -129,8 +129,8 @@ class Source(abc.ABC):
             recursive: Whether saliency maps may be in folders below it.
 
         Raises:
-            UserError: Some images have no saliency map, or masks that the user asks for do not exist, or are only white
-                though there are several classes.
+            UserError: Some images have no saliency map, or masks that the user asks for do not exist, are only white
+                though there are several classes, or cannot number so many classes.
         """
         mask_of = {image_id: masks.find(stem) for image_id, stem in stems.items()} if masks else {}
         mask_folder = masks.folder if masks else None
@@ -144,6 +144,8 @@ class Source(abc.ABC):
                 print(f"{self.name}: masks of 0 and {IGNORE_LABEL}: white is {self._class_list.known[0]}")
         else:
             self.has_masks = self._has_masks_without_files(mask_folder, mask_dir)
+        if self.has_masks:
+            self._class_list.require_masks()
         saliency_of: dict[str, Path | None] = {}
         if saliency_dir:
             maps = Listing(Path(saliency_dir), SUFFIXES, Path(saliency_dir), recursive=recursive)

@@ -3,13 +3,14 @@
 import collections
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, Self
 
 import cv2
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError, raise_all
+from oaa_tf.command_line.errors import UserError, first_names, raise_all
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.data.formats.mask_files import MaskAgreement, labels_of_mask
 from oaa_tf.data.formats.source import Source, SourceImage
@@ -71,14 +72,13 @@ class Findings:
             and the "largest" image; num_stored_smaller; records_bytes; and warnings, a list of sentences.
         """
         labels = [image.labels for image in self.images]
+        shown = collections.Counter(itertools.chain.from_iterable(labels))
         label_sentences = label_warnings(self.classes, labels, for_training=self.split != "val")
         smallest, largest = (choose(self.images, key=lambda one: one.height * one.width) for choose in (min, max))
         return {
             "num_images": len(labels),
             "num_negatives": sum(not of_image for of_image in labels),
-            "images_per_class": {
-                name: sum(index in of_image for of_image in labels) for index, name in enumerate(self.classes)
-            },
+            "images_per_class": {name: shown[index] for index, name in enumerate(self.classes)},
             "num_masks": sum(not image.lacks_mask for image in self.images) if self.has_masks else 0,
             "skipped": dict(collections.Counter(image.reason for image in self.skipped)),
             "sizes": {
@@ -142,7 +142,7 @@ def convert_images(
         # A few photos for validation may all be without a class.
         if not any(image.labels for image in images) and (not images or split != "val"):
             raise UserError(
-                f"{source.name}: none of the {len(source.images)} images has a class of {', '.join(source.classes)};"
+                f"{source.name}: none of the {len(source.images)} images has a class of {first_names(source.classes)};"
                 " check --classes and where the labels come from"
             )
     return Findings(

@@ -24,6 +24,9 @@ LABELS = "labels"
 IGNORE_LABEL = 255
 """Value of mask pixels that training and evaluation ignore: borders, other classes, ambiguous pseudo labels."""
 
+MAX_MASK_CLASSES = IGNORE_LABEL - 1
+"""How many classes masks can number: they are PNG files of 8 bits. Attention maps have no such limit."""
+
 # Features of a batch, beside IMAGE and LABELS; see `oaa_tf.data.views.input_pipeline`.
 POSITION = "position"
 EPOCH = "epoch"

@@ -20,9 +20,11 @@ def label_warnings(
         labels: Class indices of each image.
         for_training: Whether a classifier learns from the images; else only classes without images matter.
     """
-    images_of = [
-        frozenset(n for n, of_image in enumerate(labels) if index in of_image) for index in range(len(classes))
-    ]
+    shown_by: list[list[int]] = [[] for _ in classes]
+    for number, of_image in enumerate(labels):
+        for index in of_image:
+            shown_by[index].append(number)
+    images_of = list(map(frozenset, shown_by))
     warnings = []
     if missing := [name for name, images in zip(classes, images_of, strict=True) if not images]:
         warnings.append(f"no image shows {', '.join(missing)}")
@@ -40,8 +42,15 @@ def label_warnings(
     for names in together.values():
         if len(names) > 1:
             warnings.append(f"{' and '.join(names)} are on the same images: nothing tells them apart")
+    letters = {name: re.sub(r"\d+", "", name.casefold()) for name in classes}
     for one, other in itertools.combinations(classes, 2):
-        first, second = (re.sub(r"\d+", "", name.casefold()) for name in (one, other))
-        if first != second and difflib.SequenceMatcher(None, first, second).ratio() > _ALIKE:
+        if letters[one] != letters[other] and _are_alike(letters[one], letters[other]):
             warnings.append(f"the classes {one} and {other} have nearly the same name: is one of them a misspelt tag?")
     return warnings
+
+
+def _are_alike(one: str, other: str) -> bool:
+    matcher = difflib.SequenceMatcher(None, one, other)
+    # Upper bounds first, which cost less: a thousand classes are half a million pairs.
+    bounds = (matcher.real_quick_ratio, matcher.quick_ratio, matcher.ratio)
+    return all(ratio() > _ALIKE for ratio in bounds)

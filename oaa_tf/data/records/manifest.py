@@ -2,12 +2,12 @@
 
 import dataclasses
 import hashlib
-import itertools
 import json
 import os
 from typing import Any, Self
 
 from oaa_tf.command_line.errors import UserError, quoted
+from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.file_names import is_plain_name
 from oaa_tf.runs.json_file import read_json
@@ -99,15 +99,18 @@ class Manifest:
             "num_images": len(self.images),
             "num_skipped": len(self.skipped),
             "checksum": self.checksum,
-            **dataclasses.asdict(self),
+            # Not `dataclasses.asdict`, which copies every value.
+            **vars(self),
+            **{name: [vars(item) for item in vars(self)[name]] for name in ("shards", "images", "skipped")},
         }
         content["manifest_sha256"] = _sha256(content)
         # One line per image, to read and to compare with diff.
         lines = []
         for key, value in content.items():
-            text = json.dumps(value)
-            if isinstance(value, tuple) and value and isinstance(value[0], dict):
+            if isinstance(value, list) and value:
                 text = "[\n" + ",\n".join(f"  {json.dumps(item)}" for item in value) + "\n ]"
+            else:
+                text = json.dumps(value)
             lines.append(f" {json.dumps(key)}: {text}")
         with atomic_write(path) as file:
             file.write(("{\n" + ",\n".join(lines) + "\n}\n").encode())
@@ -164,7 +167,8 @@ class Manifest:
         flags = (self.has_masks, self.has_saliency)
         if not all(isinstance(text, str) for text in texts) or not all(isinstance(flag, bool) for flag in flags):
             return "types"
-        if not 0 < len(self.classes) < 255 or len(set(self.classes)) < len(self.classes):
+        too_many = self.has_masks and len(self.classes) > MAX_MASK_CLASSES
+        if not self.classes or too_many or len(set(self.classes)) < len(self.classes):
             return "classes"
         for shard in self.shards:
             if not (is_plain_name(shard.file) and shard.num_records > 0 and shard.num_bytes > 0):
@@ -172,9 +176,10 @@ class Manifest:
         if not self.images or len({image.id for image in self.images}) < len(self.images):
             return "images: there are none, or one comes twice"
         for image in self.images:
-            is_ascending = all(one < other for one, other in itertools.pairwise(image.labels))
-            is_known = all(0 <= label < len(self.classes) for label in image.labels[:1] + image.labels[-1:])
-            is_whole = all(type(number) is int for number in (*image.labels, image.height, image.width))
+            labels = image.labels
+            is_whole = set(map(type, (*labels, image.height, image.width))) == {int}
+            is_ascending = sorted(set(labels)) == list(labels)
+            is_known = not labels or (labels[0] >= 0 and labels[-1] < len(self.classes))
             has_texts = isinstance(image.file, str) and isinstance(image.lacks_mask, bool)
             has_size = 0 < image.height < 2**31 and 0 < image.width < 2**31
             if not (is_plain_name(image.id) and is_ascending and is_known and is_whole and has_texts and has_size):

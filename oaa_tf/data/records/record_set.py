@@ -15,7 +15,7 @@ from typing import Any, Self
 import cv2
 import numpy as np
 
-from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.errors import UserError, first_names
 from oaa_tf.data.images.decoding import decode_image
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.manifest import Manifest, Shard
@@ -146,7 +146,8 @@ class RecordSet:
         """
         if tuple(classes) != self.classes:
             raise UserError(
-                f"{what}: for the classes {', '.join(classes)}, but {self.manifest_path} has {', '.join(self.classes)}"
+                f"{what}: for the classes {first_names(classes)}, but {self.manifest_path} has"
+                f" {first_names(self.classes)}"
             )
 
     def require_source(self, what: str, checksum: str) -> None:
@@ -175,10 +176,10 @@ class RecordSet:
         }
 
     def label_matrix(self) -> np.ndarray:
-        """The labels as float32 `[num_images, num_classes]`: 1 for each class in the image, else 0."""
-        matrix = np.zeros((len(self), len(self.classes)), np.float32)
+        """The labels as bool `[num_images, num_classes]`."""
+        matrix = np.zeros((len(self), len(self.classes)), bool)
         for row, labels in zip(matrix, self.labels, strict=True):
-            row[list(labels)] = 1
+            row[list(labels)] = True
         return matrix
 
     @property
