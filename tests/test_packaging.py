@@ -32,7 +32,16 @@ def test_one_program_is_installed() -> None:
 
 def test_every_command_of_the_package_has_a_name() -> None:
     assert len(COMMANDS) == len(set(COMMANDS)) and set(COMMANDS) == COMMAND_FILES
-    tools = {"benchmark", "backbone_table", "ablation", "accumulation_study", "kill_test", "scale_test", "soak_test"}
+    tools = {
+        "benchmark",
+        "backbone_table",
+        "ablation",
+        "accumulation_study",
+        "kill_test",
+        "scale_test",
+        "size_test",
+        "soak_test",
+    }
     assert set(STAGES) - set(COMMANDS) == tools
 
 

@@ -9,14 +9,17 @@ import cv2
 import numpy as np
 import pytest
 from event_summaries import read_pictures, read_texts
-from own_data import write_own_data
+from own_data import coco_content, write_own_data
 from report_page import ReportPage
 from tiny_model import make_trained_stage
 
 from oaa_tf import experiment, experiment_records, make_report, pipeline
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import parse
+from oaa_tf.data.formats.voc import VocFolder
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.demo import data_set
+from oaa_tf.experiment_records import make_all_records
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.event_files import read_scalars
 
@@ -375,3 +378,26 @@ def test_demo_data_that_were_interrupted_are_to_do_in_the_dry_run(tmp_path, monk
 def test_wrong_stage_flags_are_refused(tiny_voc, tmp_path, flag):
     with pytest.raises(UserError, match=r"train_cls\.(num_steps|gate)"):
         settings(tiny_voc, tmp_path, flag)
+
+
+def test_coco_as_it_comes(tiny_voc, tmp_path):
+    """Photos in `train2017` and `val2017`, one JSON each, with crowds and with photos that show none of the classes."""
+    source = VocFolder(tiny_voc)
+    (tmp_path / "annotations").mkdir()
+    for split in ("train", "val"):
+        labels = source.listed_labels(split)
+        content = coco_content(source, labels)
+        negative = content["images"][0]
+        content["annotations"] = [one for one in content["annotations"] if one["image_id"] != negative["id"]]
+        (tmp_path / f"annotations/instances_{split}2017.json").write_text(json.dumps(content))
+        (tmp_path / f"{split}2017").mkdir()
+        for image_id in labels:
+            shutil.copy(source.images.find(image_id), tmp_path / f"{split}2017")
+    data = (f"--image_dir={tmp_path}/{{split}}2017", f"--tags={tmp_path}/annotations/instances_{{split}}2017.json")
+    preset = Path(__file__).parents[1] / "flags/coco_vgg16.flags"
+    chosen = parse(pipeline.PipelineSettings, "pipeline", [f"--flagfile={preset}", *data, f"--work_dir={tmp_path}/run"])
+    train, val = make_all_records(chosen, tmp_path / "run", seed=0)
+    for manifest in (train, val):
+        records = RecordSet.open(manifest)
+        assert records.num_negatives == 1 and len(records.masked) == len(records)
+        assert any((records.record(position).mask == 255).any() for position in records.masked)

@@ -26,6 +26,7 @@ STAGES = (
     "accumulation_study",
     "kill_test",
     "scale_test",
+    "size_test",
     "soak_test",
 )
 

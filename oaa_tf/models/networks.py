@@ -137,7 +137,7 @@ class NetworkDescription:
             and (self.architecture or is_backbone(self.backbone))
             and self.trained_in in PRECISIONS
             and all(isinstance(name, str) for name in self.classes)
-            and self.classes
+            and len(self.classes) > 0
             and (self.task == "attention" or len(self.classes) <= MAX_MASK_CLASSES)
             and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))
         )
