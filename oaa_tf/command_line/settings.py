@@ -13,6 +13,8 @@ from oaa_tf.command_line.errors import UserError
 
 # File names can't hold NUL; other control characters would break the lines of flags.txt.
 _CONTROL = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+# `pathlib` would make it a folder of this name.
+_URL = re.compile(r"(https?|ftp|file|gs|s3a?|az|abfss?|hdfs|ram)://", re.IGNORECASE)
 
 
 def setting(
@@ -144,6 +146,12 @@ def _checked(field: dataclasses.Field, hint: Any, value: Any) -> Any:
     for item in items:
         if isinstance(item, str) and _CONTROL.search(item):
             raise UserError("holds control characters or bytes that are no UTF-8", flag=field.name, value=repr(item))
+        if isinstance(item, str) and _URL.match(item):
+            raise UserError(
+                "is a URL; copy it to a disk of this machine, or mount its storage as a folder",
+                flag=field.name,
+                value=item,
+            )
         if rules["choices"] is not None and item not in rules["choices"]:
             raise UserError(f"expected one of {', '.join(map(str, rules['choices']))}", flag=field.name, value=item)
         # Written so that NaN fails too.

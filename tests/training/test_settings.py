@@ -148,3 +148,10 @@ def test_poly_schedule() -> None:
 def test_settings_are_frozen() -> None:
     with pytest.raises(dataclasses.FrozenInstanceError):
         TrainingSettings(**PATHS).seed = 3
+
+
+@pytest.mark.parametrize("flag", ["records", "work_dir", "initial_weights"])
+def test_a_url_is_no_folder(flag: str) -> None:
+    url = "gs://bucket/some/file"
+    with pytest.raises(UserError, match=f"--{flag}={url}: is a URL; copy it to a disk of this machine, or mount"):
+        AttentionTrainingSettings(**PATHS | {flag: url})
