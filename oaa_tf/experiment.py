@@ -198,10 +198,10 @@ class Experiment:
         """Makes pseudo labels with a segmentation SavedModel."""
         return self._step("relabel", name, model=str(model), use_saliency=use_saliency)
 
-    def exported(self, stage: str, name: str) -> Step:
-        """Exports a trained stage."""
-        settings = export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
-        return Step("export", settings)
+    def exported(self, stage: str, name: str, **options: Any) -> Step:
+        """Exports a trained stage; options are further settings of `export`."""
+        folders = {"stage_dir": str(self.root / stage), "output_dir": str(self.root / name)}
+        return Step("export", export.ExportSettings(**folders, **options))
 
     def evaluation(self, name: str, split: str, *, maps: str = "", masks: str = "", model: str = "") -> Step:
         """Evaluates maps, masks or a model on "train" or "val"."""

@@ -15,6 +15,7 @@ import numpy as np
 
 from oaa_tf import make_report
 from oaa_tf.command_line.dry_run import DONE, TO_DO
+from oaa_tf.command_line.inference_settings import AS_TRAINED
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
@@ -208,7 +209,10 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
     options = {}
     if settings.self_training:
         first = after(experiment.segmentation_network("train_seg_first", labels))
-        models["segment_first"] = after(experiment.exported("train_seg_first", "saved_models/segment_first"))
+        # It labels all images, and is not for use elsewhere.
+        models["segment_first"] = after(
+            experiment.exported("train_seg_first", "saved_models/segment_first", precision=AS_TRAINED)
+        )
         networks["segmentation, first"] = models["segment_first"]
         labels = after(experiment.second_labels("relabel", models["segment_first"], use_saliency=use_saliency))
         label_folders["pseudo labels, second"] = labels / LABELS_FOLDER

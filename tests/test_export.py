@@ -22,6 +22,7 @@ from oaa_tf.data.images.image_files import read_image
 from oaa_tf.export import ExportSettings, is_current, run
 from oaa_tf.models.exported import export_network
 from oaa_tf.models.inference import attention_functions, segmentation_functions
+from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter, file_checksums
 from oaa_tf.runs.atomic import complete_folder
 
@@ -229,6 +230,16 @@ def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:
     assert np.any(found != expected)
     with pytest.raises(UserError, match=r"--format=onnx: computes in float32; leave out --precision"):
         ExportSettings(stage_dir=stage, output_dir="model", format="onnx", precision="bfloat16")
+
+
+@pytest.mark.parametrize("trained_in", ["float32", "bfloat16"])
+def test_the_precision_of_the_training(trained_in: str, tmp_path: Path) -> None:
+    make_trained_stage(tmp_path / "stage", "segmentation")
+    description = NetworkDescription.read(tmp_path / "stage")
+    (tmp_path / "stage/network.json").unlink()
+    dataclasses.replace(description, trained_in=trained_in).write(tmp_path / "stage")
+    run(ExportSettings(stage_dir=str(tmp_path / "stage"), output_dir=str(tmp_path / "model"), precision="as_trained"))
+    assert json.loads((tmp_path / "model" / ORIGIN_FILE).read_text())["precision"] == trained_in
 
 
 def test_a_class_prior_is_for_segmentation(stages, tmp_path: Path) -> None:

@@ -12,6 +12,9 @@ PRECISIONS = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mi
 AUTO = "auto"
 """The precision of a training that takes the fastest one of its machine."""
 
+AS_TRAINED = "as_trained"
+"""The precision of a network that computes as in its training."""
+
 
 def precision_setting(*more_choices: str) -> Any:
     """The setting `precision`, one of `PRECISIONS` or of some more, for every stage that has it."""
@@ -34,4 +37,4 @@ class InferenceSettings(Settings, group="inference"):
         maximum=4.0,
     )
     flip: bool = setting(False, help="The network also sees every image mirrored.")
-    precision: str = precision_setting()
+    precision: str = precision_setting(AS_TRAINED)

@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
-from oaa_tf.command_line.inference_settings import PRECISIONS
+from oaa_tf.command_line.inference_settings import AS_TRAINED, PRECISIONS
 from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from oaa_tf.models.backbones import find_backbone, is_backbone
 from oaa_tf.models.class_aware import class_aware_network
@@ -161,7 +161,7 @@ def load_network(
 
     Args:
         work_dir: The stage's work_dir.
-        precision: As in `NetworkDescription.build`.
+        precision: As in `NetworkDescription.build`, or `AS_TRAINED`.
 
     Returns:
         Its description, the network, and its backbone, which is a layer of the network.
@@ -174,7 +174,7 @@ def load_network(
     checkpoints = checkpoints_in(work_dir)
     if not checkpoints:
         raise UserError(f"{work_dir / CHECKPOINT_FOLDER}: no checkpoint yet; run the training stage first")
-    network, backbone = description.build(precision=precision)
+    network, backbone = description.build(precision=description.trained_in if precision == AS_TRAINED else precision)
     try:
         checkpoint = tf.train.Checkpoint(network=[weight.value for weight in network.weights])
         checkpoint.read(checkpoints[-1]).assert_existing_objects_matched().expect_partial()
