@@ -95,6 +95,12 @@ class ExperimentSettings(make_records.DataFolderSettings):
                     flag="warm_start",
                     value=name,
                 )
+        for name in TRAININGS:
+            own = getattr(self, name)
+            try:
+                dataclasses.replace(own, backbone_weights=self.weights_of(name)).check_backbone_weights()
+            except UserError as error:
+                raise error.with_flag(f"{name}.backbone") from None
         if self.train_integral.backbone != self.train_cls.backbone and self.backbone_weights not in (
             "imagenet",
             "none",
@@ -109,13 +115,23 @@ class ExperimentSettings(make_records.DataFolderSettings):
         if backbone == self.train_cls.backbone:
             return
         has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
-        if not has_own_weights and self.backbone_weights not in ("imagenet", "none"):
+        if not has_own_weights and self.weights_of("train_seg") not in ("imagenet", "none"):
             raise UserError(
                 f"--backbone_weights={self.backbone_weights} is for {self.train_cls.backbone}; name weights of its own"
                 " with --seg_backbone_weights",
                 flag="train_seg.backbone",
                 value=backbone,
             )
+
+    def weights_of(self, training: str) -> str:
+        """The `backbone_weights` of a training stage."""
+        if training == "train_seg" and self.seg_backbone_weights:
+            return self.seg_backbone_weights
+        # Weights for the classifier's backbone; a file has its own.
+        has_other_file = training == "train_seg" and self.train_seg.backbone.endswith(".keras")
+        if has_other_file and self.train_seg.backbone != self.train_cls.backbone:
+            return "imagenet"
+        return self.backbone_weights
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +216,7 @@ class Experiment:
 
     def exported(self, stage: str, name: str, **options: Any) -> Step:
         """Exports a trained stage; options are further settings of `export`."""
-        folders = {"stage_dir": str(self.root / stage), "output_dir": str(self.root / name)}
+        folders: dict[str, Any] = {"stage_dir": str(self.root / stage), "output_dir": str(self.root / name)}
         return Step("export", export.ExportSettings(**folders, **options))
 
     def evaluation(self, name: str, split: str, *, maps: str = "", masks: str = "", model: str = "") -> Step:
@@ -215,12 +231,10 @@ class Experiment:
     def _step(self, command: str, name: str, **inputs: Any) -> Step:
         """A stage in the folder `name`, with the inputs that the experiment decides."""
         options: dict[str, Any] = {"records": self.train_records, "work_dir": str(self.root / name)}
-        if command == "train_seg" and self.settings.seg_backbone_weights:
-            options["backbone_weights"] = self.settings.seg_backbone_weights
         if command in self.settings.warm_start:
             options["initial_weights"] = str(self.root / "train_cls")
         if command in TRAININGS:
-            options["seed"] = self.seed
+            options |= {"seed": self.seed, "backbone_weights": self.settings.weights_of(command)}
         return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
 

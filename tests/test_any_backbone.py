@@ -181,7 +181,7 @@ def test_what_does_not_go_with_a_backbone(options: dict, message: str) -> None:
 
 def test_a_file_has_its_own_weights(common: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"has its own weights; leave --backbone_weights=vgg.h5 out"):
-        TrainClsSettings(**common, work_dir="work", backbone_weights="vgg.h5")
+        TrainClsSettings(**common, work_dir="work", backbone_weights="vgg.h5").check_backbone_weights()
 
 
 def test_weights_of_another_backbone_are_refused(trained: Path, records: RecordSet, tmp_path: Path) -> None:

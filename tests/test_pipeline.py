@@ -290,6 +290,10 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             " --seg_backbone_weights",
         ),
         (
+            ("--backbone_weights=vgg.h5", "--train_cls.backbone=a.keras", "--train_cls.width=64"),
+            "--train_cls.backbone=a.keras: has its own weights; leave --backbone_weights=vgg.h5 out",
+        ),
+        (
             ("--train_seg.head_weights=imagenet",),
             "--train_seg.head_weights=imagenet: fits --backbone=vgg16 with --width=64, not --backbone=vgg16 with"
             " --width=2; use --head_weights=none",
@@ -304,6 +308,14 @@ def test_combinations_of_stages_that_make_no_sense(tiny_voc, tmp_path, arguments
     with pytest.raises(UserError) as caught:
         settings(tiny_voc, tmp_path, *arguments)
     assert str(caught.value) == message
+
+
+def test_weights_of_the_classifiers_backbone_are_not_for_one_from_a_file(tiny_voc, tmp_path):
+    own = ("--backbone_weights=vgg.h5", "--train_seg.backbone=a.keras", "--train_seg.width=64")
+    chosen = settings(tiny_voc, tmp_path, *own)
+    assert [chosen.weights_of(stage) for stage in ("train_cls", "train_integral", "train_seg")] == [
+        "vgg.h5", "vgg.h5", "imagenet"
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("flag", ["seg_backbone_weights", "train_seg.head_weights"])

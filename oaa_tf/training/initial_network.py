@@ -44,6 +44,7 @@ def prepare_network(
     Raises:
         UserError: The weights or the precision can't be used, or `work_dir` holds another network.
     """
+    settings.check_backbone_weights()
     precision = choose_precision(settings, work_dir)
     check_precision(precision)
     check_head_weights(settings)

@@ -142,8 +142,6 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         blamed = {"flag": "backbone", "value": self.backbone}
         if self.backbone not in PAPER_BACKBONES and self.width != 64:
             raise UserError("has no --width; leave that out", **blamed)
-        if self.backbone.endswith(".keras") and self.backbone_weights not in ("imagenet", "none"):
-            raise UserError(f"has its own weights; leave --backbone_weights={self.backbone_weights} out", **blamed)
         if self.recompute and self.backbone != "vgg16":
             message = f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
             raise UserError(message, flag="recompute")
@@ -155,6 +153,19 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
             )
         if self.min_scale > self.max_scale:
             raise UserError(f"expected at most --max_scale={self.max_scale}", flag="min_scale", value=self.min_scale)
+
+    def check_backbone_weights(self) -> None:
+        """Refuses weights for a backbone from a file; in a pipeline, only the stage that runs knows its weights.
+
+        Raises:
+            UserError: The file has weights of its own.
+        """
+        if self.backbone.endswith(".keras") and self.backbone_weights not in ("imagenet", "none"):
+            raise UserError(
+                f"has its own weights; leave --backbone_weights={self.backbone_weights} out",
+                flag="backbone",
+                value=self.backbone,
+            )
 
     def steps_for(self, num_images: int) -> int:
         """The steps of a training on records of so many images."""
