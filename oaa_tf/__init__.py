@@ -48,6 +48,7 @@ _HOMES = {
     "largefov_network": "models.largefov",
     "mean_iou": "metrics",
     "paper_optimizer": "models.optimizer",
+    "recomputed": "models.recompute",
     "pseudo_label": "labels.rules",
     "resnet101_backbone": "models.resnet",
     "segmentation_targets": "data.views.targets",

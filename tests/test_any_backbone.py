@@ -171,7 +171,6 @@ def test_a_keras_file_is_the_network(trained: Path, tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"backbone": "MobileNetV2", "width": 2}, "--backbone=MobileNetV2: has no --width; leave that out"),
-        ({"backbone": "ResNet50", "recompute": True}, "--recompute: not for --backbone=ResNet50"),
     ],
 )
 def test_what_does_not_go_with_a_backbone(options: dict, message: str) -> None:

@@ -49,7 +49,7 @@ def test_classes_are_registered_with_keras(name: str) -> None:
     "imports", ["import keras, oaa_tf", pytest.param("import oaa_tf.models, keras", marks=pytest.mark.slow)]
 )
 def test_what_another_process_has_saved_can_be_loaded_and_trained_on(tmp_path: Path, imports: str) -> None:
-    backbone = oaa_tf.vgg16_backbone(2, recompute=True)
+    backbone = oaa_tf.recomputed(oaa_tf.vgg16_backbone(2))
     network = oaa_tf.class_aware_network(backbone, num_classes=2, initializer="centered_he", attention_drop=0.5)
     labels = np.array([[1, 0], [1, 1]], np.float32)
     model = oaa_tf.AttentionClassifier(network, oaa_tf.CumulativeAttention.for_labels(labels, grid=2))

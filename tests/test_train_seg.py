@@ -146,10 +146,6 @@ def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trai
     [
         ({"backbone": "resnet50"}, "--backbone=resnet50: has no --width; leave that out"),
         (
-            {"recompute": True},
-            "--recompute: not for --backbone=resnet101; --accumulate_steps saves memory with it too",
-        ),
-        (
             {"head_weights": "imagenet", "width": 64},
             "--head_weights=imagenet: fits --backbone=vgg16 with --width=64, not --backbone=resnet101 with --width=64;"
             " use --head_weights=none",

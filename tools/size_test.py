@@ -9,7 +9,6 @@ needed more than 4 GiB above what it needs for a thousand.
 """
 
 import dataclasses
-import os
 import subprocess
 import sys
 import time
@@ -25,7 +24,6 @@ from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.command_line.settings import Settings, setting
 from oaa_tf.data.formats.source import MASK_DIR
-from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from tools.stage_process import new_folder
 
@@ -33,6 +31,13 @@ _FEW = 1000
 _MOST_BYTES = 4 * 2**30
 _HEIGHT, _WIDTH = 24, 32
 _ROOT = Path(__file__).parents[1]
+_MEASURED = """
+import resource, subprocess, sys
+code = subprocess.call(sys.argv[1:], stdout=sys.stderr)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(code)
+"""
+"""A small program around a command: a process inherits the peak memory of the one that starts it."""
 
 _ATTENTION = ("make_records", "train_cls", "train_integral", "make_maps")
 _MASKS = ("make_pseudo_labels", "train_seg", "export", "relabel", "evaluate", "predict")
@@ -136,16 +141,13 @@ def _costs(settings: SizeTestSettings, num_images: int, folder: Path) -> Iterato
         place = folder / {"make_records": "records"}.get(command, command)
         begin = time.monotonic()
         with (folder / f"{command}.log").open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", f"oaa_tf.{command}", *arguments[command], f"--{output}={place}"],
-                cwd=_ROOT,
-                stdout=log,
-                stderr=log,
+            line = [sys.executable, "-m", f"oaa_tf.{command}", *arguments[command], f"--{output}={place}"]
+            done = subprocess.run(
+                [sys.executable, "-c", _MEASURED, *line], cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, check=False
             )
-            _, status, used = os.wait4(process.pid, 0)
-        if status:
+        if done.returncode:
             raise UserError(f"{command} failed; see {log.name}")
-        cost = Cost(time.monotonic() - begin, used.ru_maxrss * 1024)
+        cost = Cost(time.monotonic() - begin, int(done.stdout) * 1024)
         print(f"{command}, {num_images:,} images: {_text(cost)}", flush=True)
         yield command, cost
 
@@ -167,7 +169,7 @@ def _write_photos(settings: SizeTestSettings, num_images: int, folder: Path, *, 
             if has_masks:
                 values = np.array([0, *(label + 1 for label in labels)], np.uint8)
                 stripes = values[np.arange(_WIDTH) * len(values) // _WIDTH]
-                write_indexed(folder / MASK_DIR / f"{number:08d}.png", np.tile(stripes, (_HEIGHT, 1)))
+                cv2.imwrite(str(folder / MASK_DIR / f"{number:08d}.png"), np.tile(stripes, (_HEIGHT, 1)))
             progress.advance()
 
 

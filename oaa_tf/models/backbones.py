@@ -123,7 +123,11 @@ def freeze_blocks(backbone: keras.Model, num_blocks: int) -> None:
         num_blocks: Number of blocks to freeze, 0 to 5.
     """
     for layer in backbone.layers:
-        match = re.match(r"(?:block|conv)(\d)_", layer.name)
-        block = getattr(layer, "block", None) or (int(match[1]) if match else num_blocks + 1)
-        if block <= num_blocks:
+        if (block_of(layer) or num_blocks + 1) <= num_blocks:
             layer.trainable = False
+
+
+def block_of(layer: Any) -> int | None:
+    """The number of a backbone's block in which a layer is, from 1 on; None if it is in none."""
+    match = re.match(r"(?:block|conv)(\d)_", layer.name)
+    return getattr(layer, "block", None) or (int(match[1]) if match else None)

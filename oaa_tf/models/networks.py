@@ -15,6 +15,7 @@ from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from oaa_tf.models.backbones import find_backbone, is_backbone
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
+from oaa_tf.models.recompute import recomputed
 from oaa_tf.runs.checkpoints import CHECKPOINT_FOLDER, checkpoints_in
 from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.runs.work_dir import NETWORK_FILE
@@ -57,7 +58,7 @@ class NetworkDescription:
             initializer: One of `INITIALIZERS`, for all new layers except the last.
             seed: Seed of dropout and attention drop.
             precision: One of `PRECISIONS`, for the computations of all layers except the last. Weights are float32.
-            recompute: Whether the backbone saves memory in training, see `vgg16_backbone`; VGG16 only.
+            recompute: Whether the backbone saves memory in training, see `recomputed`.
             attention_drop: See `class_aware_network`; attention only.
 
         Returns:
@@ -65,8 +66,9 @@ class NetworkDescription:
         """
         with _layer_policy(PRECISIONS[precision]):
             kind = find_backbone(self.backbone, self.architecture)
-            options = ({"width": self.width} if kind.has_width else {}) | ({"recompute": True} if recompute else {})
-            backbone = kind.build(**options)
+            backbone = kind.build(**({"width": self.width} if kind.has_width else {}))
+            if recompute:
+                backbone = recomputed(backbone)
             num_classes = len(self.classes)
             if self.task == "attention":
                 network = class_aware_network(

@@ -1,10 +1,6 @@
 """VGG16's convolutions at output stride 8."""
 
-import functools
-import itertools
-
 import keras
-import tensorflow as tf
 
 from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.initializers import CenteredHeNormal, initializer_for_pixels
@@ -13,7 +9,7 @@ CONVOLUTIONS_PER_BLOCK = (2, 2, 3, 3, 3)
 _WIDTHS = (1, 2, 4, 8, 8)
 
 
-def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
+def vgg16_backbone(width: int = 64) -> keras.Model:
     """VGG16 without its top, at output stride 8 (paper, Sec. 3.1 and Fig. 2).
 
     pool4 keeps the resolution (3x3, stride 1), the convolutions of block 5 have dilation 2 instead, and there is no
@@ -21,8 +17,6 @@ def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
 
     Args:
         width: Channels of the first block; 64 is VGG16. The last block has 8 times as many.
-        recompute: Whether training keeps only the outputs of blocks, and computes the inside of a block again for its
-            backward pass. This takes less memory and about a third more time; the gradients are the same.
 
     Returns:
         A model from preprocessed images `[batch, height, width, 3]` to features
@@ -44,26 +38,4 @@ def vgg16_backbone(width: int = 64, *, recompute: bool = False) -> keras.Model:
             x = keras.layers.MaxPooling2D(2, 2, name=f"block{block}_pool")(x)
         elif block == 4:
             x = keras.layers.MaxPooling2D(3, 1, padding="same", name=f"block{block}_pool")(x)
-    return (_RecomputedBlocks if recompute else keras.Model)(images, x, name="vgg16")
-
-
-@keras.saving.register_keras_serializable(package="oaa_tf")
-class _RecomputedBlocks(keras.Model):
-    """A chain of layers that keeps only the outputs of its blocks for the backward pass."""
-
-    def call(self, inputs, training=None, mask=None):
-        if not training:
-            return super().call(inputs, training=training, mask=mask)
-        x = inputs
-        for _, layers in itertools.groupby(self.layers[1:], key=lambda layer: layer.name.partition("_")[0]):
-            block = tuple(layers)
-            run = functools.partial(_chain, block)
-            # Frozen blocks have no backward pass.
-            x = (tf.recompute_grad(run) if any(layer.trainable_variables for layer in block) else run)(x)
-        return x
-
-
-def _chain(layers: tuple[keras.layers.Layer, ...], x: tf.Tensor) -> tf.Tensor:
-    for layer in layers:
-        x = layer(x)
-    return x
+    return keras.Model(images, x, name="vgg16")

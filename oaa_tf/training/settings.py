@@ -139,12 +139,8 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         super().__post_init__()
         if self.image_size % STRIDE:
             raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=self.image_size)
-        blamed = {"flag": "backbone", "value": self.backbone}
         if self.backbone not in PAPER_BACKBONES and self.width != 64:
-            raise UserError("has no --width; leave that out", **blamed)
-        if self.recompute and self.backbone != "vgg16":
-            message = f"not for --backbone={self.backbone}; --accumulate_steps saves memory with it too"
-            raise UserError(message, flag="recompute")
+            raise UserError("has no --width; leave that out", flag="backbone", value=self.backbone)
         if self.batch_size % self.accumulate_steps:
             raise UserError(
                 f"expected a divisor of --batch_size={self.batch_size}",
