@@ -18,6 +18,7 @@ from oaa_tf.models.optimizer import CaffeSGD, LayerwiseAdamW, paper_optimizer
 from oaa_tf.models.output_stride import at_output_stride, copy_weights
 from oaa_tf.models.preprocessing import CaffePreprocessing
 from oaa_tf.models.pretrained import load_backbone_weights, load_head_weights
+from oaa_tf.models.recompute import recomputed
 from oaa_tf.models.resnet import resnet101_backbone
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.models.vgg import vgg16_backbone
@@ -42,6 +43,7 @@ __all__ = [
     "load_head_weights",
     "load_network",
     "paper_optimizer",
+    "recomputed",
     "resnet101_backbone",
     "vgg16_backbone",
 ]
