@@ -22,7 +22,15 @@ from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import SIZES_ADVICE, Record, RecordSet
 from oaa_tf.labels.label_files import DESCRIPTION_FILE
-from oaa_tf.metrics import confusion_matrix, image_scores, iou_per_class, labelled_share, scores_by_name
+from oaa_tf.metrics import (
+    confusion_matrix,
+    image_scores,
+    iou_counts,
+    iou_per_class,
+    labelled_share,
+    paired_difference,
+    scores_by_name,
+)
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.metrics_file import origin, run_once
 from oaa_tf.runs.parallel import in_parallel
@@ -49,6 +57,11 @@ class EvaluateSettings(ParallelSettings):
     threshold: float = setting(
         0.3, help="With maps: attention threshold to score beside the best one.", minimum=0, maximum=1
     )
+    compare: str = setting(
+        "",
+        help="With masks or a model: folder of other label images of the same photos. A paired bootstrap over the"
+        " photos says whether the scores differ.",
+    )
     require_complete: bool = setting(False, help="With masks: refuse pixels without a label (255).")
     submission: bool = setting(
         False, help="With a model: write the masks in the folder layout of the VOC server; needs no ground truth."
@@ -67,6 +80,8 @@ class EvaluateSettings(ParallelSettings):
         for flag in ("submission", "crf"):
             if getattr(self, flag) and not self.model:
                 raise UserError(f"needs --model, not {given[0]}", flag=flag)
+        if self.compare and self.maps:
+            raise UserError("is for --masks and --model, not --maps", flag="compare", value=self.compare)
         if self.require_complete and not self.masks:
             raise UserError(f"is for --masks, not {given[0]}", flag="require_complete")
 
@@ -80,11 +95,11 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         "labelled_share", the share of the pixels with known truth that have a predicted label (IoUs are over these
         pixels only). "num_masks" is the number of images with ground truth: only these are measured. "images" are
         the `image_scores` of the share that each class has of an image's mask, over all images. Records without masks
-        have these alone, with a "mean_iou" of null. For models also "crf",
-        whether a CRF refined the masks, and "inference", the settings of the exported model, null if unknown. For maps:
-        the same scores, with "threshold", "precision" and "recall", at the best of 256 thresholds under "best" and at
-        `settings.threshold` under "fixed", and all thresholds under "sweep". Without ground truth (submission): no
-        scores.
+        have these alone, with a "mean_iou" of null. With `compare`, "compared" is the `Difference` from the other
+        masks, with "is_difference". For models also "crf", whether a CRF refined the masks, and "inference", the
+        settings of the exported model, null if unknown. For maps: the same scores, with "threshold", "precision" and
+        "recall", at the best of 256 thresholds under "best" and at `settings.threshold` under "fixed", and all
+        thresholds under "sweep". Without ground truth (submission): no scores.
 
     Raises:
         UserError: The settings and files do not go together; a prediction is missing, has another size than its image,
@@ -98,7 +113,15 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
         "evaluated": evaluated.kind,
         "evaluated_checksum": evaluated.checksum,
     }
-    return run_once("evaluate", settings, checksums, lambda work_dir: described | evaluated.results(work_dir))
+
+    def work(work_dir: Path) -> dict[str, Any]:
+        results = described | evaluated.results(work_dir)
+        if settings.compare:
+            own = Path(settings.masks) if settings.masks else results["predictions"]
+            results["compared"] = _compared_with(settings, own, records)
+        return results
+
+    return run_once("evaluate", settings, checksums, work)
 
 
 def dry_run(settings: EvaluateSettings) -> dict[str, Any]:
@@ -153,7 +176,10 @@ def _inputs(settings: EvaluateSettings) -> tuple[RecordSet, _Evaluated, dict[str
             value=settings.supervision,
         )
     evaluated = dataclasses.replace(evaluated, supervision=evaluated.supervision or settings.supervision or None)
-    return records, evaluated, {"records": records.checksum, evaluated.kind: evaluated.checksum}
+    checksums = {"records": records.checksum, evaluated.kind: evaluated.checksum}
+    if settings.compare:
+        checksums["compare"] = files_checksum(_other_masks(settings, records).values())
+    return records, evaluated, checksums
 
 
 def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
@@ -273,6 +299,38 @@ def _scores(
         "labelled_share": labelled_share(confusion),
         "images": images,
     }
+
+
+def _other_masks(settings: EvaluateSettings, records: RecordSet) -> dict[int, Path]:
+    """The files to compare with, by the positions of the images with ground truth.
+
+    Raises:
+        UserError: One is missing, or there is no ground truth.
+    """
+    blamed = {"flag": "compare", "value": settings.compare}
+    if not records.has_masks:
+        raise UserError(f"{settings.records} has no masks; only mIoU is compared", **blamed)
+    paths = {position: Path(settings.compare) / f"{records.image_ids[position]}.png" for position in records.masked}
+    if missing := [path for path in paths.values() if not path.is_file()]:
+        raise UserError(f"{missing[0].name} is not in it; expected a mask for each image with ground truth", **blamed)
+    return paths
+
+
+def _compared_with(settings: EvaluateSettings, folder: Path, records: RecordSet) -> dict[str, Any]:
+    """The entry "compared" of `metrics.json`, for the masks in a folder."""
+    others = _other_masks(settings, records)
+
+    def counts(position: int) -> list[np.ndarray]:
+        record, own = records.record(position), folder / f"{records.image_ids[position]}.png"
+        return [iou_counts(_compared(record, read_indexed(path), path, records)[0]) for path in (own, others[position])]
+
+    per_image = [*in_parallel(counts, list(others), "compare", num_workers=settings.num_workers)]
+    found = paired_difference(*np.moveaxis(np.array(per_image), 1, 0))
+    print(
+        f"evaluate: {100 * found.difference:+.1f} points against {settings.compare} (95 %: {100 * found.low:+.1f} to"
+        f" {100 * found.high:+.1f}): {'a difference' if found.is_one else 'no difference to be sure of'}"
+    )
+    return dataclasses.asdict(found) | {"with": settings.compare, "is_difference": found.is_one}
 
 
 def _mask_provenance(folder: Path, records: RecordSet) -> tuple[str | None, int | None]:

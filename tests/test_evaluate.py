@@ -315,6 +315,21 @@ def bright_pixels(records):
         yield np.where(image.mean(axis=-1, dtype=np.float32) > 130, 2, 0).astype(np.uint8)
 
 
+def test_two_sets_of_masks(settings, records, masks, model, tmp_path, capsys):
+    folder, predictions = masks
+    metrics = run(settings(model=str(model), compare=str(folder), supervision="image labels"))
+    others = expected_scores(records, predictions)["mean_iou"]
+    found = metrics["compared"]
+    assert found["difference"] == pytest.approx(metrics["mean_iou"] - others)
+    assert found["low"] <= found["difference"] <= found["high"] and found["with"] == str(folder)
+    assert f"{100 * found['difference']:+.1f} points against {folder} (95 %: " in capsys.readouterr().out
+    back = run(settings(masks=str(folder), compare=metrics["predictions"], work_dir=str(tmp_path / "back")))
+    assert back["compared"]["difference"] == pytest.approx(-found["difference"])
+    (folder / "b.png").unlink()
+    with pytest.raises(UserError, match=r"--compare=.*masks: b.png is not in it; expected a mask for each image with"):
+        run(settings(masks=metrics["predictions"], compare=str(folder), work_dir=str(tmp_path / "missing")))
+
+
 def test_model(settings, records, model, tmp_path):
     metrics = run(settings(model=str(model), supervision="image labels"))
     assert_scores(metrics, records, bright_pixels(records))
@@ -479,6 +494,7 @@ def test_wrong_models_are_refused(settings, model, tmp_path):
         ({"maps": "x", "submission": True}, "--submission: needs --model"),
         ({"masks": "x", "crf": True}, "--crf: needs --model, not --masks"),
         ({"maps": "x", "require_complete": True}, "--require_complete: is for --masks"),
+        ({"maps": "x", "compare": "y"}, "--compare=y: is for --masks and --model, not --maps"),
         ({"maps": "x", "supervision": "none"}, "--supervision=none: expected one of"),
         ({"maps": "x", "threshold": 1.5}, "--threshold=1.5: expected at most 1"),
     ],

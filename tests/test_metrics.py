@@ -11,9 +11,11 @@ from oaa_tf.metrics import (
     ThresholdSweep,
     confusion_matrix,
     foreground_precision_and_recall,
+    iou_counts,
     iou_per_class,
     labelled_share,
     mean_iou,
+    paired_difference,
     precision_and_recall,
     scores_by_name,
 )
@@ -183,3 +185,45 @@ def test_scores_by_name():
     assert scores["num_labels_in_mean"] == 2 and scores["absent"] == ["cat"]
     assert scores["iou_per_class"]["background"] == 0.8 and np.isnan(scores["iou_per_class"]["cat"])
     assert np.isnan(scores_by_name(np.full(3, np.nan), ["cat", "dog"])["mean_iou"])
+
+
+# The paired bootstrap
+
+
+def random_confusions(rng: np.random.Generator, right: float, num_images: int = 60) -> np.ndarray:
+    """Of images with three labels, of which a share is right; some pixels have no label."""
+    truths = rng.integers(0, 3, (num_images, 12, 12))
+    others = np.where(rng.random(truths.shape) < 0.1, 255, rng.integers(0, 3, truths.shape))
+    predicted = np.where(rng.random(truths.shape) < right, truths, others)
+    return np.array([confusion_matrix(*np.uint8(pair), 2) for pair in zip(truths, predicted, strict=True)])
+
+
+def test_a_paired_difference_is_that_of_the_mean_ious_and_its_interval_that_of_resamples() -> None:
+    rng = np.random.default_rng(0)
+    one, other = random_confusions(rng, 0.8), random_confusions(rng, 0.6)
+    counts = [np.array([iou_counts(matrix) for matrix in confusions]) for confusions in (one, other)]
+    found = paired_difference(*counts, num_resamples=400)
+    assert found.difference == pytest.approx(mean_iou(one.sum(axis=0)) - mean_iou(other.sum(axis=0)))
+    assert found.is_one and 0 < found.low < found.difference < found.high
+    # The same draws, from the matrices themselves.
+    drawn, generator = [], np.random.default_rng(0)
+    for _ in range(400):
+        chosen = generator.integers(60, size=60)
+        drawn.append(mean_iou(one[chosen].sum(axis=0)) - mean_iou(other[chosen].sum(axis=0)))
+    np.testing.assert_allclose([found.low, found.high], np.quantile(drawn, (0.025, 0.975)))
+    swapped = paired_difference(*counts[::-1], num_resamples=400)
+    assert (swapped.difference, swapped.low, swapped.high) == pytest.approx(
+        (-found.difference, -found.high, -found.low)
+    )
+
+
+def test_equal_masks_have_no_difference_and_chance_is_rarely_taken_for_one() -> None:
+    rng = np.random.default_rng(1)
+    outcomes = []
+    for _ in range(40):
+        one, other = (np.array([iou_counts(m) for m in random_confusions(rng, 0.7)]) for _ in range(2))
+        outcomes.append(paired_difference(one, other, num_resamples=200).is_one)
+        same = paired_difference(one, one, num_resamples=20)
+        assert (same.difference, same.low, same.high, same.is_one) == (0, 0, 0, False)
+    # 5 % on average.
+    assert sum(outcomes) <= 8
