@@ -119,6 +119,16 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
 
 
 @pytest.mark.slow
+def test_a_training_that_computes_activations_again_is_the_same(
+    trained: Path, common: dict[str, Any], tmp_path: Path
+) -> None:
+    train_cls.run(TrainClsSettings(**common, **CLS, recompute=True, work_dir=str(tmp_path)))
+    (_, again, _), (_, before, _) = load_network(tmp_path), load_network(trained / "cls")
+    for one, other in zip(again.get_weights(), before.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.slow
 def test_exports_give_what_the_network_gives(trained: Path, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 44, 60, 3), np.uint8)
     found = {}
