@@ -52,7 +52,7 @@ class EvaluateSettings(ParallelSettings):
     masks: str = setting(
         "", help="Folder of label images of the records' sizes, <id>.png: pseudo labels or predictions."
     )
-    model: str = setting("", help="Folder of a SavedModel with the signature 'segment', from export.")
+    model: str = setting("", help="Folder of a segmentation model from export: SavedModel, ONNX or LiteRT.")
     crf: bool = setting(False, help="With a model: refine its probabilities with a fully connected CRF.")
     threshold: float = setting(
         0.3, help="With maps: attention threshold to score beside the best one.", minimum=0, maximum=1

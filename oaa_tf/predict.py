@@ -1,4 +1,4 @@
-"""Segments image files with a SavedModel.
+"""Segments image files with an exported model.
 
     python -m oaa_tf.predict --model=runs/demo/saved_models/segment --images=photos --output_dir=masks
 
@@ -46,7 +46,7 @@ _MAX_AHEAD = 4
 class PredictSettings(SchedulerSettings):
     """What to segment, and with which model."""
 
-    model: str = setting(help="Folder of a SavedModel with the signature segment, from export.")
+    model: str = setting(help="Folder of a segmentation model from export: SavedModel, ONNX or LiteRT.")
     images: tuple[str, ...] = setting(
         help="Image files, folders or globs (** for all subfolders), separated by commas; '-' reads them from stdin,"
         " one per line."

@@ -354,7 +354,7 @@ def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settin
     with pytest.raises(UserError, match=r"--supervision=image labels: .* was made from pixel masks"):
         run(settings(model=str(folder), supervision="image labels"))
     (folder / CLASSES_FILE).write_text(json.dumps(["dog", "cat", "cow"]))
-    with pytest.raises(UserError, match=r"said: no SavedModel of oaa_tf.export \(.*classes.json has changed since"):
+    with pytest.raises(UserError, match=r"said: no model of oaa_tf.export \(.*classes.json has changed since"):
         run(settings(model=str(folder)))
 
 
@@ -425,7 +425,7 @@ def test_predictions_without_crf_are_not_taken_for_refined_ones(settings, probab
 
 
 def test_models_that_crf_cannot_refine_are_refused(settings, model, tmp_path):
-    with pytest.raises(UserError, match=r"--model=.*: has no signature probabilities; export it again"):
+    with pytest.raises(UserError, match=r"--model=.*: has no signature probabilities; export a SavedModel"):
         run(settings(model=str(model), crf=True))
 
     def of_three_labels(module):
@@ -469,7 +469,7 @@ def test_without_true_masks_the_tags_say_what_is_found(settings, records, model,
 
 
 def test_wrong_models_are_refused(settings, model, tmp_path):
-    with pytest.raises(UserError, match=r"no SavedModel of oaa_tf.export"):
+    with pytest.raises(UserError, match=r"no model of oaa_tf.export"):
         run(settings(model=str(tmp_path)))
     with pytest.raises(UserError, match=r"classes: for the classes cat, cow, but .*train.json has cat, dog, cow"):
         run(settings(model=str(save_model(tmp_path / "classes", classes=["cat", "cow"]))))
@@ -479,10 +479,10 @@ def test_wrong_models_are_refused(settings, model, tmp_path):
         run(settings(model=str(save_model(tmp_path / "range", label=9)), work_dir=str(tmp_path / "other")))
     damaged = shutil.copytree(model, tmp_path / "damaged")
     (damaged / "saved_model.pb").write_bytes(b"\xff" * 10)
-    with pytest.raises(UserError, match=r"damaged: no SavedModel of oaa_tf.export"):
+    with pytest.raises(UserError, match=r"damaged: no model of oaa_tf.export"):
         run(settings(model=str(damaged), work_dir=str(tmp_path / "another")))
     (damaged / "assets.extra" / "classes.json").unlink()
-    with pytest.raises(UserError, match=r"damaged: no SavedModel of oaa_tf.export"):
+    with pytest.raises(UserError, match=r"damaged: no model of oaa_tf.export"):
         run(settings(model=str(damaged)))
 
 

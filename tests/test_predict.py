@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -18,7 +19,7 @@ from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.images.image_patterns import find_images
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.labels.dense_crf import dense_crf
-from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.models.segmenter import ORIGIN_FILE, Segmenter
 from oaa_tf.predict import PredictSettings, run
 
 
@@ -210,12 +211,47 @@ def test_masks_never_take_the_place_of_images(models, photos: Path, monkeypatch:
     assert {path.name: path.read_bytes() for path in photos.iterdir()} == before
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("format", "file", "package"), [("onnx", "model.onnx", "onnxruntime"), ("litert", "model.tflite", "ai_edge_litert")]
+)
+def test_other_formats_make_the_same_masks(
+    models, photos: Path, tmp_path: Path, monkeypatch, format: str, file: str, package: str
+) -> None:
+    pytest.importorskip(package)
+    pytest.importorskip("tf2onnx")
+    folder = tmp_path / "export"
+    stage = str(Path(models["segmentation"]).parent / "segmentation_stage")
+    export.run(export.ExportSettings(stage_dir=stage, output_dir=str(folder), format=format))
+    for model, output in ((folder, "of_folder"), (folder / file, "of_file"), (models["segmentation"], "saved_model")):
+        predict({"segmentation": str(model)}, photos, tmp_path / output, overlays=False)
+    for name in ("a", "b", "grey", "one"):
+        expected, *found = (
+            read_indexed(tmp_path / output / f"{name}.png") for output in ("saved_model", "of_folder", "of_file")
+        )
+        np.testing.assert_array_equal(*found)
+        # Rounding decides where two classes are equally probable.
+        assert np.mean(found[0] == expected) > 0.99
+    with pytest.raises(UserError, match="has no signature probabilities; export a SavedModel"):
+        Segmenter(folder, crf=True)
+    (folder / file).write_bytes((folder / file).read_bytes()[:1000])
+    with pytest.raises(UserError, match=f"--model={folder}: no model of oaa_tf.export \\({file} has changed"):
+        Segmenter(folder)
+    (folder / ORIGIN_FILE).unlink()
+    with pytest.raises(UserError, match=f"--model={folder}: no model of oaa_tf.export"):
+        Segmenter(folder / file)
+    for module in [package, *(name for name in sys.modules if name.startswith(f"{package}."))]:
+        monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(UserError, match=f"--model=.*{file}: needs {package.replace('_', '-')}: pip install"):
+        Segmenter(folder)
+
+
 def test_models_that_cannot_be_used_are_named(models, photos: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for folder in (tmp_path / "missing", tmp_path / "empty", photos / "a.jpg"):
         with pytest.raises(UserError) as caught:
             Segmenter(folder)
-        assert str(caught.value).startswith(f"--model={folder}: no SavedModel of oaa_tf.export (")
+        assert str(caught.value).startswith(f"--model={folder}: no model of oaa_tf.export (")
     with pytest.raises(UserError, match=r"expected the signature segment \(a model of train_seg\), found attention"):
         Segmenter(models["attention"])
 
@@ -229,7 +265,7 @@ def test_a_damaged_model_is_named(models, tmp_path: Path, damage: str) -> None:
         "classes": folder / "assets.extra" / "classes.json",
     }[damage]
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(UserError, match=r"no SavedModel of oaa_tf\.export"):
+    with pytest.raises(UserError, match=r"no model of oaa_tf\.export"):
         Segmenter(folder)
 
 

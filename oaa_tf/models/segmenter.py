@@ -1,4 +1,4 @@
-"""A SavedModel for segmentation as a Python function."""
+"""An exported model for segmentation as a Python function."""
 
 import contextlib
 import functools
@@ -14,22 +14,23 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.labels.dense_crf import dense_crf
+from oaa_tf.models.signatures import MODEL_FILES, load_signatures
 from oaa_tf.runs.atomic import complete_folder
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.supervision import is_supervision
 from oaa_tf.runs.work_dir import files_checksum
 
 CLASSES_FILE = Path("assets.extra") / "classes.json"
-"""The file in an exported SavedModel with its class names, a JSON list."""
+"""The file in an export with its class names, a JSON list."""
 
 ORIGIN_FILE = Path("assets.extra") / "origin.json"
-"""The file in an exported SavedModel that describes where it comes from: "supervision", "seed" and "records_checksum"
+"""The file in an export that describes where it comes from: "supervision", "seed" and "records_checksum"
 of its training, and "checkpoint_checksum" (each null if unknown); how it processes an image ("inference"); the
 "precision" of its computations; and the checksums of its other files ("files")."""
 
 
 class Segmenter:
-    """A SavedModel with the signature `segment`, and with `probabilities` for masks that a CRF refines.
+    """A SavedModel, ONNX or LiteRT file for segmentation; for masks that a CRF refines, a SavedModel.
 
     Attributes:
         classes: Names of the foreground classes.
@@ -42,13 +43,14 @@ class Segmenter:
         """Loads the model.
 
         Args:
-            folder: The SavedModel.
+            folder: The folder of the export, or the model's file in it.
             crf: Whether `dense_crf` turns the probabilities of the model into masks.
 
         Raises:
-            UserError: It is not a SavedModel of `oaa_tf.export`, is damaged, or has another signature.
+            UserError: It is no model of `oaa_tf.export`, is damaged, or has another signature; or a package is missing.
         """
-        self._folder = folder = complete_folder(Path(folder))
+        is_file = Path(folder).name in MODEL_FILES and Path(folder).is_file()
+        self._folder = folder = complete_folder(Path(folder).parent if is_file else Path(folder))
         self._crf = crf
         try:
             self.classes = tuple(read_json(folder / CLASSES_FILE, list))
@@ -56,17 +58,14 @@ class Segmenter:
                 raise ValueError(f"{CLASSES_FILE.name}: expected names")
             self._origin = _checked_origin(folder)
             self.supervision, self.seed, self.inference = map(self._origin.get, ("supervision", "seed", "inference"))
-            self._model = tf.saved_model.load(str(folder))
-        except Exception as error:  # TensorFlow raises many types of errors for a damaged file.
-            raise self._error(f"no SavedModel of oaa_tf.export ({first_line(error)})") from None
-        if "segment" not in self._model.signatures:
-            found = ", ".join(self._model.signatures) or "none"
+            self._signatures = load_signatures(folder)
+        except UserError:
+            raise
+        except Exception as error:  # Every format has many types of errors for a damaged file.
+            raise self._error(f"no model of oaa_tf.export ({first_line(error)})") from None
+        if "segment" not in self._signatures:
+            found = ", ".join(self._signatures) or "none"
             raise self._error(f"expected the signature segment (a model of train_seg), found {found}")
-        segment = self._model.signatures["segment"]
-        inputs = segment.structured_input_signature[1]
-        takes_images = inputs.keys() == {"images"} and inputs["images"].dtype == tf.uint8
-        if not takes_images or "mask" not in segment.structured_outputs:
-            raise self._error("its signature segment is not from uint8 images to a mask; export it again")
         if crf:
             self.require_probabilities()
 
@@ -103,8 +102,8 @@ class Segmenter:
         Raises:
             UserError: It has no signature `probabilities`.
         """
-        if "probabilities" not in self._model.signatures:
-            raise self._error("has no signature probabilities; export it again")
+        if "probabilities" not in self._signatures:
+            raise self._error("has no signature probabilities; export a SavedModel")
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Segments one image.
@@ -122,7 +121,7 @@ class Segmenter:
             if self._crf:
                 mask = _refined_mask(self.probabilities(image), image).numpy()
             else:
-                mask = self._model.signatures["segment"](images=tf.constant(image[np.newaxis]))["mask"][0].numpy()
+                mask = self._signatures["segment"](image[np.newaxis])[0]
         expected, num_classes = image.shape[:2], len(self.classes)
         if mask.dtype != np.uint8 or mask.shape != expected or mask.max() > num_classes:
             raise self._error(
@@ -145,8 +144,7 @@ class Segmenter:
         """
         self.require_probabilities()
         with self._named_errors(image):
-            signature = self._model.signatures["probabilities"]
-            probabilities = signature(images=tf.constant(image[np.newaxis]))["probabilities"][0].numpy()
+            probabilities = self._signatures["probabilities"](image[np.newaxis])[0]
         expected = (*image.shape[:2], len(self.classes) + 1)
         if probabilities.shape != expected:
             raise self._error(f"probabilities {list(probabilities.shape)}, expected {list(expected)}")
@@ -154,10 +152,10 @@ class Segmenter:
 
     @contextlib.contextmanager
     def _named_errors(self, image: np.ndarray) -> Iterator[None]:
-        """Turns errors of TensorFlow into a `UserError` that names the model and the size of the image."""
+        """Turns errors of a model into a `UserError` that names the model and the size of the image."""
         try:
             yield
-        except tf.errors.OpError as error:
+        except (RuntimeError, tf.errors.OpError) as error:
             size = "x".join(map(str, image.shape[:2]))
             raise self._error(f"fails on an image of {size} pixels: {first_line(error)}") from None
 
@@ -166,7 +164,7 @@ class Segmenter:
 
 
 def file_checksums(folder: Path) -> dict[str, str]:
-    """SHA-256 (hex) of all files of a SavedModel except `ORIGIN_FILE`, by their paths inside it."""
+    """SHA-256 (hex) of all files of an export except `ORIGIN_FILE`, by their paths inside it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / ORIGIN_FILE)
     return {path.relative_to(folder).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in paths}
 
@@ -182,7 +180,7 @@ def _checked_origin(folder: Path) -> dict[str, Any]:
         return {}
     origin = read_json(folder / ORIGIN_FILE)
     supervision, expected = origin.get("supervision"), origin.get("files")
-    is_whole = isinstance(expected, dict) and "saved_model.pb" in expected
+    is_whole = isinstance(expected, dict) and any(name in expected for name in MODEL_FILES)
     if not is_whole or not (supervision is None or is_supervision(supervision)):
         raise ValueError(f"{ORIGIN_FILE.name} is damaged")
     found = file_checksums(folder)
