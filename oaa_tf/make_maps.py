@@ -87,7 +87,7 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
             parts = extracted_parts(network, records, image_size, **settings.views)
         probabilities = np.zeros((len(records), len(records.classes)), np.float32)
 
-        def looked_at() -> Iterator[ExtractedAttention]:
+        def keeping_probabilities() -> Iterator[ExtractedAttention]:
             begin = 0
             for part in parts:
                 end = begin + len(part.probabilities)
@@ -95,9 +95,8 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
                 begin = end
                 yield part
 
-        num_empty = save_parts(
-            work_dir, looked_at(), records, kind=kind, image_size=image_size, supervision=supervision, seed=seed
-        )
+        described: dict[str, Any] = {"kind": kind, "image_size": image_size, "supervision": supervision, "seed": seed}
+        num_empty = save_parts(work_dir, keeping_probabilities(), records, **described)
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
         scores = image_scores(probabilities, records.label_matrix(), records.classes, threshold=0.5)
         return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": num_empty, "images": scores}
