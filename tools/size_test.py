@@ -121,10 +121,27 @@ def _costs(settings: SizeTestSettings, num_images: int, folder: Path) -> Iterato
     """Makes a data set and runs all commands on it: name and cost of each."""
     has_masks = settings.num_classes <= MAX_MASK_CLASSES
     _write_photos(settings, num_images, folder / "photos", has_masks=has_masks)
-    records, network = f"--records={folder}/records/train.json", ("--width=1", f"--image_size={settings.image_size}")
+    arguments = arguments_of(folder, settings.image_size)
+    for command in settings.commands or (_ATTENTION + _MASKS if has_masks else _ATTENTION):
+        begin = time.monotonic()
+        with (folder / f"{command}.log").open("wb") as log:
+            line = [sys.executable, "-m", f"oaa_tf.{command}", *arguments[command]]
+            done = subprocess.run(
+                [sys.executable, "-c", _MEASURED, *line], cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, check=False
+            )
+        if done.returncode:
+            raise UserError(f"{command} failed; see {log.name}")
+        cost = Cost(time.monotonic() - begin, int(done.stdout) * 1024)
+        print(f"{command}, {num_images:,} images: {_text(cost)}", flush=True)
+        yield command, cost
+
+
+def arguments_of(folder: Path, image_size: int) -> dict[str, list[str]]:
+    """The arguments of every command, for the photos in a folder, below which the results go as well."""
+    records, network = f"--records={folder}/records/train.json", ("--width=1", f"--image_size={image_size}")
     training = (records, *network, "--backbone_weights=none", "--batch_size=8", "--num_steps=2", "--num_measured=0")
     maps, model = f"--maps={folder}/train_cls/attention/oaa", f"--model={folder}/export"
-    arguments = {
+    inputs: dict[str, tuple[str, ...]] = {
         "make_records": (f"--image_dir={folder}/photos", f"--tags={folder}/photos/tags.csv", "--val_share=0"),
         "train_cls": training,
         "train_integral": (*training, maps),
@@ -136,20 +153,12 @@ def _costs(settings: SizeTestSettings, num_images: int, folder: Path) -> Iterato
         "evaluate": (records, model),
         "predict": (model, f"--images={folder}/photos"),
     }
-    for command in settings.commands or (_ATTENTION + _MASKS if has_masks else _ATTENTION):
-        output = "output_dir" if command in ("make_records", "export", "predict") else "work_dir"
-        place = folder / {"make_records": "records"}.get(command, command)
-        begin = time.monotonic()
-        with (folder / f"{command}.log").open("wb") as log:
-            line = [sys.executable, "-m", f"oaa_tf.{command}", *arguments[command], f"--{output}={place}"]
-            done = subprocess.run(
-                [sys.executable, "-c", _MEASURED, *line], cwd=_ROOT, stdout=subprocess.PIPE, stderr=log, check=False
-            )
-        if done.returncode:
-            raise UserError(f"{command} failed; see {log.name}")
-        cost = Cost(time.monotonic() - begin, int(done.stdout) * 1024)
-        print(f"{command}, {num_images:,} images: {_text(cost)}", flush=True)
-        yield command, cost
+    outputs = dict.fromkeys(("make_records", "export", "predict"), "output_dir")
+    places = {"make_records": "records"}
+    return {
+        command: [*given, f"--{outputs.get(command, 'work_dir')}={folder}/{places.get(command, command)}"]
+        for command, given in inputs.items()
+    }
 
 
 def _write_photos(settings: SizeTestSettings, num_images: int, folder: Path, *, has_masks: bool) -> None:
