@@ -98,7 +98,7 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
         described: dict[str, Any] = {"kind": kind, "image_size": image_size, "supervision": supervision, "seed": seed}
         num_empty = save_parts(work_dir, keeping_probabilities(), records, **described)
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
-        scores = image_scores(probabilities, records.label_matrix(), records.classes, threshold=0.5)
+        scores = image_scores(probabilities, records.label_matrix(bool), records.classes, threshold=0.5)
         return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": num_empty, "images": scores}
 
     return run_once("make_maps", settings, _checksums(settings, records), work)
