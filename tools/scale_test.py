@@ -35,7 +35,7 @@ class ScaleTestSettings(Settings):
     """How many workers train what."""
 
     workers: int = setting(2, help="Number of workers.", minimum=2, maximum=8)
-    quick: bool = setting(False, help="A narrower network on fewer and smaller images; less than five minutes.")
+    quick: bool = setting(False, help="A narrower network on fewer and smaller images.")
     stages: tuple[str, ...] = setting(STAGES, help="Stages to train.", choices=STAGES)
     work_dir: str = setting("", help="New folder for the runs and their logs; if empty, a temporary one.")
 
