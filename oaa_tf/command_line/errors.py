@@ -38,14 +38,17 @@ class UserError(Exception):
 
 def first_few(reasons: Sequence[object]) -> str:
     """Up to ten reasons for a `UserError`, with bars between them, and how many more there are."""
-    more = [f"and {len(reasons) - _MOST} more"] if len(reasons) > _MOST else []
-    return " | ".join([*map(str, reasons[:_MOST]), *more])
+    return " | ".join(_first(reasons, _MOST))
 
 
 def first_names(classes: Sequence[str]) -> str:
     """Up to forty names for a `UserError`, and how many more there are."""
-    more = [f"and {len(classes) - _MOST_NAMES} more"] if len(classes) > _MOST_NAMES else []
-    return ", ".join([*classes[:_MOST_NAMES], *more])
+    return ", ".join(_first(classes, _MOST_NAMES))
+
+
+def _first(items: Sequence[object], most: int) -> list[str]:
+    more = [f"and {len(items) - most} more"] if len(items) > most else []
+    return [*map(str, items[:most]), *more]
 
 
 def raise_all(mistakes: Sequence[UserError]) -> None:

@@ -15,6 +15,7 @@ from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.views.view_options import whole_views
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
+from oaa_tf.models.signatures import LITERT, ONNX
 from oaa_tf.runs.atomic import replace_folder, sync
 
 
@@ -134,15 +135,13 @@ def _write(format: str, folder: Path, network: keras.Model, functions: dict[str,
         # It logs a line for every step.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         # 18 is the newest that tf2onnx writes.
-        import_tf2onnx().convert.from_function(
-            function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / "model.onnx")
-        )
+        import_tf2onnx().convert.from_function(function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / ONNX))
     elif format == "litert":
         # From functions alone, the converter loses the weights.
         saved_model = folder / "saved_model"
         _save_with_weights(saved_model, network, {name: function}, {name: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
-        (folder / "model.tflite").write_bytes(converter.convert())
+        (folder / LITERT).write_bytes(converter.convert())
         shutil.rmtree(saved_model)
     else:
         raise ValueError(f"format={format!r}: expected saved_model, keras, onnx or litert")

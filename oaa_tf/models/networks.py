@@ -9,7 +9,7 @@ from typing import Self
 import keras
 import tensorflow as tf
 
-from oaa_tf.command_line.errors import UserError, first_line
+from oaa_tf.command_line.errors import UserError, first_line, first_names
 from oaa_tf.command_line.inference_settings import AS_TRAINED, PRECISIONS
 from oaa_tf.data.records.keys import MAX_MASK_CLASSES
 from oaa_tf.models.backbones import find_backbone, is_backbone
@@ -127,7 +127,7 @@ class NetworkDescription:
             mine, theirs = getattr(self, name), getattr(other, name)
             if mine != theirs:
                 # Class names in a tuple, anything else alone.
-                mine, theirs = (", ".join(value) if isinstance(value, tuple) else value for value in (mine, theirs))
+                mine, theirs = (first_names(value) if isinstance(value, tuple) else value for value in (mine, theirs))
                 return f"{name} {mine}, not {theirs}"
         return None
 
