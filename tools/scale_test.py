@@ -26,7 +26,7 @@ from oaa_tf.command_line.settings import Settings, setting
 from tools.kill_test import STAGES, compare
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder
 
-_EPOCHS = 30
+_EPOCHS = 10
 _CHECKPOINT_EVERY = 4
 
 
