@@ -4,7 +4,17 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from oaa_tf import evaluate, export, make_pseudo_labels, make_records, relabel, train_cls, train_integral, train_seg
+from oaa_tf import (
+    evaluate,
+    export,
+    make_pseudo_labels,
+    make_records,
+    relabel,
+    train_affinity,
+    train_cls,
+    train_integral,
+    train_seg,
+)
 from oaa_tf.command_line.dry_run import DONE, TO_DO
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.settings import setting
@@ -17,6 +27,7 @@ _COMMANDS = {
     "train_cls": train_cls,
     "train_integral": train_integral,
     "make_pseudo_labels": make_pseudo_labels,
+    "train_affinity": train_affinity,
     "train_seg": train_seg,
     "relabel": relabel,
     "export": export,
@@ -51,6 +62,7 @@ class ExperimentSettings(make_records.DataFolderSettings):
     train_cls: train_cls.TrainClsSettings
     train_integral: train_integral.TrainIntegralSettings
     make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
+    train_affinity: train_affinity.TrainAffinitySettings
     train_seg: train_seg.TrainSegSettings
     relabel: relabel.RelabelSettings
 
@@ -70,6 +82,11 @@ class ExperimentSettings(make_records.DataFolderSettings):
                     flag=f"{name}.seed",
                     value=seed,
                 )
+        of_classifier = train_affinity.TrainAffinitySettings(records="", work_dir="", maps="", labels="")
+        for name in ("backbone", "width", "initial_weights"):
+            if (value := getattr(self.train_affinity, name)) != getattr(of_classifier, name):
+                message = "the affinity network learns on the classifier's features; leave it out"
+                raise UserError(message, flag=f"train_affinity.{name}", value=value)
         for name in _WARM_STARTS:
             initial_weights = getattr(self, name).initial_weights
             own = f"--{name}.initial_weights={initial_weights}" if initial_weights else ""
@@ -205,6 +222,12 @@ class Experiment:
     def pseudo_labels(self, name: str, maps: Path, *, use_saliency: bool, **options: Any) -> Step:
         """Makes pseudo labels from attention maps."""
         return self._step("make_pseudo_labels", name, maps=str(maps), use_saliency=use_saliency, **options)
+
+    def spread_maps(self, name: str, maps: Path, labels: Path) -> Step:
+        """Spreads attention maps by the affinity that labels teach, on the classifier's features."""
+        classifier = self.settings.train_cls
+        common = {"initial_weights": str(self.root / "train_cls"), "backbone": classifier.backbone}
+        return self._step("train_affinity", name, maps=str(maps), labels=str(labels), width=classifier.width, **common)
 
     def segmentation_network(self, name: str, labels: Path, **options: Any) -> Step:
         """Trains the segmentation network on pseudo labels."""

@@ -135,6 +135,9 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     if settings.format == "onnx":
         import_tf2onnx()
     description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
+    if description.task == "affinity":
+        message = "is of train_affinity, whose network makes no masks; give the work_dir of another training"
+        raise UserError(message, flag="stage_dir", value=settings.stage_dir)
     if settings.class_prior and description.task != "segmentation":
         raise UserError(
             f"is for segmentation networks, not for that of --stage_dir={settings.stage_dir}; leave it out",

@@ -98,10 +98,10 @@ def _mean_over_images(losses: tf.Tensor) -> tf.Tensor:
     return tf.math.divide_no_nan(tf.reduce_sum(losses), tf.cast(tf.size(losses), losses.dtype))
 
 
-def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+def _mean_over_cells(values: tf.Tensor, chosen: tf.Tensor, axis: Sequence[int] = (1, 2)) -> tf.Tensor:
     """Mean over the chosen cells, 0 where there are none: `[batch, height, width, classes]` to `[batch, classes]`."""
-    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=[1, 2])
-    count = tf.reduce_sum(tf.cast(chosen, values.dtype), axis=[1, 2])
+    total = tf.reduce_sum(tf.where(chosen, values, 0.0), axis=axis)
+    count = tf.reduce_sum(tf.cast(chosen, values.dtype), axis=axis)
     return tf.math.divide_no_nan(total, count)
 
 
@@ -120,3 +120,29 @@ def segmentation_loss(logits: tf.Tensor, labels: tf.Tensor, label_weights: Seque
         per_pixel *= tf.gather(tf.constant(label_weights, per_pixel.dtype), known)
     kept = tf.cast(kept, logits.dtype)
     return tf.math.divide_no_nan(tf.reduce_sum(per_pixel * kept), tf.reduce_sum(kept))
+
+
+def affinity_loss(distances: tf.Tensor, labels: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+    """The loss of affinities a = exp(-d), the mean over images (Ahn and Kwak, CVPR 2018, Eq. 5 to 8).
+
+    Of an image, -log a is averaged over the pairs of two background cells, and over those of two cells of the same
+    class; -log(1 - a), which counts twice, over the pairs of cells with different labels. A mean over no pairs is 0.
+
+    Args:
+        distances: The distances d of pairs of cells, float32 `[n, batch, height, width]`, not negative.
+        labels: Label of the one cell, int32 `[batch, height, width]`, 0 background.
+        others: Label of the other cell, int32 `[n, batch, height, width]`. Pairs with an `IGNORE_LABEL` do not count.
+    """
+    is_pair = (labels != IGNORE_LABEL) & (others != IGNORE_LABEL)
+    is_same, is_background = labels == others, labels == 0
+    # As in the authors' code, log(0) is kept away by a small number.
+    attracted, repelled = distances, -tf.math.log(1 + 1e-5 - tf.exp(-distances))
+    loss = sum(
+        weight * _mean_over_cells(values, is_pair & chosen, axis=(0, 2, 3))
+        for weight, values, chosen in (
+            (1, attracted, is_same & is_background),
+            (1, attracted, is_same & ~is_background),
+            (2, repelled, ~is_same),
+        )
+    )
+    return _mean_over_images(loss)

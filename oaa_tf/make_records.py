@@ -34,6 +34,7 @@ from oaa_tf.data.records.conversion import Findings, convert_images
 from oaa_tf.data.records.manifest import ImageEntry, Manifest
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.output_folder import check_folder
+from oaa_tf.train_affinity import TrainAffinitySettings
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.train_integral import TrainIntegralSettings
 from oaa_tf.train_seg import TrainSegSettings
@@ -304,6 +305,7 @@ class CommandSettings(MakeRecordsSettings):
 
     train_cls: TrainClsSettings
     train_integral: TrainIntegralSettings
+    train_affinity: TrainAffinitySettings
     train_seg: TrainSegSettings
 
     @property

@@ -27,6 +27,7 @@ from oaa_tf.runs.checkpoints import newest_step
 from oaa_tf.runs.json_file import write_json
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.runs.work_dir import METRICS_FILE, WorkDir
+from oaa_tf.train_affinity import MAPS_FOLDER as SPREAD_FOLDER
 from oaa_tf.train_cls import OAA_FOLDER
 from oaa_tf.train_integral import MAPS_FOLDER
 from oaa_tf.training.settings import LARGEST_SEED, TRAININGS
@@ -44,6 +45,10 @@ class PipelineSettings(ExperimentSettings):
     self_training: bool = setting(
         False,
         help="Train the segmentation network a second time, from its own weights, on its own labels (see relabel).",
+    )
+    affinity: bool = setting(
+        False,
+        help="Learn from the pseudo labels what belongs together, spread the maps accordingly, and label once more.",
     )
     seed: int = setting(0, help="Seed of all stages.", minimum=0, maximum=LARGEST_SEED)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
@@ -203,6 +208,10 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
         name = "train_integral" if loss == main_loss else f"train_integral_{loss}"
         maps[_LOSS_NAMES[loss]] = after(experiment.integral_model(name, loss)) / MAPS_FOLDER
     main_maps = maps[_LOSS_NAMES[main_loss]]
+    if settings.affinity:
+        first_labels = after(experiment.pseudo_labels("make_pseudo_labels_first", main_maps, use_saliency=use_saliency))
+        main_maps = after(experiment.spread_maps("train_affinity", main_maps, first_labels)) / SPREAD_FOLDER
+        maps[f"{_LOSS_NAMES[main_loss]}, spread"] = main_maps
     labels = after(experiment.pseudo_labels("make_pseudo_labels", main_maps, use_saliency=use_saliency))
     label_folders = {"pseudo labels": labels / LABELS_FOLDER}
     models, networks = {}, {}

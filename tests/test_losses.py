@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from oaa_tf.losses import (
     HybridLoss,
+    affinity_loss,
     classification_loss,
     hybrid_loss,
     multi_label_cross_entropy,
@@ -293,3 +294,43 @@ def test_segmentation_loss_of_huge_logits() -> None:
     value, gradient = value_and_gradient(segmentation_loss, logits, labels)
     assert value == pytest.approx(5e3)
     np.testing.assert_allclose(gradient[0, 0], [[-0.5, 0.5], [0, 0], [0, 0]], atol=1e-6)
+
+
+def reference_affinity(distances, labels, others) -> float:
+    """The mean over images of the means over their three kinds of pairs."""
+    total = 0.0
+    for image in range(labels.shape[0]):
+        background, objects, different = [], [], []
+        for n, i, j in np.ndindex(distances.shape[0], *labels.shape[1:]):
+            one, other = labels[image, i, j], others[n, image, i, j]
+            d = float(distances[n, image, i, j])
+            if 255 in (one, other):
+                continue
+            if one != other:
+                different.append(-np.log(1 + 1e-5 - np.exp(-d)))
+            elif one == 0:
+                background.append(d)
+            else:
+                objects.append(d)
+        total += sum(factor * np.mean(of) for factor, of in ((1, background), (1, objects), (2, different)) if of)
+    return total / labels.shape[0]
+
+
+@settings(deadline=None, max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1), pairs=st.integers(1, 4), batch=st.integers(1, 3))
+def test_affinity_loss(seed: int, pairs: int, batch: int) -> None:
+    generator = np.random.default_rng(seed)
+    distances = generator.exponential(size=(pairs, batch, 3, 4)).astype(np.float32)
+    labels = generator.choice([0, 1, 2, 255], (batch, 3, 4)).astype(np.int32)
+    others = generator.choice([0, 1, 2, 255], (pairs, batch, 3, 4)).astype(np.int32)
+    expected = reference_affinity(distances, labels, others)
+    assert float(affinity_loss(*map(tf.constant, (distances, labels, others)))) == pytest.approx(expected, rel=1e-4)
+
+
+def test_affinity_loss_without_pairs_is_zero() -> None:
+    ignored = tf.fill([2, 1, 3, 3], 255)
+    assert float(affinity_loss(tf.ones([2, 1, 3, 3]), ignored[0], ignored)) == 0
+    assert (
+        float(affinity_loss(tf.ones([2, 0, 3, 3]), tf.zeros([0, 3, 3], tf.int32), tf.zeros([2, 0, 3, 3], tf.int32)))
+        == 0
+    )

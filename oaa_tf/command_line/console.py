@@ -17,6 +17,7 @@ COMMANDS = (
     "train_integral",
     "make_maps",
     "make_pseudo_labels",
+    "train_affinity",
     "train_seg",
     "relabel",
     "evaluate",

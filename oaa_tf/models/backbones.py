@@ -1,18 +1,20 @@
 """Backbones by name: VGG16 and ResNet-101 as in the paper, the networks of Keras, and networks in files."""
 
+import collections
 import dataclasses
 import hashlib
+import itertools
 import os
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 
 from oaa_tf.command_line.errors import UserError, did_you_mean, first_line
 from oaa_tf.data.views.frame import STRIDE
-from oaa_tf.models.output_stride import at_output_stride
+from oaa_tf.models.output_stride import SplitPhases, at_output_stride
 from oaa_tf.models.preprocessing import caffe_preprocessing
 from oaa_tf.models.resnet import resnet101_backbone
 from oaa_tf.models.vgg import vgg16_backbone
@@ -131,3 +133,45 @@ def block_of(layer: Any) -> int | None:
     """The number of a backbone's block in which a layer is, from 1 on; None if it is in none."""
     match = re.match(r"(?:block|conv)(\d)_", layer.name)
     return getattr(layer, "block", None) or (int(match[1]) if match else None)
+
+
+def bottlenecks(network: keras.Model) -> Iterator[tuple[Any, Any, int]]:
+    """The operations through whose output everything behind them goes.
+
+    Args:
+        network: A functional network with one input.
+
+    Yields:
+        The operation, the one that follows, and the number of operations that read its output, in the network's order.
+    """
+    operations = [one for one in network.operations if not isinstance(one, keras.layers.InputLayer)]
+    readers: dict[int, list[int]] = collections.defaultdict(list)
+    for position, operation in enumerate(operations):
+        for tensor in keras.tree.flatten(operation.input):
+            readers[id(tensor)].append(position)
+    needed_until = 0
+    for position, (operation, following) in enumerate(itertools.pairwise(operations)):
+        reading = readers[id(operation.output)]
+        # Nothing before it is needed behind it.
+        if needed_until <= position:
+            yield operation, following, len(reading)
+        needed_until = max([needed_until, *reading])
+
+
+def end_of_block(backbone: keras.Model, block: int) -> Any:
+    """The last features of a backbone's first blocks, see `freeze_blocks`; those behind them see nothing else.
+
+    Args:
+        backbone: A backbone.
+        block: Number of the last of these blocks, from 1 on. Where `at_output_stride` has split features into phases
+            before their end, it is the last features before that.
+    """
+    end, reached = None, 0
+    for operation, _, _ in bottlenecks(backbone):
+        if isinstance(operation, SplitPhases):
+            break
+        # Some operations belong to no block.
+        reached = max(reached, block_of(operation) or 0)
+        if reached <= block:
+            end = operation.output
+    return end

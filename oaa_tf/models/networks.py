@@ -12,6 +12,7 @@ import tensorflow as tf
 from oaa_tf.command_line.errors import UserError, first_line, first_names
 from oaa_tf.command_line.inference_settings import AS_TRAINED, PRECISIONS
 from oaa_tf.data.records.keys import MAX_MASK_CLASSES
+from oaa_tf.models.affinity import affinity_network
 from oaa_tf.models.backbones import find_backbone, is_backbone
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.largefov import largefov_network
@@ -26,7 +27,7 @@ class NetworkDescription:
     """What `network.json` says about a network: enough to build it again.
 
     Attributes:
-        task: "attention" (class-aware network) or "segmentation" (DeepLab-LargeFOV).
+        task: "attention" (class-aware network), "affinity" or "segmentation" (DeepLab-LargeFOV).
         classes: Names of the foreground classes.
         image_size: Long side in pixels of the images that the network was trained on.
         width: Channels of the backbone's first convolution.
@@ -79,6 +80,8 @@ class NetworkDescription:
                     attention_drop=attention_drop,
                     seed=seed,
                 )
+            elif self.task == "affinity":
+                network, backbone = affinity_network(backbone, initializer=initializer, preprocess=kind.preprocess)
             else:
                 network = largefov_network(
                     backbone,
@@ -134,13 +137,13 @@ class NetworkDescription:
     def _is_possible(self) -> bool:
         """Whether the values have the right types and are in range; `network.json` may be damaged."""
         return (
-            self.task in ("attention", "segmentation")
+            self.task in ("attention", "affinity", "segmentation")
             and isinstance(self.architecture, str)
             and (self.architecture or is_backbone(self.backbone))
             and self.trained_in in PRECISIONS
             and all(isinstance(name, str) for name in self.classes)
             and len(self.classes) > 0
-            and (self.task == "attention" or len(self.classes) <= MAX_MASK_CLASSES)
+            and (self.task != "segmentation" or len(self.classes) <= MAX_MASK_CLASSES)
             and all(type(size) is int and 0 < size <= 1 << 16 for size in (self.width, self.image_size))
         )
 

@@ -1,13 +1,11 @@
 """Training in less memory: a network keeps few activations, and computes the others again for its backward pass."""
 
-import collections
 import functools
-import itertools
 
 import keras
 import tensorflow as tf
 
-from oaa_tf.models.backbones import block_of
+from oaa_tf.models.backbones import block_of, bottlenecks
 
 
 def recomputed(network: keras.Model) -> keras.Model:
@@ -31,19 +29,11 @@ class RecomputedNetwork(keras.Model):
     @functools.cached_property
     def _segments(self) -> list[keras.Model]:
         """Networks one after the other; each takes the output of the one before, and the last the images as well."""
-        operations = [one for one in self.operations if not isinstance(one, keras.layers.InputLayer)]
-        readers: dict[int, list[int]] = collections.defaultdict(list)
-        for position, operation in enumerate(operations):
-            for tensor in keras.tree.flatten(operation.input):
-                readers[id(tensor)].append(position)
-        ends, needed_until = [], 0
-        for position, (operation, following) in enumerate(itertools.pairwise(operations)):
-            reading = readers[id(operation.output)]
-            ends_block = (block_of(following) or 0) > (block_of(operation) or 0)
-            # Nothing before it is needed behind it.
-            if needed_until <= position and (ends_block or len(reading) > 1):
-                ends.append(operation.output)
-            needed_until = max([needed_until, *reading])
+        ends = [
+            operation.output
+            for operation, following, num_readers in bottlenecks(self)
+            if (block_of(following) or 0) > (block_of(operation) or 0) or num_readers > 1
+        ]
         (images,) = self.inputs
         segments = [keras.Model(begin, end) for begin, end in zip([images, *ends[:-1]], ends, strict=True)]
         return [*segments, keras.Model([ends[-1], images], self.outputs[0])] if ends else []

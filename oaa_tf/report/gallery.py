@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.attention.spreading import Spreading
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.json_values import json_ready
 from oaa_tf.data.images.image_files import resized
@@ -161,6 +162,7 @@ class Gallery:
             self._maps_column("CAM", "train_cls", "attention/cam", records),
             self._maps_column("Cumulative (OAA)", "train_cls", "attention/oaa", records),
             self._maps_column("Integral (OAA+)", "train_integral", "attention/oaa_plus", records),
+            *(self._affinity_columns(records) if "train_affinity" in self._run.stages else ()),
             _saliency_column(records),
             self._files_column("Pseudo label", labels, "make_pseudo_labels", records),
             self._files_column("Second label", second_labels, "relabel", records) if second_labels else None,
@@ -198,6 +200,27 @@ class Gallery:
             return Picture(title, layer, is_attention=True, classes=classes, iou=iou)
 
         return column
+
+    def _affinity_columns(self, records: RecordSet) -> list[_Column | None]:
+        """The edges at which the random walk stops, and the maps after it."""
+        after = self._maps_column("Spread", "train_affinity", "attention/spread", records)
+        if after is None:
+            return []
+        folder = self._run.stages["train_affinity"].path
+        description, network, _ = load_network(folder)
+        maps = AttentionMaps.open(folder / "attention/spread", records)
+        spreading = Spreading(network, maps, description.image_size, power=1, num_steps=0)
+
+        def edges(position: int, record: Record) -> Picture | None:
+            found = spreading([position]).edges
+            if not len(found):
+                return None
+            layer = pictures.heat(
+                maps.frame(position).to_image(found[0], *pictures.thumbnail_size(record.image, _HEAT_SIDE))
+            )
+            return Picture("Affinity edges", layer, is_attention=True, classes=None)
+
+        return [edges, after]
 
     def _files_column(self, title: str, folder: Path | None, stage: str, records: RecordSet) -> _Column | None:
         if folder is None:

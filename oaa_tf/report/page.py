@@ -40,9 +40,18 @@ _TRAINING_CHARTS = {
         ),
     ),
     "train_integral": (("Integral attention model: loss", *_LOSS),),
+    "train_affinity": (("Affinity network: loss", *_LOSS),),
     "train_seg": (("Segmentation network: loss", *_LOSS),),
 }
-_STYLES = {"CAM": 0, "OAA max": 1, "OAA average": 2, "OAA+ MCE": 3, "OAA+ hybrid": 4, "OAA harmonic": 5}
+_STYLES = {
+    "CAM": 0,
+    "OAA max": 1,
+    "OAA average": 2,
+    "OAA+ MCE": 3,
+    "OAA+ hybrid": 4,
+    "OAA harmonic": 5,
+    "OAA+ hybrid, spread": 5,
+}
 
 
 def report_page(run: RunFolder, rows: Sequence[Row], replay: Sequence[dict[str, Any]], missing: Sequence[str]) -> str:

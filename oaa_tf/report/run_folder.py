@@ -10,7 +10,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.runs.json_file import read_json
 from oaa_tf.runs.work_dir import FLAGS_FILE, INPUTS_FILE, METRICS_FILE
 
-STAGES = ("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel")
+STAGES = ("train_cls", "train_integral", "train_affinity", "make_pseudo_labels", "train_seg", "relabel")
 
 # The kinds of evaluations, in the order of the page.
 _NAMES = {
@@ -20,6 +20,8 @@ _NAMES = {
     "oaa_harmonic": "OAA harmonic",
     "oaa_plus_mce": "OAA+ MCE",
     "oaa_plus_hybrid": "OAA+ hybrid",
+    "oaa_plus_mce_spread": "OAA+ MCE, spread",
+    "oaa_plus_hybrid_spread": "OAA+ hybrid, spread",
     "masks": "pseudo labels",
     "model": "segmentation",
 }

@@ -18,7 +18,7 @@ from oaa_tf.runs.supervision import strongest_supervision
 if TYPE_CHECKING:
     import keras
 
-TRAININGS = ("train_cls", "train_integral", "train_seg")
+TRAININGS = ("train_cls", "train_integral", "train_affinity", "train_seg")
 """The commands that train a network."""
 
 PAPER_BACKBONES = ("vgg16", "resnet101")

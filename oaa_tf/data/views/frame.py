@@ -8,6 +8,7 @@ and its centre is at i + 0.5.
 
 import dataclasses
 import functools
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -65,11 +66,32 @@ class Frame:
         Returns:
             float32 `[..., height, width]`.
         """
+        sizes = height or self.height, width or self.width
+        scales = (content / (size * STRIDE) for size, content in zip(sizes, self.content, strict=True))
+        return self._resampled(maps, sizes, scales)
+
+    def to_frame(self, maps: np.ndarray, side: int) -> np.ndarray:
+        """Resamples maps on the frame's grid bilinearly to the grid of a frame of the same image with another side.
+
+        Args:
+            maps: float32 `[..., grid, grid]`.
+            side: The other frame's side in pixels, a multiple of `STRIDE`.
+
+        Returns:
+            float32 `[..., side / STRIDE, side / STRIDE]`, 0 in padding cells.
+        """
+        other = Frame(self.height, self.width, side)
+        scales = (mine / theirs for mine, theirs in zip(self.content, other.content, strict=True))
+        resampled = self._resampled(maps, other.valid_cells, scales)
+        rows, columns = other.valid_cells
+        margins = [(0, 0)] * (maps.ndim - 2) + [(0, other.grid - rows), (0, other.grid - columns)]
+        return np.pad(resampled, margins)
+
+    def _resampled(self, maps: np.ndarray, sizes: tuple[int, int], scales: Iterable[float]) -> np.ndarray:
+        """Resamples the valid cells of maps to a size, with so many cells per output sample."""
         rows, columns = (
-            _linear_weights(size or original, cells, content / ((size or original) * STRIDE))
-            for size, original, cells, content in zip(
-                (height, width), (self.height, self.width), self.valid_cells, self.content, strict=True
-            )
+            _linear_weights(size, cells, scale)
+            for size, cells, scale in zip(sizes, self.valid_cells, scales, strict=True)
         )
         maps = maps[..., : self.valid_cells[0], : self.valid_cells[1]].astype(np.float32, copy=False)
         # Not a matrix product: on a busy machine, BLAS threads wait for each other and take 50 times as long.

@@ -1,0 +1,144 @@
+"""Attention maps of a record set, spread along the affinities that a network has learned."""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from oaa_tf.attention.affinity import distances, random_walk
+from oaa_tf.attention.extraction import IMAGES_PER_PART, parts_of
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.command_line.progress import Progress
+from oaa_tf.data.records import keys
+from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.data.views.input_pipeline import frame_batches, reading_errors
+
+
+@dataclasses.dataclass(frozen=True)
+class SpreadAttention:
+    """Attention of some images.
+
+    Attributes:
+        before: The maps before the random walk, float32 `[num_slots, grid, grid]` in [0, 1], in the order of slots.
+        after: The maps after it; the greatest value of a map is 1.
+        edges: How little the cells of the image belong to their neighbours, the mean of 1 - affinity; once per slot.
+    """
+
+    before: np.ndarray
+    after: np.ndarray
+    edges: np.ndarray
+
+
+class Spreading:
+    """Spreads the attention maps of images by a random walk.
+
+    spreading = Spreading(network, maps, image_size=288, power=8, num_steps=64)
+    spread = spreading([0, 7])
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        maps: AttentionMaps,
+        image_size: int,
+        *,
+        power: float,
+        num_steps: int,
+        batch_size: int = 8,
+    ) -> None:
+        """Takes the network and the maps.
+
+        Args:
+            network: From images to embeddings, see `oaa_tf.models.affinity`.
+            maps: The maps.
+            image_size: Side in pixels of the frames in which the network sees the images; sets the grid of the results.
+            power: See `random_walk`.
+            num_steps: See `random_walk`.
+            batch_size: Images per batch; does not change the result.
+        """
+        self._maps = maps
+        self._image_size = image_size
+        self._batch_size = batch_size
+
+        @tf.function(input_signature=[self._batches([0]).element_spec, tf.TensorSpec([None] * 4, tf.float32)])
+        def spread(batch: dict[str, tf.Tensor], attention: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            found = distances(network(batch[keys.IMAGE], training=False))
+            edges = tf.reduce_mean(1 - tf.exp(-found), axis=0)
+            rows, columns = tf.unstack(tf.shape(found)[2:])
+            on_canvas = attention[..., :rows, :columns]
+            return random_walk(on_canvas, found, batch[keys.VALID], power=power, num_steps=num_steps), edges
+
+        self._spread = spread
+
+    def _batches(self, positions: Sequence[int]) -> tf.data.Dataset:
+        records = self._maps.records
+        return frame_batches(records, self._image_size, batch_size=self._batch_size, chosen=positions)
+
+    def __call__(
+        self, positions: Sequence[int], advance: Callable[[int], None] = lambda count: None
+    ) -> SpreadAttention:
+        """Spreads the maps of some images.
+
+        Args:
+            positions: The images, ascending.
+            advance: Is told the number of images done.
+        """
+        records, grid = self._maps.records, self._image_size // STRIDE
+        ends = np.cumsum([0, *(len(records.labels[position]) for position in positions)])
+        slots = {position: slice(*ends[rank : rank + 2]) for rank, position in enumerate(positions)}
+        before, after, edges = np.zeros((3, ends[-1], grid, grid), np.float32)
+        for position, own in slots.items():
+            before[own] = self._maps.frame(position).to_frame(self._maps.for_image(position)[1], self._image_size)
+        with reading_errors(records):
+            for batch in self._batches(positions):
+                images = batch[keys.POSITION].numpy().tolist()
+                attention = np.zeros((max(1, *(len(before[slots[one]]) for one in images), 1), len(images), grid, grid))
+                for rank, image in enumerate(images):
+                    own = before[slots[image]]
+                    attention[: len(own), rank] = own
+                spread, of_batch = (tensor.numpy() for tensor in self._spread(batch, attention.astype(np.float32)))
+                rows, columns = spread.shape[2:]
+                for rank, image in enumerate(images):
+                    own = slots[image]
+                    after[own, :rows, :columns] = spread[: own.stop - own.start, rank]
+                    edges[own, :rows, :columns] = of_batch[rank]
+                advance(len(images))
+        after /= np.maximum(after.max(axis=(1, 2), keepdims=True), 1e-8)
+        return SpreadAttention(before, after, edges)
+
+    def parts(self) -> Iterator[np.ndarray]:
+        """The maps of all images after the walk, for some images after the others, for `AttentionMaps.save`."""
+        records = self._maps.records
+        with Progress(len(records), "spread attention") as progress:
+            for images in parts_of(records, IMAGES_PER_PART):
+                yield self(images, progress.advance).after
+
+
+class ObservedSpreading:
+    """The maps of a few images at every summary, once for all summaries that show or measure them.
+
+    Attributes:
+        by_slot: Each slot's `SpreadAttention` as of the last look, without the axis of slots.
+    """
+
+    def __init__(self, spreading: Spreading, maps: AttentionMaps, positions: Sequence[int]) -> None:
+        """Takes the images, which may be named twice."""
+        self._spreading = spreading
+        self._positions = sorted(set(positions))
+        first_slots = maps.records.first_slots
+        self._slots = [slot for position in self._positions for slot in range(*first_slots[position : position + 2])]
+        self._found: SpreadAttention | None = None
+
+    def __call__(self, step: int) -> None:
+        """Spreads the maps with the network as it is now."""
+        self._found = self._spreading(self._positions) if self._positions else None
+
+    def reader(self, name: str) -> Callable[[Sequence[int]], np.ndarray]:
+        """A function from slots of these images to an attribute of `SpreadAttention`, as of the last look."""
+
+        def read(slots: Sequence[int]) -> np.ndarray:
+            return getattr(self._found, name)[[self._slots.index(slot) for slot in slots]]
+
+        return read
