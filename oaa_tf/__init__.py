@@ -32,6 +32,7 @@ _HOMES = {
     "RecordSet": "data.records.record_set",
     "RelabelSettings": "relabel",
     "Segmenter": "models.segmenter",
+    "TrainAffinitySettings": "train_affinity",
     "TrainClsSettings": "train_cls",
     "TrainIntegralSettings": "train_integral",
     "TrainSegSettings": "train_seg",

@@ -1,4 +1,4 @@
-"""Learns which parts of an image belong together, and spreads attention maps along it.
+"""Learns what belongs together in images, and spreads attention maps over it.
 
 This is a stage between maps and labels, which the paper does not have: AffinityNet (Ahn and Kwak, CVPR 2018).
 
@@ -21,7 +21,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
-from oaa_tf.labels.label_files import PseudoLabels
+from oaa_tf.labels.label_files import MASKS, labels_or_masks
 from oaa_tf.runs.supervision import strongest_supervision
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage, open_records
@@ -43,7 +43,9 @@ class TrainAffinitySettings(TrainingSettings, group="affinity"):
     """The affinity network's settings; its backbone is frozen unless `freeze_blocks` is lower."""
 
     maps: str = setting(help="Folder of the attention maps to spread, such as attention/oaa_plus of train_integral.")
-    labels: str = setting(help="work_dir of make_pseudo_labels: the labels to learn from.")
+    labels: str = setting(
+        help=f"work_dir of make_pseudo_labels: the labels to learn from; or '{MASKS}' for the records' own masks."
+    )
     walk_power: float = setting(8.0, help="What affinities are raised to before the random walk.", minimum=0)
     walk_steps: int = setting(64, help="Steps of the random walk.", minimum=0)
     image_size: int = setting(288, help="Long side of the resized images in pixels.", minimum=16)
@@ -107,12 +109,13 @@ class AffinityStage(TrainingStage):
         """
         records = open_records(settings)
         self.maps = AttentionMaps.open(settings.maps, records)
-        self.labels = PseudoLabels(Path(settings.labels), records)
+        self.labels = labels_or_masks(settings.labels, records)
+        of_labels = self.labels.supervision if self.labels else "pixel masks"
         super().__init__(
             settings,
             records,
-            supervision=strongest_supervision(self.maps.supervision, self.labels.supervision),
-            inputs={"maps": self.maps.checksum, "labels": self.labels.checksum},
+            supervision=strongest_supervision(self.maps.supervision, of_labels),
+            inputs={"maps": self.maps.checksum, "labels": self.labels.checksum if self.labels else MASKS},
         )
 
     def model(self, network: keras.Model) -> AffinityModel:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -21,7 +20,7 @@ from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.record_set import Record
 from oaa_tf.data.views.batch_order import permutation
 from oaa_tf.data.views.view_options import ViewOptions
-from oaa_tf.labels.label_files import PseudoLabels
+from oaa_tf.labels.label_files import MASKS, labels_or_masks
 from oaa_tf.runs.parallel import in_parallel
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage, open_records
@@ -33,8 +32,6 @@ if TYPE_CHECKING:
     from oaa_tf.models.largefov import DeepLabLargeFOV
     from oaa_tf.models.trained_network import TrainedNetwork
 
-_MASKS = "masks"
-
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainSegSettings(TrainingSettings, group="segmentation"):
@@ -44,7 +41,7 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
     """
 
     labels: str = setting(
-        help=f"work_dir of make_pseudo_labels, or '{_MASKS}' for the records' own masks (full supervision)."
+        help=f"work_dir of make_pseudo_labels, or '{MASKS}' for the records' own masks (full supervision)."
     )
     head_weights: str = setting(
         "none",
@@ -143,12 +140,7 @@ class SegmentationStage(TrainingStage):
             UserError: There are no labels, or they were made from other records.
         """
         records = open_records(settings)
-        self.labels: PseudoLabels | None = None
-        if settings.labels != _MASKS:
-            self.labels = PseudoLabels(Path(settings.labels), records)
-        elif len(records.masked) < len(records):
-            found = f"only {len(records.masked)} of the {len(records)} images" if records.has_masks else "no image"
-            raise UserError(f"{found} of {settings.records} has a mask", flag="labels", value=_MASKS)
+        self.labels = labels_or_masks(settings.labels, records)
         super().__init__(
             settings,
             records,

@@ -12,12 +12,13 @@ import pytest
 import tensorflow as tf
 from tiny_voc import make_tiny_records
 
-from oaa_tf import export, train_cls, train_integral, train_seg
+from oaa_tf import export, train_affinity, train_cls, train_integral, train_seg
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.models.inference import attention_functions
 from oaa_tf.models.networks import load_network
+from oaa_tf.train_affinity import TrainAffinitySettings
 from oaa_tf.train_cls import TrainClsSettings
 from oaa_tf.train_integral import TrainIntegralSettings
 from oaa_tf.train_seg import TrainSegSettings
@@ -82,18 +83,20 @@ def common(request, records: RecordSet, tmp_path_factory: pytest.TempPathFactory
 
 @pytest.fixture(scope="module")
 def trained(common: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folders of all three trainings; the last two start from the first."""
+    """The folders of all trainings; the others start from the first."""
     root = tmp_path_factory.mktemp("trained")
     train_cls.run(TrainClsSettings(**common, **CLS, work_dir=str(root / "cls")))
     warm = common | {"initial_weights": str(root / "cls")}
     maps = str(root / "cls/attention/oaa")
     train_integral.run(TrainIntegralSettings(**warm, maps=maps, work_dir=str(root / "integral")))
+    spread = {"maps": maps, "labels": "masks", "optimizer": "sgd", "work_dir": str(root / "affinity")}
+    train_affinity.run(TrainAffinitySettings(**warm | spread))
     train_seg.run(TrainSegSettings(**warm, labels="masks", frame_size=64, work_dir=str(root / "seg")))
     return root
 
 
 def test_all_stages_train_it(trained: Path, records: RecordSet) -> None:
-    for stage in ("cls", "integral", "seg"):
+    for stage in ("cls", "integral", "affinity", "seg"):
         metrics = json.loads((trained / stage / "metrics.json").read_text())
         assert np.isfinite(metrics["loss"])
         # It is rebuilt without the file it came from.

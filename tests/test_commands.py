@@ -67,6 +67,11 @@ def work(tmp_path_factory) -> Path:
         "--use_saliency",
     )
     command(
+        "oaa_tf.train_affinity",
+        *(f"--records={records}", f"--maps={root / 'integral/attention/oaa_plus'}", f"--labels={root / 'labels'}"),
+        *(f"--initial_weights={root / 'cls'}", f"--work_dir={root / 'affinity'}", *TINY),
+    )
+    command(
         "oaa_tf.train_seg",
         *(f"--records={records}", f"--labels={root / 'labels'}", f"--work_dir={root / 'seg'}", "--frame_size=64"),
         *TINY,
@@ -119,9 +124,10 @@ def test_a_mask_is_predicted_for_every_image(work):
 def test_a_report_of_stages_that_were_run_one_by_one(work):
     command("oaa_tf.make_report", f"--work_dir={work}", "--num_images=2")
     report = ReportPage.read(work / "report.html")
-    # Only the segmentation has been evaluated; the second labels are one picture more than the pipeline has by itself.
+    # Only the segmentation has been evaluated; affinity and the second labels are three pictures more than the pipeline
+    # has by itself.
     assert "Summary" in report.text and "Not in this report" not in report.text
-    assert sorted(len(pictures) for pictures in report.articles.values()) == [3, 3, 9, 9]
+    assert sorted(len(pictures) for pictures in report.articles.values()) == [3, 3, 11, 11]
     assert len(report.data["replay"]) >= 6
 
 
@@ -148,6 +154,11 @@ def test_a_finished_stage_says_so_and_does_nothing(work):
         ),
         ("oaa_tf.train_integral", ["--records={work}/records/train.json", "--maps={work}/voc"], "maps"),
         ("oaa_tf.train_integral", ["--records={work}/records/val.json", "--maps={work}/cls/attention/oaa"], "records"),
+        (
+            "oaa_tf.train_affinity",
+            ["--records={work}/records/train.json", "--maps={work}/cls/attention/oaa", "--labels={work}/voc"],
+            "--labels",
+        ),
         ("oaa_tf.train_seg", ["--records={work}/records/train.json", "--labels={work}/voc"], "--labels"),
         ("oaa_tf.train_cls", ["--records={work}/records/train.json", "--num_step=3"], "--num_steps"),
     ],
@@ -210,6 +221,14 @@ def test_the_dry_run_of_a_training_says_what_it_did(work, tmp_path):
             "oaa_tf.train_integral",
             (*TINY, "--maps={work}/cls/attention/oaa", "--initial_weights={work}/cls", "--work_dir={work}/integral"),
             {"state": "done", "images": 12},
+        ),
+        (
+            "oaa_tf.train_affinity",
+            (
+                *(*TINY, "--maps={work}/integral/attention/oaa_plus", "--labels={work}/labels"),
+                *("--initial_weights={work}/cls", "--work_dir={work}/affinity"),
+            ),
+            {"state": "done", "images": 12, "supervision": "image labels + saliency"},
         ),
         (
             "oaa_tf.train_seg",

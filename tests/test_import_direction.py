@@ -19,7 +19,7 @@ LEVELS = (
     ("report",),
     ("training",),
     (
-        *("train_cls", "train_integral", "make_pseudo_labels", "train_seg", "relabel"),
+        *("train_cls", "train_integral", "make_pseudo_labels", "train_affinity", "train_seg", "relabel"),
         *("evaluate", "export", "make_maps", "predict", "make_report", "convert", "make_demo_data", "make_saliency"),
     ),
     ("make_records",),

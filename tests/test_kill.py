@@ -143,7 +143,10 @@ def test_the_exit_code_tells(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     reports = [kill_test.StageReport(stage, {}, {}, []) for stage in STAGES]
     monkeypatch.setattr(kill_test, "run", lambda settings: reports)
     kill_test.run_and_judge(KillTestSettings())
-    assert capsys.readouterr().out == "kill_test: train_cls, train_integral, train_seg: bit-identical after kills\n"
+    assert (
+        capsys.readouterr().out
+        == "kill_test: train_cls, train_integral, train_affinity, train_seg: bit-identical after kills\n"
+    )
     reports[1].differences.append("weights: network/0")
     with pytest.raises(SystemExit) as caught:
         kill_test.run_and_judge(KillTestSettings())

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import tensorflow as tf
 
-from oaa_tf import train_cls, train_integral, train_seg
+from oaa_tf import train_affinity, train_cls, train_integral, train_seg
 from tools.kill_test import STAGES, compare
 from tools.stage_process import demo_records
 
@@ -36,6 +36,8 @@ def run(stage: str, records: Path, work_dir: Path, maps: Path | None, **changes)
         train_cls.run(train_cls.TrainClsSettings(fusions=("max", "average"), gate="none", **scales, **common))
     elif stage == "train_integral":
         train_integral.run(train_integral.TrainIntegralSettings(maps=str(maps), **common))
+    elif stage == "train_affinity":
+        train_affinity.run(train_affinity.TrainAffinitySettings(maps=str(maps), labels="masks", **common))
     else:
         train_seg.run(train_seg.TrainSegSettings(labels="masks", frame_size=80, **common))
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,7 @@ from oaa_tf.models.affinity import affinity_network
 from oaa_tf.models.networks import load_network
 from oaa_tf.models.vgg import vgg16_backbone
 from oaa_tf.train_affinity import TrainAffinitySettings, dry_run, run
+from tools.kill_test import compare
 
 IMAGE_SIZE = 48
 
@@ -79,6 +81,17 @@ def test_a_training_writes_maps_for_the_next_stage(inputs: tuple, tmp_path: Path
     assert run(settings) == metrics
     with pytest.raises(UserError, match=f"--stage_dir={tmp_path / 'work'}: is of train_affinity"):
         export.run(export.ExportSettings(stage_dir=str(tmp_path / "work"), output_dir=str(tmp_path / "model")))
+
+
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(inputs: tuple, tmp_path: Path) -> None:
+    _, _, settings = inputs
+    settings = dataclasses.replace(settings, checkpoint_every=2)
+    run(settings)
+    shutil.copytree(tmp_path / "work", tmp_path / "again")
+    for path in (tmp_path / "again/metrics.json", *(tmp_path / "again/checkpoints").glob("step-4.*")):
+        path.unlink()
+    run(dataclasses.replace(settings, work_dir=str(tmp_path / "again")))
+    assert compare("train_affinity", tmp_path / "work", tmp_path / "again")[1] == []
 
 
 def test_the_backbone_stays_as_it_was(inputs: tuple, tmp_path: Path) -> None:

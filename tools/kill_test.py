@@ -26,7 +26,7 @@ from oaa_tf.runs.checkpoints import checkpoints_in
 from oaa_tf.runs.work_dir import METRICS_FILE
 from tools.stage_process import TINY, StageProcess, demo_records, new_folder
 
-STAGES = ("train_cls", "train_integral", "train_seg")
+STAGES = ("train_cls", "train_integral", "train_affinity", "train_seg")
 
 _CHECKPOINT_EVERY = 3
 _WRITE_SECONDS = 0.01
@@ -43,6 +43,7 @@ _EVERY_STAGE = {_WEIGHTS, _OPTIMIZER, _REST, _METRICS_FILE}
 _LEAVES = {
     "train_cls": _EVERY_STAGE | {_TABLE, _MAP_FILES},
     "train_integral": _EVERY_STAGE | {_MAP_FILES},
+    "train_affinity": _EVERY_STAGE | {_MAP_FILES},
     "train_seg": _EVERY_STAGE,
 }
 """What each stage leaves; nothing of it may be missing from the comparison."""
@@ -96,9 +97,10 @@ def run(settings: KillTestSettings) -> list[StageReport]:
         own = {
             "train_cls": ("--fusions=max,average", "--gate=none", "--min_scale=0.8", "--max_scale=1.4"),
             "train_integral": (f"--maps={folder / 'train_cls/attention/oaa'}",),
+            "train_affinity": (f"--maps={folder / 'train_cls/attention/oaa'}", "--labels=masks"),
             "train_seg": ("--labels=masks", f"--frame_size={size['image_size'] + 16}"),
         }
-        if "train_cls" not in settings.stages and "train_integral" in settings.stages:
+        if "train_cls" not in settings.stages and {"train_integral", "train_affinity"} & set(settings.stages):
             StageProcess("train_cls", folder / "train_cls", common + own["train_cls"]).finish()
         reports = []
         for stage in settings.stages:

@@ -62,6 +62,7 @@ def run(settings: ScaleTestSettings) -> list[str]:
         own = {
             "train_cls": ("--fusions=max,average", "--gate=none", "--accumulate_from_epoch=0", "--accumulate_steps=2"),
             "train_integral": (f"--maps={folder / 'train_cls/attention/oaa'}",),
+            "train_affinity": (f"--maps={folder / 'train_cls/attention/oaa'}", "--labels=masks"),
             "train_seg": ("--labels=masks", f"--frame_size={image_size + 16}"),
         }
         wrong = []

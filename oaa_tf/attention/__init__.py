@@ -16,5 +16,6 @@ __all__, __getattr__, __dir__ = public_names(
         "class_scores": "cam",
         "extract_attention": "extraction",
         "open_gate": "gates",
+        "random_walk": "affinity",
     },
 )

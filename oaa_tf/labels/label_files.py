@@ -25,6 +25,9 @@ LABELS_FOLDER = "SegmentationClass"
 DESCRIPTION_FILE = "pseudo_labels.json"
 """The file that describes the labels; it is written last, when they are complete."""
 
+MASKS = "masks"
+"""In place of a folder of labels: the records' own masks."""
+
 
 def write_pseudo_labels(
     settings: Settings,
@@ -172,6 +175,24 @@ def require_saliency(records: RecordSet) -> None:
             " --nouse_saliency",
             flag="use_saliency",
         )
+
+
+def labels_or_masks(folder: str, records: RecordSet) -> "PseudoLabels | None":
+    """The labels that a training learns from, or None for the records' masks.
+
+    Args:
+        folder: The work_dir of make_pseudo_labels or relabel, or `MASKS`.
+        records: The images.
+
+    Raises:
+        UserError: There are no labels, or they are of other records; or an image has no mask.
+    """
+    if folder != MASKS:
+        return PseudoLabels(Path(folder), records)
+    if len(records.masked) < len(records):
+        found = f"only {len(records.masked)} of the {len(records)} images" if records.has_masks else "no image"
+        raise UserError(f"{found} of {records.manifest_path} has a mask", flag="labels", value=MASKS)
+    return None
 
 
 class PseudoLabels(Sequence[np.ndarray]):

@@ -5,6 +5,7 @@ Belongs here: everything that computes with weights. Belongs elsewhere: the trai
 Importing it registers its classes with Keras, so that `keras.saving.load_model` finds them.
 """
 
+from oaa_tf.models.affinity import AffinityModel, affinity_network
 from oaa_tf.models.attention_drop import AttentionDrop
 from oaa_tf.models.class_aware import class_aware_network
 from oaa_tf.models.classifier import AttentionClassifier
@@ -24,6 +25,7 @@ from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.models.vgg import vgg16_backbone
 
 __all__ = [
+    "AffinityModel",
     "AttentionClassifier",
     "AttentionDrop",
     "CaffePreprocessing",
@@ -34,6 +36,7 @@ __all__ = [
     "IntegralAttentionModel",
     "LayerwiseAdamW",
     "Segmenter",
+    "affinity_network",
     "at_output_stride",
     "class_aware_network",
     "copy_weights",

@@ -166,12 +166,12 @@ def end_of_block(backbone: keras.Model, block: int) -> Any:
         block: Number of the last of these blocks, from 1 on. Where `at_output_stride` has split features into phases
             before their end, it is the last features before that.
     """
+    whole = list(itertools.takewhile(lambda one: not isinstance(one, SplitPhases), backbone.operations))
     end, reached = None, 0
     for operation, _, _ in bottlenecks(backbone):
-        if isinstance(operation, SplitPhases):
-            break
-        # Some operations belong to no block.
-        reached = max(reached, block_of(operation) or 0)
-        if reached <= block:
+        number = block_of(operation)
+        reached = max(reached, number or 0)
+        # What is in no block may only pad.
+        if number and reached <= block and operation in whole:
             end = operation.output
     return end

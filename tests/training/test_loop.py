@@ -637,7 +637,7 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
         import tensorflow as tf
 
         from event_summaries import read_pictures
-        from oaa_tf import train_cls, train_integral, train_seg
+        from oaa_tf import train_affinity, train_cls, train_integral, train_seg
         from oaa_tf.report.event_files import read_scalars
         from oaa_tf.training import run
         from tiny_voc import make_tiny_records
@@ -660,6 +660,13 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
                     work_dir=str(root / "integral"), maps=str(root / "cls/attention/oaa"), **common
                 ),
                 "integral_attention/recall_at_0.3",
+            ),
+            (
+                train_affinity,
+                train_affinity.TrainAffinitySettings(
+                    work_dir=str(root / "affinity"), maps=str(root / "cls/attention/oaa"), labels="masks", **common
+                ),
+                "spread_attention/recall_at_0.3",
             ),
             (
                 train_seg,
