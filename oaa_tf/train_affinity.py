@@ -1,4 +1,4 @@
-"""Learns what belongs together in images, and spreads attention maps over it.
+"""Spreads attention maps over what belongs together in images.
 
 This is a stage between maps and labels, which the paper does not have: AffinityNet (Ahn and Kwak, CVPR 2018).
 
@@ -49,6 +49,9 @@ class TrainAffinitySettings(TrainingSettings, group="affinity"):
     walk_power: float = setting(8.0, help="What affinities are raised to before the random walk.", minimum=0)
     walk_steps: int = setting(64, help="Steps of the random walk.", minimum=0)
     image_size: int = setting(288, help="Long side of the resized images in pixels.", minimum=16)
+    num_epochs: float = setting(
+        3.0, help="Passes over the images; with num_steps, the longer of both.", minimum=0, maximum=1e6
+    )
     batch_size: int = setting(8, help="Images per step.", minimum=1)
     optimizer: str = setting("adamw", help="sgd, or adamw, whose learning rates are lower.", choices=("sgd", "adamw"))
     learning_rate: float = setting(2e-3, help="Initial learning rate.", minimum=0)
@@ -59,7 +62,8 @@ class TrainAffinitySettings(TrainingSettings, group="affinity"):
     )
 
     task: ClassVar[str] = "affinity"
-    paper_steps: ClassVar[int] = 4_000
+    paper_steps: ClassVar[int] = 10_582
+    """Of Ahn and Kwak: eight epochs of VOC's images in batches of eight."""
 
     def __post_init__(self) -> None:
         """Checks the combination."""

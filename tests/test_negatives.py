@@ -15,6 +15,7 @@ from oaa_tf import (
     make_pseudo_labels,
     make_records,
     relabel,
+    train_affinity,
     train_cls,
     train_integral,
     train_seg,
@@ -101,6 +102,9 @@ def run(records: RecordSet, tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = settings(make_pseudo_labels.MakePseudoLabelsSettings, f"labels_{refine}", maps=maps, refine=refine)
         make_pseudo_labels.run(labels)
     labels = str(folder / "labels_none")
+    # With a batch of one, some batches have no map.
+    spread = TRAINING | {"maps": maps, "labels": labels, "batch_size": 1}
+    train_affinity.run(settings(train_affinity.TrainAffinitySettings, "affinity", **spread))
     train_seg.run(settings(train_seg.TrainSegSettings, "seg", labels=labels, frame_size=48, **TRAINING))
     export.run(export.ExportSettings(stage_dir=str(folder / "seg"), output_dir=str(folder / "model")))
     relabel.run(settings(relabel.RelabelSettings, "second_labels", model=str(folder / "model")))
@@ -117,7 +121,13 @@ def test_their_labels_are_background_everywhere(run: Path, records: RecordSet) -
 
 @pytest.mark.slow
 def test_only_defects_have_maps(run: Path, records: RecordSet) -> None:
-    for name in ("cls/attention/cam", "cls/attention/oaa", "integral/attention/oaa_plus", "maps"):
+    for name in (
+        "cls/attention/cam",
+        "cls/attention/oaa",
+        "integral/attention/oaa_plus",
+        "affinity/attention/spread",
+        "maps",
+    ):
         maps = AttentionMaps.open(run / name, records)
         assert maps.maps.shape == (2, 4, 4) and maps.maps.max() == 255
         for position, labels in enumerate(records.labels):

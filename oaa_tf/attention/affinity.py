@@ -55,14 +55,14 @@ def random_walk(
     of a cell i by its mean over the cells j with the weights a(i, j) ** power (Eq. 9 and 10).
 
     Args:
-        attention: float32 `[k, batch, height, width]`.
+        attention: float32 `[batch, height, width]`, one map of each image.
         distances: float32 `[n, batch, height, width]`, from `distances`.
         valid: bool `[batch, height, width]`, the cells that show the image; nothing goes to others or comes from them.
         power: What affinities are raised to; a high power stops the walk at faint edges.
         num_steps: Number of steps.
 
     Returns:
-        float32 `[k, batch, height, width]`, 0 in cells that are not valid.
+        float32 `[batch, height, width]`, 0 in cells that are not valid.
     """
     is_valid = tf.cast(valid, tf.float32)
     affinity = tf.unstack(tf.exp(-power * distances))

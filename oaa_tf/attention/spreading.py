@@ -62,13 +62,16 @@ class Spreading:
         self._image_size = image_size
         self._batch_size = batch_size
 
-        @tf.function(input_signature=[self._batches([0]).element_spec, tf.TensorSpec([None] * 4, tf.float32)])
-        def spread(batch: dict[str, tf.Tensor], attention: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            found = distances(network(batch[keys.IMAGE], training=False))
-            edges = tf.reduce_mean(1 - tf.exp(-found), axis=0)
-            rows, columns = tf.unstack(tf.shape(found)[2:])
-            on_canvas = attention[..., :rows, :columns]
-            return random_walk(on_canvas, found, batch[keys.VALID], power=power, num_steps=num_steps), edges
+        spec = [self._batches([0]).element_spec, tf.TensorSpec([None, None, None]), tf.TensorSpec([None], tf.int32)]
+
+        @tf.function(input_signature=spec)
+        def spread(batch: dict[str, tf.Tensor], attention: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """Attention and edges of maps, from the maps and the number of each one's image in the batch."""
+            of_images = distances(network(batch[keys.IMAGE], training=False))
+            found, valid = tf.gather(of_images, images, axis=1), tf.gather(batch[keys.VALID], images)
+            rows, columns = tf.unstack(tf.shape(valid)[1:])
+            walked = random_walk(attention[:, :rows, :columns], found, valid, power=power, num_steps=num_steps)
+            return walked, tf.reduce_mean(1 - tf.exp(-found), axis=0)
 
         self._spread = spread
 
@@ -86,25 +89,21 @@ class Spreading:
             advance: Is told the number of images done.
         """
         records, grid = self._maps.records, self._image_size // STRIDE
-        ends = np.cumsum([0, *(len(records.labels[position]) for position in positions)])
-        slots = {position: slice(*ends[rank : rank + 2]) for rank, position in enumerate(positions)}
-        before, after, edges = np.zeros((3, ends[-1], grid, grid), np.float32)
+        counts = np.diff(records.first_slots)[list(positions)]
+        slots = dict(zip(positions, np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1]), strict=True))
+        before, after, edges = np.zeros((3, counts.sum(), grid, grid), np.float32)
         for position, own in slots.items():
             before[own] = self._maps.frame(position).to_frame(self._maps.for_image(position)[1], self._image_size)
         with reading_errors(records):
             for batch in self._batches(positions):
-                images = batch[keys.POSITION].numpy().tolist()
-                attention = np.zeros((max(1, *(len(before[slots[one]]) for one in images), 1), len(images), grid, grid))
-                for rank, image in enumerate(images):
-                    own = before[slots[image]]
-                    attention[: len(own), rank] = own
-                spread, of_batch = (tensor.numpy() for tensor in self._spread(batch, attention.astype(np.float32)))
-                rows, columns = spread.shape[2:]
-                for rank, image in enumerate(images):
-                    own = slots[image]
-                    after[own, :rows, :columns] = spread[: own.stop - own.start, rank]
-                    edges[own, :rows, :columns] = of_batch[rank]
-                advance(len(images))
+                of_images = [slots[position] for position in batch[keys.POSITION].numpy()]
+                own = np.concatenate(of_images)
+                images = np.repeat(np.arange(len(of_images), dtype=np.int32), [len(one) for one in of_images])
+                walked, found_edges = self._spread(batch, before[own], images)
+                rows, columns = walked.shape[1:]
+                after[own, :rows, :columns] = walked
+                edges[own, :rows, :columns] = found_edges
+                advance(len(of_images))
         after /= np.maximum(after.max(axis=(1, 2), keepdims=True), 1e-8)
         return SpreadAttention(before, after, edges)
 
@@ -117,11 +116,7 @@ class Spreading:
 
 
 class ObservedSpreading:
-    """The maps of a few images at every summary, once for all summaries that show or measure them.
-
-    Attributes:
-        by_slot: Each slot's `SpreadAttention` as of the last look, without the axis of slots.
-    """
+    """Spreads the maps of a few images at every summary, once for all summaries that show or measure them."""
 
     def __init__(self, spreading: Spreading, maps: AttentionMaps, positions: Sequence[int]) -> None:
         """Takes the images, which may be named twice."""

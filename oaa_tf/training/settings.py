@@ -1,4 +1,4 @@
-"""The settings that the three training stages share."""
+"""The settings that the training stages share."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from oaa_tf.attention.affinity import NEIGHBOURS, RADIUS, at_neighbours, distanc
 
 
 def reference_walk(attention, cells, valid, power: float, num_steps: int) -> np.ndarray:
-    """T ** num_steps times the attention, `[k, height, width]`, with the whole matrix of affinities of one image."""
+    """T ** num_steps times the attention, `[height, width]`, with the whole matrix of affinities of one image."""
     height, width = valid.shape
     places = [(row, column) for row in range(height) for column in range(width)]
     affinity = np.zeros((height * width, height * width))
@@ -20,8 +20,8 @@ def reference_walk(attention, cells, valid, power: float, num_steps: int) -> np.
                 affinity[i, j] = np.exp(-np.mean(np.abs(cells[one] - cells[other]))) ** power
     total = affinity.sum(axis=1, keepdims=True)
     transition = np.divide(affinity, total, out=np.zeros_like(affinity), where=total > 0)
-    flat = np.linalg.matrix_power(transition, num_steps) @ attention.reshape(len(attention), -1).T
-    return np.where(valid, flat.T.reshape(attention.shape), 0)
+    flat = np.linalg.matrix_power(transition, num_steps) @ attention.ravel()
+    return np.where(valid, flat.reshape(attention.shape), 0)
 
 
 def test_every_pair_of_near_cells_is_one_of_the_neighbours_once() -> None:
@@ -52,11 +52,11 @@ def test_a_walk_is_a_power_of_the_transition_matrix(height, width, seed, power, 
     generator = np.random.default_rng(seed)
     cells = generator.normal(size=(2, height, width, 3)).astype(np.float32)
     valid = generator.random((2, height, width)) < 0.8
-    attention = (generator.random((3, 2, height, width)) * valid).astype(np.float32)
+    attention = (generator.random((2, height, width)) * valid).astype(np.float32)
     found = random_walk(tf.constant(attention), distances(tf.constant(cells)), valid, power=power, num_steps=num_steps)
     for image in range(2):
-        expected = reference_walk(attention[:, image], cells[image], valid[image], power, num_steps)
-        np.testing.assert_allclose(found[:, image], expected, rtol=1e-4, atol=1e-6)
+        expected = reference_walk(attention[image], cells[image], valid[image], power, num_steps)
+        np.testing.assert_allclose(found[image], expected, rtol=1e-4, atol=1e-6)
     # Means of attention are between its extremes.
     assert np.all(found >= 0) and np.all(found <= attention.max(initial=0) + 1e-6)
 
@@ -64,11 +64,11 @@ def test_a_walk_is_a_power_of_the_transition_matrix(height, width, seed, power, 
 def test_a_walk_fills_an_object_and_stops_at_its_edge() -> None:
     cells = np.zeros((1, 12, 12, 1), np.float32)
     cells[:, 3:9, 3:9] = 5
-    attention = np.zeros((1, 1, 12, 12), np.float32)
+    attention = np.zeros((1, 12, 12), np.float32)
     attention[..., 4, 4] = 1
     found = random_walk(
         tf.constant(attention), distances(tf.constant(cells)), np.ones((1, 12, 12), bool), power=8, num_steps=64
-    ).numpy()[0, 0]
+    ).numpy()[0]
     inside = cells[0, ..., 0] > 0
     assert found[inside].min() > 0.9 * found[inside].max() > 0
     assert found[~inside].max() < 1e-6
@@ -77,11 +77,10 @@ def test_a_walk_fills_an_object_and_stops_at_its_edge() -> None:
 def test_canvases_of_all_shapes_share_a_graph() -> None:
     @tf.function(input_signature=[tf.TensorSpec([None] * 4), tf.TensorSpec([None] * 3, tf.bool)])
     def walk(cells, valid):
-        attention = tf.cast(valid, tf.float32)[tf.newaxis]
-        return random_walk(attention, distances(cells), valid, power=1, num_steps=3)
+        return random_walk(tf.cast(valid, tf.float32), distances(cells), valid, power=1, num_steps=3)
 
     for height, width in ((4, 6), (9, 3)):
         # Attention that is the same everywhere stays as it is.
         shape = (1, height, width)
         found = walk(tf.random.normal([*shape, 2]), tf.ones(shape, tf.bool))
-        np.testing.assert_allclose(found, np.ones((1, *shape)), rtol=1e-5)
+        np.testing.assert_allclose(found, np.ones(shape), rtol=1e-5)
