@@ -40,7 +40,7 @@ sys.exit(code)
 """A small program around a command: a process inherits the peak memory of the one that starts it."""
 
 _ATTENTION = ("make_records", "train_cls", "train_integral", "make_maps")
-_MASKS = ("make_pseudo_labels", "train_seg", "export", "relabel", "evaluate", "predict")
+_MASKS = ("make_pseudo_labels", "train_affinity", "train_seg", "export", "relabel", "evaluate", "predict")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -141,13 +141,15 @@ def arguments_of(folder: Path, image_size: int) -> dict[str, list[str]]:
     records, network = f"--records={folder}/records/train.json", ("--width=1", f"--image_size={image_size}")
     training = (records, *network, "--backbone_weights=none", "--batch_size=8", "--num_steps=2", "--num_measured=0")
     maps, model = f"--maps={folder}/train_cls/attention/oaa", f"--model={folder}/export"
+    labels = f"--labels={folder}/make_pseudo_labels"
     inputs: dict[str, tuple[str, ...]] = {
         "make_records": (f"--image_dir={folder}/photos", f"--tags={folder}/photos/tags.csv", "--val_share=0"),
         "train_cls": training,
         "train_integral": (*training, maps),
         "make_maps": (records, f"--stage_dir={folder}/train_cls"),
         "make_pseudo_labels": (records, maps),
-        "train_seg": (*training, f"--labels={folder}/make_pseudo_labels"),
+        "train_affinity": (*training, maps, labels, "--num_epochs=0"),
+        "train_seg": (*training, labels),
         "export": (f"--stage_dir={folder}/train_seg",),
         "relabel": (records, model),
         "evaluate": (records, model),
