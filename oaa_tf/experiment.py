@@ -82,9 +82,9 @@ class ExperimentSettings(make_records.DataFolderSettings):
                     flag=f"{name}.seed",
                     value=seed,
                 )
-        of_classifier = train_affinity.TrainAffinitySettings(records="", work_dir="", maps="", labels="")
+        defaults = {field.name: field.default for field in dataclasses.fields(self.train_affinity)}
         for name in ("backbone", "width", "initial_weights"):
-            if (value := getattr(self.train_affinity, name)) != getattr(of_classifier, name):
+            if (value := getattr(self.train_affinity, name)) != defaults[name]:
                 message = "the affinity network learns on the classifier's features; leave it out"
                 raise UserError(message, flag=f"train_affinity.{name}", value=value)
         for name in _WARM_STARTS:

@@ -113,3 +113,31 @@ def test_other_output_sizes():
     large = frame.to_image(maps)
     np.testing.assert_allclose(small[5, 3:-3], large[10].reshape(20, 2).mean(axis=1)[3:-3], atol=1e-5)
     assert frame.to_image(maps[None, None]).shape == (1, 1, 30, 40)
+
+
+@given(frames, st.integers(1, 50))
+@settings(deadline=None, max_examples=50)
+def test_to_frame_keeps_places_in_the_image(frame, cells):
+    """A ramp over the image, such as a cell's own place, is the same ramp on the other frame."""
+    other = Frame(frame.height, frame.width, cells * STRIDE)
+    for axis in (0, 1):
+        centers = (np.arange(frame.grid, dtype=np.float32) + 0.5) * STRIDE / frame.content[axis]
+        ramp = np.broadcast_to(centers[:, np.newaxis] if axis == 0 else centers, (frame.grid, frame.grid))
+        found = frame.to_frame(ramp[np.newaxis], other.side)[0]
+        places = (np.arange(other.grid) + 0.5) * STRIDE / other.content[axis]
+        expected = np.clip(places, centers[0], centers[frame.valid_cells[axis] - 1])
+        rows, columns = other.valid_cells
+        inside = found[:rows, :columns]
+        np.testing.assert_allclose(
+            inside if axis == 1 else inside.T,
+            np.tile(expected[: inside.shape[axis]], (inside.shape[1 - axis], 1)),
+            rtol=1e-4,
+        )
+        assert not found[rows:].any() and not found[:, columns:].any()
+
+
+def test_to_the_same_frame_is_the_identity():
+    frame = Frame(300, 400, 96)
+    maps = np.random.default_rng(0).random((2, 12, 12), np.float32)
+    maps[:, frame.valid_cells[0] :] = 0
+    np.testing.assert_array_equal(frame.to_frame(maps, 96), maps)
