@@ -75,6 +75,10 @@ SOURCES = {
     "lite2_0": (PAGE, "Two backbones", "segmentation", 4),
     "lite2_1": (PAGE, "Two backbones", "segmentation", 5),
     "lite2_0_views": (PAGE, "Two backbones", "segmentation, ten views, class prior, CRF", 4),
+    "affinity_labels": (STUDIES, "Learned affinity", "labels after the walk, train", 2),
+    "affinity_labelled": (STUDIES, "Learned affinity", "labels after the walk, train", 1),
+    "affinity": (STUDIES, "Learned affinity", "first network, on Lite2, val", 2),
+    "affinity_views": (STUDIES, "Learned affinity", "six views, class prior, CRF, val", 2),
     "only_first_labels": (STUDIES, "Labels only", "pseudo labels, train", 2),
     "only_first_labelled": (STUDIES, "Labels only", "pseudo labels, train", 1),
     "only_labels": (STUDIES, "Labels only", "of the first network, train", 2),
@@ -104,8 +108,8 @@ SAID = {
         "| the same with ten views, class prior and CRF | image labels + saliency | | {ten_views} | + 7 min |",
         "| {lite2_0}, {lite2_1} | |",
         "| the same with ten views, class prior and CRF, seed 0 | image labels + saliency | | {lite2_0_views} | |",
-        "| {only_labels} ({only_labelled} %) | {only} | |",
-        "| the same with six views, class prior and CRF | image labels | | {only_views} | |",
+        "| {affinity_labels} ({affinity_labelled} %) | {affinity} | |",
+        "| the same with six views, class prior and CRF | image labels | | {affinity_views} | |",
         "| {steel_labels} ({steel_labelled} %) | {steel} | 30 min |",
         "| {tiles_labels} ({tiles_labelled} %) | {tiles} | 20 min |",
     ),
@@ -114,6 +118,7 @@ SAID = {
         "it reaches {best} where the one-hour preset reaches {cpu}. It takes {best_time}utes",
         "All three together raise {best} to {six_views}, and with ten views instead of six to {ten_views}.",
         "The second network has {best} where the first has {best_first}.",
+        "have {affinity_labels} instead of {only_first_labels} (",
     ),
     STUDIES: (
         "| pseudo labels, train | {best_first_labelled} % | {best_first_labels} |",
@@ -135,6 +140,7 @@ SAID = {
         "{best_time}utes in two parts",
         "have {only_first_labels} on {only_first_labelled} % of the pixels, the labels of a first network {only_labels}"
         " on {only_labelled} %. A second network has {only} on val, and {only_views} with six views",
+        "labels of {affinity_labels} on {affinity_labelled} % of the pixels, and {affinity} on val with a first",
         "These commands make the last row, in 7 minutes.",
         "instead of {best} (",
         "the paper has {paper_plus} for VGG16 in its Table 2. Its Table 1 has {paper_vgg16} (VGG16) and"
