@@ -664,7 +664,11 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
             (
                 train_affinity,
                 train_affinity.TrainAffinitySettings(
-                    work_dir=str(root / "affinity"), maps=str(root / "cls/attention/oaa"), labels="masks", **common
+                    work_dir=str(root / "affinity"),
+                    maps=str(root / "cls/attention/oaa"),
+                    labels="masks",
+                    num_epochs=0.0,
+                    **common,
                 ),
                 "spread_attention/recall_at_0.3",
             ),
