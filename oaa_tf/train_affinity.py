@@ -143,7 +143,7 @@ class AffinityStage(TrainingStage):
         settings, records = self.settings, self.records
         shown = shown_positions(records, settings.num_pictures)
         measured = measured_positions(records, settings.num_measured)
-        observed = ObservedSpreading(self._spreading(model.network), self.maps, [*shown, *measured])
+        observed = ObservedSpreading(self._spreading(model.network), [*shown, *measured])
         columns = {
             "attention": observed.reader("before"),
             "affinity edges": observed.reader("edges"),

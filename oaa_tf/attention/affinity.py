@@ -4,7 +4,7 @@ From Ahn and Kwak, Learning pixel-level semantic affinity with image-level super
 segmentation, CVPR 2018.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import tensorflow as tf
 
@@ -77,12 +77,12 @@ def random_walk(
         moved = [one * other for one, other in zip(weights, _shifted(attention, places, 0), strict=True)]
         return index + 1, tf.math.divide_no_nan(tf.add_n([is_valid * attention, *moved]), total)
 
-    return tf.while_loop(lambda index, _: index < num_steps, step, (tf.constant(0), attention), parallel_iterations=1)[
-        1
-    ]
+    start = tf.constant(0), attention
+    _, walked = tf.while_loop(lambda index, _: index < num_steps, step, start, parallel_iterations=1)
+    return walked
 
 
-def _shifted(values: tf.Tensor, places: list[tuple[int, int]] | tuple, fill: float) -> Iterator[tf.Tensor]:
+def _shifted(values: tf.Tensor, places: Iterable[tuple[int, int]], fill: float) -> Iterator[tf.Tensor]:
     """The values at some places beside each cell, `[..., height, width]`."""
     height, width = tf.unstack(tf.shape(values)[-2:])
     margins = [[0, 0]] * (values.shape.rank - 2) + [[RADIUS - 1] * 2] * 2

@@ -36,6 +36,9 @@ class Spreading:
 
     spreading = Spreading(network, maps, image_size=288, power=8, num_steps=64)
     spread = spreading([0, 7])
+
+    Attributes:
+        maps: The maps before the walk.
     """
 
     def __init__(
@@ -58,10 +61,9 @@ class Spreading:
             num_steps: See `random_walk`.
             batch_size: Images per batch; does not change the result.
         """
-        self._maps = maps
+        self.maps = maps
         self._image_size = image_size
         self._batch_size = batch_size
-
         spec = [self._batches([0]).element_spec, tf.TensorSpec([None, None, None]), tf.TensorSpec([None], tf.int32)]
 
         @tf.function(input_signature=spec)
@@ -76,7 +78,7 @@ class Spreading:
         self._spread = spread
 
     def _batches(self, positions: Sequence[int]) -> tf.data.Dataset:
-        records = self._maps.records
+        records = self.maps.records
         return frame_batches(records, self._image_size, batch_size=self._batch_size, chosen=positions)
 
     def __call__(
@@ -88,12 +90,12 @@ class Spreading:
             positions: The images, ascending.
             advance: Is told the number of images done.
         """
-        records, grid = self._maps.records, self._image_size // STRIDE
+        records, grid = self.maps.records, self._image_size // STRIDE
         counts = np.diff(records.first_slots)[list(positions)]
         slots = dict(zip(positions, np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1]), strict=True))
         before, after, edges = np.zeros((3, counts.sum(), grid, grid), np.float32)
         for position, own in slots.items():
-            before[own] = self._maps.frame(position).to_frame(self._maps.for_image(position)[1], self._image_size)
+            before[own] = self.maps.frame(position).to_frame(self.maps.for_image(position)[1], self._image_size)
         with reading_errors(records):
             for batch in self._batches(positions):
                 of_images = [slots[position] for position in batch[keys.POSITION].numpy()]
@@ -109,7 +111,7 @@ class Spreading:
 
     def parts(self) -> Iterator[np.ndarray]:
         """The maps of all images after the walk, for some images after the others, for `AttentionMaps.save`."""
-        records = self._maps.records
+        records = self.maps.records
         with Progress(len(records), "spread attention") as progress:
             for images in parts_of(records, IMAGES_PER_PART):
                 yield self(images, progress.advance).after
@@ -118,11 +120,11 @@ class Spreading:
 class ObservedSpreading:
     """Spreads the maps of a few images at every summary, once for all summaries that show or measure them."""
 
-    def __init__(self, spreading: Spreading, maps: AttentionMaps, positions: Sequence[int]) -> None:
+    def __init__(self, spreading: Spreading, positions: Sequence[int]) -> None:
         """Takes the images, which may be named twice."""
         self._spreading = spreading
         self._positions = sorted(set(positions))
-        first_slots = maps.records.first_slots
+        first_slots = spreading.maps.records.first_slots
         self._slots = [slot for position in self._positions for slot in range(*first_slots[position : position + 2])]
         self._found: SpreadAttention | None = None
 
