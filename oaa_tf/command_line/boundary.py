@@ -23,14 +23,6 @@ _FILE_ERRORS: tuple[tuple[tuple[int, ...], str, str], ...] = (
 """Errors of the system that are the user's to solve: their numbers, what failed, and advice. Others are bugs."""
 
 
-class _Terminated(BaseException):
-    """A signal that stops, raised in the main thread like Ctrl-C, so that both leave through the same clean-up."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = signal.Signals(number)
-
-
 _SECONDS_TO_ASK_AGAIN = 0.05
 _ON_WINDOWS = os.name == "nt"
 
@@ -45,28 +37,14 @@ def stop_signals() -> list[signal.Signals]:
     return [signal.SIGINT, *(one for one in numbers if one not in ignored)]
 
 
-def _raise_terminated(signum: int, frame: types.FrameType | None) -> None:
-    raise _Terminated(signum)
-
-
-def _stop_of(error: BaseException | None) -> signal.Signals | None:
-    if isinstance(error, KeyboardInterrupt):
-        return signal.SIGINT
-    return error.number if isinstance(error, _Terminated) else None
-
-
-def _ask_again(lost: Any) -> None:
-    """Python's hook for errors that nobody can catch: sends a signal that was lost in a `__del__` again."""
-    number = _stop_of(lost.exc_value)
-    if number is None:
-        sys.__unraisablehook__(lost)
-        return
+def _send_again(number: signal.Signals) -> None:
+    """Sends a signal that was lost in a `__del__` again, once Python has left it."""
     # os.kill wakes the main thread if it waits for something, but on Windows it ends the process.
     send = signal.raise_signal if _ON_WINDOWS else functools.partial(os.kill, os.getpid())
     has_left = threading.Event()
 
     def send_later() -> None:
-        # Inside the `__del__`, and so in this hook, it would be lost again.
+        # Before, it would be lost again.
         has_left.wait()
         time.sleep(_SECONDS_TO_ASK_AGAIN)
         send(number)
@@ -82,9 +60,25 @@ def guarded(run: Callable[[], Any]) -> int:
     should be, or too little memory; 128 and the signal's number for those of `stop_signals` (130 for Ctrl-C, 143 for
     SIGTERM); 141 when nobody reads stdout any more (`| head`). Anything else is a bug and keeps its traceback.
     """
-    for number in stop_signals()[1:]:
-        signal.signal(number, _raise_terminated)
-    sys.unraisablehook = _ask_again
+    stops: list[signal.Signals] = []
+
+    def stop(number: int, frame: types.FrameType | None) -> None:
+        # Noted, since what is raised here may end as another error: TensorFlow's C++ makes it a RuntimeError, and
+        # fails an assertion when it is stopped while it traces a function.
+        stops.append(signal.Signals(number))
+        raise KeyboardInterrupt
+
+    def cannot_be_raised(lost: Any) -> None:
+        if isinstance(lost.exc_value, KeyboardInterrupt) and stops:
+            _send_again(stops[-1])
+        else:
+            sys.__unraisablehook__(lost)
+
+    for number in stop_signals():
+        # Background jobs of a script ignore Ctrl-C.
+        if number != signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, stop)
+    sys.unraisablehook = cannot_be_raised
     try:
         run()
         sys.stdout.flush()
@@ -93,29 +87,17 @@ def guarded(run: Callable[[], Any]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
     except BaseException as error:
-        stop = _signal_behind(error)
-        if stop is not None and not isinstance(error, UserError):
-            name = "Ctrl-C" if stop == signal.SIGINT else stop.name
+        if (stops or isinstance(error, KeyboardInterrupt)) and not isinstance(error, UserError):
+            stopped_by = stops[-1] if stops else signal.SIGINT
+            name = "Ctrl-C" if stopped_by == signal.SIGINT else stopped_by.name
             print(f"stopped by {name}; run the same command again to go on", file=sys.stderr)
-            return 128 + stop
+            return 128 + stopped_by
         message = _message(error)
         if message is None:
             raise
         print(f"error: {message}", file=sys.stderr)
         return 2
     return 0
-
-
-def _signal_behind(error: BaseException | None) -> signal.Signals | None:
-    """The signal that stopped the program, if it was one.
-
-    On the way out something else can be raised: TensorFlow, stopped while it traces a function, fails an assertion.
-    """
-    while error is not None:
-        if stop := _stop_of(error):
-            return stop
-        error = error.__context__
-    return None
 
 
 def _message(error: BaseException) -> str | None:
