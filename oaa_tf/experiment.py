@@ -54,7 +54,10 @@ class ExperimentSettings(make_records.DataFolderSettings):
     saliency_model: str = setting(
         "", help="Network that makes the saliency maps if there are none: u2netp, u2net, isnet or an ONNX file."
     )
-    backbone_weights: str = setting("imagenet", help="imagenet, none, or the path of a Keras h5 file.")
+    backbone_weights: str = setting(
+        "imagenet",
+        help="imagenet, none, or the path of a Keras h5 file for the classifier's backbone; another one has imagenet.",
+    )
     seg_backbone_weights: str = setting("", help="backbone_weights of the segmentation network, if they differ.")
     warm_start: tuple[str, ...] = setting(
         (), help="Stages that start from the classifier's weights.", choices=_WARM_STARTS
@@ -118,37 +121,13 @@ class ExperimentSettings(make_records.DataFolderSettings):
                 dataclasses.replace(own, backbone_weights=self.weights_of(name)).check_backbone_weights()
             except UserError as error:
                 raise error.with_flag(f"{name}.backbone") from None
-        if self.train_integral.backbone != self.train_cls.backbone and self.backbone_weights not in (
-            "imagenet",
-            "none",
-        ):
-            raise UserError(
-                f"--backbone_weights={self.backbone_weights} is for {self.train_cls.backbone}; use one backbone for"
-                " both attention networks",
-                flag="train_integral.backbone",
-                value=self.train_integral.backbone,
-            )
-        backbone = self.train_seg.backbone
-        if backbone == self.train_cls.backbone:
-            return
-        has_own_weights = self.seg_backbone_weights or self.train_seg.initial_weights
-        if not has_own_weights and self.weights_of("train_seg") not in ("imagenet", "none"):
-            raise UserError(
-                f"--backbone_weights={self.backbone_weights} is for {self.train_cls.backbone}; name weights of its own"
-                " with --seg_backbone_weights",
-                flag="train_seg.backbone",
-                value=backbone,
-            )
 
     def weights_of(self, training: str) -> str:
         """The `backbone_weights` of a training stage."""
         if training == "train_seg" and self.seg_backbone_weights:
             return self.seg_backbone_weights
-        # Weights for the classifier's backbone; a file has its own.
-        has_other_file = training == "train_seg" and self.train_seg.backbone.endswith(".keras")
-        if has_other_file and self.train_seg.backbone != self.train_cls.backbone:
-            return "imagenet"
-        return self.backbone_weights
+        is_the_classifiers = getattr(self, training).backbone == self.train_cls.backbone
+        return self.backbone_weights if is_the_classifiers or self.backbone_weights == "none" else "imagenet"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -264,9 +243,11 @@ class Experiment:
 def check_networks(settings: ExperimentSettings) -> None:
     """Refuses missing weights and unknown backbones now, not hours later when a stage loads them.
 
+    Keras downloads what it lacks.
+
     Raises:
-        UserError: A file is missing, a folder does not hold a training stage that has finished, or a backbone can't be
-            used.
+        UserError: A file is missing or can't be read, a folder does not hold a training stage that has finished, or a
+            backbone can't be used.
     """
     flags = {
         "seg_backbone_weights": settings.seg_backbone_weights,
@@ -276,14 +257,21 @@ def check_networks(settings: ExperimentSettings) -> None:
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
     # Trying a backbone takes seconds: each of them once.
-    for backbone, stage in {getattr(settings, stage).backbone: stage for stage in reversed(TRAININGS)}.items():
-        if backbone not in PAPER_BACKBONES:
-            from oaa_tf.training.initial_network import describe_network
+    backbones = {}
+    for stage in reversed(TRAININGS):
+        own = getattr(settings, stage)
+        has_others = own.initial_weights or stage in (*settings.warm_start, "train_affinity")
+        backbones[own.backbone, "none" if has_others else settings.weights_of(stage)] = stage
+    for (backbone, weights), stage in backbones.items():
+        # The classifier is next to load its own.
+        if backbone in PAPER_BACKBONES and (stage == "train_cls" or weights == "none"):
+            continue
+        from oaa_tf.training.initial_network import try_backbone
 
-            try:
-                describe_network(("any",), getattr(settings, stage)).build()
-            except UserError as error:
-                raise error.with_flag(f"{stage}.backbone") from None
+        try:
+            try_backbone(dataclasses.replace(getattr(settings, stage), backbone_weights=weights))
+        except UserError as error:
+            raise error.with_flag(f"{stage}.backbone") from None
     for stage in TRAININGS:
         own = getattr(settings, stage)
         blamed = {"flag": f"{stage}.initial_weights", "value": own.initial_weights}

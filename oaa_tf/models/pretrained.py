@@ -113,6 +113,8 @@ def _reference_network(flag: str, name: str, weights: str, *, include_top: bool)
         with warnings.catch_warnings(), named_as_keras_expects(weights) as path:
             warnings.simplefilter("ignore")
             return kind.reference(weights=path, include_top=include_top)
+    except UserError:
+        raise
     except Exception as error:  # Keras raises many types of errors for a damaged file.
         top = "with" if include_top else "without"
         raise UserError(

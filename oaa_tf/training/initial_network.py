@@ -81,6 +81,16 @@ def prepare_network(
     return network, optimizer
 
 
+def try_backbone(settings: TrainingSettings) -> None:
+    """Builds the backbone and loads its weights, only to see whether it can be done.
+
+    Raises:
+        UserError: It can't.
+    """
+    _, backbone = describe_network(("any",), settings).build()
+    load_backbone_weights(backbone, settings.backbone_weights, source=settings.backbone)
+
+
 def choose_precision(settings: TrainingSettings, work_dir: Path) -> str:
     """The precision of a training in `work_dir`: with --precision=auto, that in which it began, or the fastest."""
     if settings.precision != AUTO:

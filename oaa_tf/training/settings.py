@@ -45,8 +45,8 @@ class NetworkSettings(Settings, group="network"):
 
     backbone: str = setting(
         "vgg16",
-        help="The network that the others begin with: vgg16, resnet101, a network in keras.applications by its name,"
-        " such as EfficientNetV2B0, or a .keras file.",
+        help="The network that the others begin with: vgg16, resnet101, EfficientNetLite2, a network in"
+        " keras.applications by its name, such as EfficientNetV2B0, or a .keras file.",
     )
     width: int = setting(
         64, help="Channels of the first convolution of vgg16 and resnet101; 64 in the real networks.", minimum=1

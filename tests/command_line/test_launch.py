@@ -1,8 +1,8 @@
 """From a dataclass to a command: flags, presets, errors, exit codes."""
 
 import ast
-import dataclasses
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
