@@ -240,10 +240,12 @@ class Experiment:
         return Step(command, dataclasses.replace(getattr(self.settings, command), **options | inputs))
 
 
-def check_networks(settings: ExperimentSettings) -> None:
+def check_networks(settings: ExperimentSettings, *, load_weights: bool) -> None:
     """Refuses missing weights and unknown backbones now, not hours later when a stage loads them.
 
-    Keras downloads what it lacks.
+    Args:
+        settings: The settings of all stages.
+        load_weights: Whether to load the weights too; Keras downloads what it lacks.
 
     Raises:
         UserError: A file is missing or can't be read, a folder does not hold a training stage that has finished, or a
@@ -260,8 +262,9 @@ def check_networks(settings: ExperimentSettings) -> None:
     backbones = {}
     for stage in reversed(TRAININGS):
         own = getattr(settings, stage)
-        has_others = own.initial_weights or stage in (*settings.warm_start, "train_affinity")
-        backbones[own.backbone, "none" if has_others else settings.weights_of(stage)] = stage
+        needs_weights = not own.initial_weights and stage not in (*settings.warm_start, "train_affinity")
+        weights = settings.weights_of(stage) if needs_weights and load_weights else "none"
+        backbones[own.backbone, weights] = stage
     for (backbone, weights), stage in backbones.items():
         # The classifier is next to load its own.
         if backbone in PAPER_BACKBONES and (stage == "train_cls" or weights == "none"):

@@ -76,7 +76,7 @@ def run(settings: PipelineSettings) -> dict[str, Any]:
     workers = strategy_of_workers()
     if workers and not is_chief(workers):
         return _help_chief(settings)
-    check_networks(settings)
+    check_networks(settings, load_weights=True)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         experiment = Experiment(settings, root, *make_all_records(settings, root, settings.seed), settings.seed)
@@ -135,7 +135,7 @@ def _help_chief(settings: PipelineSettings) -> dict[str, Any]:
 
 def dry_run(settings: PipelineSettings) -> dict[str, Any]:
     """What `run` would do, for `dry_run_text`; raises what can be known before the stages run."""
-    check_networks(settings)
+    check_networks(settings, load_weights=False)
     root = WorkDir.peek(settings).path
     records, made, have_masks, train_photos = dry_run_records(settings, root, settings.seed)
     stages = _pipeline(Experiment(settings, root, *made, settings.seed), settings, have_masks[0])

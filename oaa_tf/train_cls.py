@@ -19,6 +19,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
+from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.training.settings import AttentionTrainingSettings
 from oaa_tf.training.stage import TrainingStage, open_records
 
@@ -60,6 +61,13 @@ class TrainClsSettings(AttentionTrainingSettings, group="attention"):
         maximum=1,
     )
     table_dtype: str = setting("uint8", help="Type of the table of maxima.", choices=("uint8", "float32"))
+    table_scale: int = setting(
+        1,
+        help="Cells of the table for one of the network, along each side; views that max_scale makes larger then"
+        " add finer attention (not in the paper).",
+        minimum=1,
+        maximum=4,
+    )
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -70,6 +78,23 @@ class TrainClsSettings(AttentionTrainingSettings, group="attention"):
                 flag="fusions",
                 value=",".join(self.fusions),
             )
+
+    @property
+    def frame_size(self) -> int:
+        """Side in pixels of the frame of the table and the maps, in which images are `table_scale` times as large."""
+        return self.table_scale * self.image_size
+
+    @property
+    def views(self) -> ViewOptions:
+        """The augmentation, with scales relative to the frame."""
+        own = super().views
+        scales = {name: getattr(own, name) / self.table_scale for name in ("min_scale", "max_scale")}
+        return dataclasses.replace(own, frame_size=self.frame_size, **scales)
+
+    @property
+    def map_options(self) -> dict[str, Any]:
+        """Options of `extract_attention`, with scales relative to the frame."""
+        return super().map_options | {"scales": tuple(scale / self.table_scale for scale in self.map_scales)}
 
 
 def run(settings: TrainClsSettings) -> dict[str, Any]:
@@ -154,14 +179,16 @@ class ClassifierStage(TrainingStage):
         settings, records, table, fusion = self.settings, self.records, self.table, self.settings.fusions[0]
         shown = shown_positions(records, settings.num_pictures)
         measured = measured_positions(records, settings.num_measured)
-        observed = ObservedAttention(model.network, records, settings.image_size, [*shown, *measured])
+        observed = ObservedAttention(
+            model.network, records, settings.frame_size, [*shown, *measured], scale=1 / settings.table_scale
+        )
 
         def accumulated(slots: Sequence[int]) -> np.ndarray:
             return table.read(fusion, slots)
 
         pictures = AttentionPictures(
             records,
-            settings.image_size,
+            settings.frame_size,
             shown,
             {"attention now": observed.read, "cumulative attention": accumulated},
             notes={
@@ -179,7 +206,7 @@ class ClassifierStage(TrainingStage):
                     tf.summary.scalar(f"gated_share_by_class/{name}", share, step=step)
 
         quality = [
-            MapQuality(records, settings.image_size, measured, read, name)
+            MapQuality(records, settings.frame_size, measured, read, name)
             for name, read in {"cam": observed.read, "cumulative_attention": accumulated}.items()
             if measured
         ]
@@ -191,12 +218,12 @@ class ClassifierStage(TrainingStage):
 
         settings, records, table = self.settings, self.records, self.table
         description: dict[str, Any] = {
-            "image_size": settings.image_size,
+            "image_size": settings.frame_size,
             "supervision": self.supervision,
             "seed": settings.seed,
         }
         parts = extracted_parts(
-            network, records, settings.image_size, label="class activation maps", **settings.map_options
+            network, records, settings.frame_size, label="class activation maps", **settings.map_options
         )
         num_empty = save_parts(work_dir / CAM_FOLDER, parts, records, kind="cam", **description)
         cam = AttentionMaps.open(work_dir / CAM_FOLDER, records).maps

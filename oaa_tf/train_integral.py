@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from oaa_tf.attention.map_files import AttentionMaps
-from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.training.settings import AttentionTrainingSettings
@@ -74,16 +73,10 @@ class IntegralStage(TrainingStage):
         """Opens the records and the maps.
 
         Raises:
-            UserError: The maps were made from other records or with another image size, or can't be used.
+            UserError: The maps were made from other records, or can't be used.
         """
         records = open_records(settings)
         self.maps = AttentionMaps.open(settings.maps, records)
-        if self.maps.image_size != settings.image_size:
-            raise UserError(
-                f"made with --image_size={self.maps.image_size}, not {settings.image_size}",
-                flag="maps",
-                value=settings.maps,
-            )
         super().__init__(settings, records, supervision=self.maps.supervision, inputs={"maps": self.maps.checksum})
 
     def model(self, network: keras.Model) -> IntegralAttentionModel:
@@ -101,7 +94,7 @@ class IntegralStage(TrainingStage):
         """The cumulative attention."""
         from oaa_tf.attention.targets import attention_targets
 
-        return attention_targets(self.maps)
+        return attention_targets(self.maps, self.settings.image_size)
 
     def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
         """Cumulative beside integral attention: as pictures, and measured on masks."""
@@ -117,7 +110,12 @@ class IntegralStage(TrainingStage):
         )
 
         def cumulative(slots: Sequence[int]) -> np.ndarray:
-            return self.maps.maps[list(slots)] / np.float32(255)
+            positions = np.searchsorted(records.first_slots, slots, side="right") - 1
+            found = [
+                self.maps.for_image(position, settings.image_size)[1][slot - records.first_slots[position]]
+                for slot, position in zip(slots, positions, strict=True)
+            ]
+            return np.stack(found)
 
         columns = {"cumulative attention": cumulative, "integral attention": observed.read}
         quality = [

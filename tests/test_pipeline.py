@@ -247,7 +247,7 @@ def test_weights_of_the_segmentation_networks_backbone(tiny_voc, tmp_path, monke
         received["seg"] = stage_settings
         raise Done
 
-    monkeypatch.setattr(pipeline, "check_networks", lambda settings: None)
+    monkeypatch.setattr(pipeline, "check_networks", lambda settings, load_weights: None)
     monkeypatch.setattr(experiment.train_cls, "run", lambda stage_settings: received.update(cls=stage_settings))
     for stage in (experiment.train_integral, experiment.make_pseudo_labels):
         monkeypatch.setattr(stage, "run", lambda stage_settings: {})

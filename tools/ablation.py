@@ -97,7 +97,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
         UserError: Anything that the user can put right.
     """
     settings = _with_both_fusions(settings)
-    check_networks(settings)
+    check_networks(settings, load_weights=True)
     with WorkDir.claim(settings) as work_dir:
         root = work_dir.path
         output = _output(settings, root)
@@ -125,7 +125,7 @@ def run(settings: AblationSettings, command: str = "") -> dict[str, Any]:
 
 def dry_run(settings: AblationSettings) -> dict[str, Any]:
     """Checks settings and inputs, and says what `run` would write; raises what can be known before the stages run."""
-    check_networks(settings)
+    check_networks(settings, load_weights=False)
     root = WorkDir.peek(settings).path
     output = _output(settings, root)
     check_folder("--output_dir", output)

@@ -111,7 +111,7 @@ class AccumulationStudy(TrainingStage):
         kept = {name: getattr(self.visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        rows = compare(kept, self.records, self.settings.image_size)
+        rows = compare(kept, self.records, self.settings.frame_size)
         content = origin(self.name, self.settings, self.records.provenance, supervision=self.supervision)
         write_json(work_dir / "accumulation_study.json", content | {"rows": rows})
         plot_epochs(work_dir / "by_epoch.png", rows)

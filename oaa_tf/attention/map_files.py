@@ -200,17 +200,21 @@ class AttentionMaps:
         height, width = self.records.sizes[position]
         return Frame(height=int(height), width=int(width), side=self.image_size)
 
-    def for_image(self, position: int) -> tuple[tuple[int, ...], np.ndarray]:
+    def for_image(self, position: int, side: int | None = None) -> tuple[tuple[int, ...], np.ndarray]:
         """Maps of one image on the grid of its frame.
 
         Args:
             position: The image's index in the record set.
+            side: Side in pixels of another frame to whose grid the maps are resampled, see `Frame.to_frame`.
 
         Returns:
             The k class indices of the image, ascending, and float32 `[k, grid, grid]` in [0, 1].
         """
         first, end = self.records.first_slots[position : position + 2]
-        return self.records.labels[position], self.maps[first:end] / np.float32(255)
+        maps = self.maps[first:end] / np.float32(255)
+        if side not in (None, self.image_size):
+            maps = self.frame(position).to_frame(maps, side)
+        return self.records.labels[position], maps
 
     def at_image_size(self, position: int) -> tuple[tuple[int, ...], np.ndarray]:
         """Maps of one image, resampled bilinearly to its pixels.

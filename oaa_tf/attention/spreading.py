@@ -95,7 +95,7 @@ class Spreading:
         slots = dict(zip(positions, np.split(np.arange(counts.sum()), np.cumsum(counts)[:-1]), strict=True))
         before, after, edges = np.zeros((3, counts.sum(), grid, grid), np.float32)
         for position, own in slots.items():
-            before[own] = self.maps.frame(position).to_frame(self.maps.for_image(position)[1], self._image_size)
+            before[own] = self.maps.for_image(position, self._image_size)[1]
         with reading_errors(records):
             for batch in self._batches(positions):
                 of_images = [slots[position] for position in batch[keys.POSITION].numpy()]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from oaa_tf.attention.history import read_history
-from oaa_tf.data.views.frame import Frame
+from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
 
@@ -28,16 +28,17 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
     stage, records = run.stages.get("train_cls"), run.train_records
     if stage is None or records is None or not (history := read_history(stage.path)):
         return []
-    image_size, batch_size, first_epoch = map(stage.number, ("image_size", "batch_size", "accumulate_from_epoch"))
+    batch_size, first_epoch = map(stage.number, ("batch_size", "accumulate_from_epoch"))
     every = np.linspace(0, len(history) - 1, min(len(history), _MAX_STEPS)).round().astype(int)
     steps = [list(history)[index] for index in every]
+    side = STRIDE * history[steps[-1]].cumulative.shape[-1]
     entries = []
     # The images of the last step: a resumed run may show another number of pictures.
     for slot in history[steps[-1]].slots.tolist():
         position = int(np.searchsorted(records.first_slots, slot, side="right")) - 1
         record = records.record(position)
         height, width = record.image.shape[:2]
-        frame = Frame(height, width, image_size)
+        frame = Frame(height, width, side)
         size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
         found = [(step, history[step], row) for step in steps for row in np.flatnonzero(history[step].slots == slot)]
         epochs = [step * batch_size / len(records) for step, _, _ in found]

@@ -27,6 +27,7 @@ class ObservedAttention:
         positions: Sequence[int],
         *,
         readout: str = "relu",
+        scale: float = 1.0,
     ) -> None:
         """Prepares the images.
 
@@ -36,14 +37,16 @@ class ObservedAttention:
             image_size: Side of the canonical frame in pixels.
             positions: The images; an image may be named twice.
             readout: One of `READOUTS`.
+            scale: Size at which the network sees an image over its size in the frame.
         """
         self._first_slots = records.first_slots
         self._grid = image_size // STRIDE
         self._maps: dict[int, np.ndarray] = {}
         self._scores: dict[int, np.ndarray] = {}
         # One image a batch: the maps of a step need no more memory than that.
-        self._batches = frame_batches(records, image_size, batch_size=1, chosen=positions) if positions else None
-        if self._batches:
+        self._batches = None
+        if positions:
+            self._batches = frame_batches(records, image_size, batch_size=1, scale=scale, chosen=positions)
             self._attention = label_attention(network, readout, self._batches.element_spec)
 
     def __call__(self, step: int) -> None:

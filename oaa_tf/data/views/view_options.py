@@ -17,7 +17,7 @@ class ViewOptions:
         min_scale: Least scale relative to the frame.
         max_scale: Greatest scale relative to the frame. An image larger than the canvas is cropped at a random place.
         frame_size: Long side in pixels of the image in the frame; that of the canvas if None. Segmentation crops larger
-            frames; attention can only be mapped back to frames of the canvas' size.
+            frames, whose sides need not be multiples of `STRIDE`; these have no grid.
         square: Whether all canvases are squares; if not, their aspects are close to those of their images.
     """
 
@@ -31,7 +31,7 @@ class ViewOptions:
     @property
     def grid(self) -> int:
         """Cells per side of the frame's square grid."""
-        return self.canvas // STRIDE
+        return (self.frame_size or self.canvas) // STRIDE
 
 
 def whole_views(scales: Sequence[float], flip: bool) -> list[tuple[float, bool]]:
