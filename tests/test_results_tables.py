@@ -94,6 +94,9 @@ SOURCES = {
     "tiles_labels": (PAGE, "Tiles", "pseudo labels", 4),
     "tiles_labelled": (PAGE, "Tiles", "pseudo labels", 1),
     "tiles": (PAGE, "Tiles", "segmentation", 4),
+    "tiles_lite2": (STUDIES, "Surfaces", "magnetic tiles", 2),
+    "tiles_lite2_labels": (STUDIES, "Surfaces", "magnetic tiles", 3),
+    "tiles_lite2_labelled": (STUDIES, "Surfaces", "magnetic tiles", 4),
     "paper_max": (*_PAPER_2, "3", 2),
     "paper_plus": (*_PAPER_2, "5", 2),
     "paper_vgg16": (*_PAPER_1, "OAA+", 2),
@@ -116,6 +119,7 @@ SAID = {
         "| {steel_labels} ({steel_labelled} %) | {steel} | 30 min |",
         "| {steel_walk_labels} ({steel_walk_labelled} %) | {steel_walk} | |",
         "| {tiles_labels} ({tiles_labelled} %) | {tiles} | 20 min |",
+        "| {tiles_lite2_labels} ({tiles_lite2_labelled} %) | {tiles_lite2} | |",
     ),
     "docs/getting-started.md": ("On two cores this takes {demo_time_in_words}.",),
     "docs/how-to/better-masks.md": (
