@@ -365,7 +365,7 @@ def test_initial_weights_that_cannot_be_used_are_named_before_anything_runs(tiny
         command(chosen)
     metrics = {"stage": "train_cls", "supervision": "image labels", "seed": 0, "settings": {}}
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    experiment.check_networks(chosen)
+    experiment.check_networks(chosen, load_weights=True)
     shutil.rmtree(folder / "checkpoints")
     with pytest.raises(UserError, match=rf"--{stage}\.initial_weights=.*trained: no checkpoint in it; run that stage"):
         command(chosen)
