@@ -69,6 +69,7 @@ def test_maps_of_whole_images_are_those_of_the_coarse_grid_in_between(tmp_path: 
             assert found.any()
 
 
+@pytest.mark.slow
 def test_larger_views_make_it_finer_and_later_stages_read_it(tmp_path: Path) -> None:
     records = make_tiny_records(tmp_path)
     options = {"min_scale": 2.0, "max_scale": 2.0, "fusions": ("max", "average")}
