@@ -115,7 +115,8 @@ class IntegralStage(TrainingStage):
                 self.maps.for_image(position, settings.image_size)[1][slot - records.first_slots[position]]
                 for slot, position in zip(slots, positions, strict=True)
             ]
-            return np.stack(found)
+            # An image of no class has no slots.
+            return np.array(found, np.float32).reshape(-1, settings.views.grid, settings.views.grid)
 
         columns = {"cumulative attention": cumulative, "integral attention": observed.read}
         quality = [

@@ -15,6 +15,7 @@ from oaa_tf.attention.table import CumulativeAttention
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.records import keys
 from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.data.views.frame import STRIDE
 from oaa_tf.models.classifier import AttentionClassifier
 from oaa_tf.runs.atomic import atomic_write
 from oaa_tf.runs.json_file import write_json
@@ -111,7 +112,7 @@ class AccumulationStudy(TrainingStage):
         kept = {name: getattr(self.visits, name).numpy() for name in ("attention", "seen", "scores")}
         with atomic_write(work_dir / "visits.npz") as file:
             np.savez_compressed(file, **kept)
-        rows = compare(kept, self.records, self.settings.frame_size)
+        rows = compare(kept, self.records, STRIDE * self.table.grid)
         content = origin(self.name, self.settings, self.records.provenance, supervision=self.supervision)
         write_json(work_dir / "accumulation_study.json", content | {"rows": rows})
         plot_epochs(work_dir / "by_epoch.png", rows)
