@@ -258,16 +258,19 @@ def check_networks(settings: ExperimentSettings, *, load_weights: bool) -> None:
     for name, value in flags.items():
         if value not in ("", "imagenet", "none") and not Path(value).is_file():
             raise UserError("no such file; expected imagenet, none or the path of an h5 file", flag=name, value=value)
-    # Trying a backbone takes seconds: each of them once.
     backbones = {}
     for stage in reversed(TRAININGS):
         own = getattr(settings, stage)
         needs_weights = not own.initial_weights and stage not in (*settings.warm_start, "train_affinity")
         weights = settings.weights_of(stage) if needs_weights and load_weights else "none"
         backbones[own.backbone, weights] = stage
+    # Trying a backbone takes seconds, so none is only built that can be, or that is tried with weights as well.
+    need_no_building = {*PAPER_BACKBONES, *(backbone for backbone, weights in backbones if weights != "none")}
     for (backbone, weights), stage in backbones.items():
+        if weights == "none" and backbone in need_no_building:
+            continue
         # The classifier is next to load its own.
-        if backbone in PAPER_BACKBONES and (stage == "train_cls" or weights == "none"):
+        if stage == "train_cls" and backbone in PAPER_BACKBONES:
             continue
         from oaa_tf.training.initial_network import try_backbone
 

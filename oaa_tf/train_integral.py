@@ -110,11 +110,11 @@ class IntegralStage(TrainingStage):
         )
 
         def cumulative(slots: Sequence[int]) -> np.ndarray:
-            positions = np.searchsorted(records.first_slots, slots, side="right") - 1
-            found = [
-                self.maps.for_image(position, settings.image_size)[1][slot - records.first_slots[position]]
-                for slot, position in zip(slots, positions, strict=True)
-            ]
+            found = []
+            for slot in slots:
+                position = records.position_of(slot)
+                _, of_image = self.maps.for_image(position, settings.image_size)
+                found.append(of_image[slot - records.first_slots[position]])
             # An image of no class has no slots.
             return np.array(found, np.float32).reshape(-1, settings.views.grid, settings.views.grid)
 

@@ -35,7 +35,7 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
     entries = []
     # The images of the last step: a resumed run may show another number of pictures.
     for slot in history[steps[-1]].slots.tolist():
-        position = int(np.searchsorted(records.first_slots, slot, side="right")) - 1
+        position = records.position_of(slot)
         record = records.record(position)
         height, width = record.image.shape[:2]
         frame = Frame(height, width, side)

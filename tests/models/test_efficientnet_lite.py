@@ -39,7 +39,7 @@ def test_a_backbone_has_its_imagenet_weights(imagenet) -> None:
     assert min(np.abs(found[:, q::4, q::4] - expected).max() for q in range(4)) < 1e-4 * np.abs(expected).max()
 
 
-def test_the_weights_can_be_kerass_file(tmp_path: Path) -> None:
+def test_the_weights_can_be_a_file_of_keras(tmp_path: Path) -> None:
     original = efficientnet_lite2(None)
     original.save_weights(tmp_path / "lite.weights.h5")
     found = efficientnet_lite2(str(tmp_path / "lite.weights.h5"))

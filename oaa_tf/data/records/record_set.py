@@ -183,6 +183,10 @@ class RecordSet:
             row[list(labels)] = 1
         return matrix
 
+    def position_of(self, slot: int) -> int:
+        """The position of the image that a slot belongs to."""
+        return int(np.searchsorted(self.first_slots, slot, side="right")) - 1
+
     @property
     def num_negatives(self) -> int:
         """Number of images that show none of the classes."""
