@@ -292,7 +292,7 @@ def _scores(
     for position, (of_image, shares_of_image) in enumerate(per_image):
         confusion += of_image
         shares[position] = shares_of_image
-    images = image_scores(shares, records.label_matrix(bool), records.classes, threshold=0)
+    images = image_scores(shares, records.labels, records.classes, threshold=0)
     if not records.has_masks:
         return {"mean_iou": None, "images": images}
     return scores_by_name(iou_per_class(confusion), records.classes) | {

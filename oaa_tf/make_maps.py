@@ -85,20 +85,22 @@ def run(settings: MakeMapsSettings) -> dict[str, Any]:
             parts = in_parallel(_Extraction(settings), images, "attention", scheduler=settings.scheduler, size=len)
         else:
             parts = extracted_parts(network, records, image_size, **settings.views)
-        probabilities = np.zeros((len(records), len(records.classes)), np.float32)
+        # Log odds keep the order of probabilities near 0 and 1 in 16 bits.
+        log_odds = np.zeros((len(records), len(records.classes)), np.float16)
 
-        def keeping_probabilities() -> Iterator[ExtractedAttention]:
+        def keeping_log_odds() -> Iterator[ExtractedAttention]:
             begin = 0
             for part in parts:
                 end = begin + len(part.probabilities)
-                probabilities[begin:end] = part.probabilities
+                with np.errstate(divide="ignore"):
+                    log_odds[begin:end] = np.log(part.probabilities) - np.log1p(-part.probabilities)
                 begin = end
                 yield part
 
         described: dict[str, Any] = {"kind": kind, "image_size": image_size, "supervision": supervision, "seed": seed}
-        num_empty = save_parts(work_dir, keeping_probabilities(), records, **described)
+        num_empty = save_parts(work_dir, keeping_log_odds(), records, **described)
         metrics = origin("make_maps", settings, records.provenance, supervision=supervision)
-        scores = image_scores(probabilities, records.label_matrix(bool), records.classes, threshold=0.5)
+        scores = image_scores(log_odds, records.labels, records.classes, threshold=0)
         return metrics | {"seed": seed, "maps_kind": kind, "empty_maps": num_empty, "images": scores}
 
     return run_once("make_maps", settings, _checksums(settings, records), work)

@@ -5,6 +5,7 @@ excludes a pixel from every count; in a prediction it means that the pixel has n
 """
 
 import dataclasses
+import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,13 +113,13 @@ def labelled_share(confusion: np.ndarray) -> float:
 
 
 def image_scores(
-    values: np.ndarray, labels: np.ndarray, classes: Sequence[str], *, threshold: float
+    values: np.ndarray, labels: Sequence[Sequence[int]], classes: Sequence[str], *, threshold: float
 ) -> dict[str, dict[str, float]]:
     """How well a number for each image and class tells the images that show the class from the others.
 
     Args:
         values: float `[num_images, C]`, such as probabilities, or the classes' shares of the pixels of a mask.
-        labels: Multi-hot, `[num_images, C]`.
+        labels: Class indices of every image.
         classes: The C class names.
         threshold: A class counts as detected where its value is above this.
 
@@ -128,9 +129,13 @@ def image_scores(
         ROC curve: the probability that an image with the class has the greater value of the two, ties counting half.
         NaN where there are no such images.
     """
+    # One class at a time: a matrix of all labels would take a gigabyte for ImageNet's.
+    image = np.repeat(np.arange(len(values)), [len(of_image) for of_image in labels])
+    label = np.fromiter(itertools.chain.from_iterable(labels), np.int64, len(image))
     scores = {}
-    for name, of_class, multi_hot in zip(classes, np.transpose(values), np.transpose(labels), strict=True):
-        shows = multi_hot > 0
+    for index, name in enumerate(classes):
+        of_class, shows = values[:, index], np.zeros(len(values), bool)
+        shows[image[label == index]] = True
         with_class, without = of_class[shows], np.sort(of_class[~shows])
         num_pairs = len(with_class) * len(without)
         below, up_to = (np.searchsorted(without, with_class, side=side).sum() for side in ("left", "right"))

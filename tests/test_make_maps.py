@@ -14,7 +14,9 @@ from oaa_tf import evaluate, make_pseudo_labels, train_cls, train_integral
 from oaa_tf.attention.extraction import extract_attention
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.command_line.json_values import json_ready
 from oaa_tf.make_maps import MakeMapsSettings, dry_run, run
+from oaa_tf.metrics import image_scores
 from oaa_tf.models.networks import load_network
 
 IMAGE_SIZE = 48
@@ -63,9 +65,12 @@ def test_they_are_the_maps_of_the_training(settings, data, tmp_path, stage, writ
 def test_views_size_and_readout(settings, data, tmp_path):
     records, root = data
     options = {"readout": "sigmoid", "scales": (1.0, 1.5), "flip": True}
-    run(dataclasses.replace(settings, image_size=64, **options))
-    network = load_network(root / "cls")[1]
-    expected = AttentionMaps.from_array(extract_attention(network, records, 64, **options).maps, records, image_size=64)
+    metrics = run(dataclasses.replace(settings, image_size=64, **options))
+    extracted = extract_attention(load_network(root / "cls")[1], records, 64, **options)
+    log_odds = np.log(extracted.probabilities / (1 - extracted.probabilities)).astype(np.float16)
+    scores = image_scores(log_odds, records.labels, records.classes, threshold=0)
+    assert metrics["images"] == json_ready(scores)
+    expected = AttentionMaps.from_array(extracted.maps, records, image_size=64)
     maps = AttentionMaps.open(tmp_path / "maps", records)
     assert maps.grid == 8 and maps.image_size == 64
     np.testing.assert_allclose(maps.maps.astype(int), expected.maps, atol=1)

@@ -215,7 +215,7 @@ def test_a_sweep_counts_images_without_a_class_as_background() -> None:
 
 def test_image_scores_by_hand() -> None:
     values = np.array([[0.9, 0], [0.4, 0], [0.4, 0], [0.1, 0]])
-    labels = np.array([[1, 1], [1, 1], [0, 1], [0, 1]])
+    labels = [(0, 1), (0, 1), (1,), (1,)]
     scores = image_scores(values, labels, ["scratch", "dent"], threshold=0.3)
     assert scores["scratch"] == {
         "num_with": 2,

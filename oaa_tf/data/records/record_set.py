@@ -14,7 +14,6 @@ from typing import Any, Self
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from oaa_tf.command_line.errors import UserError, first_names
 from oaa_tf.data.images.decoding import decode_image
@@ -176,9 +175,9 @@ class RecordSet:
             "records_checksum": self.checksum,
         }
 
-    def label_matrix(self, dtype: npt.DTypeLike = np.float32) -> np.ndarray:
-        """The labels as `[num_images, num_classes]`: 1 for each class in the image, else 0."""
-        matrix = np.zeros((len(self), len(self.classes)), dtype)
+    def label_matrix(self) -> np.ndarray:
+        """The labels as float32 `[num_images, num_classes]`: 1 for each class in the image, else 0."""
+        matrix = np.zeros((len(self), len(self.classes)), np.float32)
         for row, labels in zip(matrix, self.labels, strict=True):
             row[list(labels)] = 1
         return matrix
