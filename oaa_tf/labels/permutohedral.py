@@ -39,7 +39,7 @@ class PermutohedralLattice:
         """
         num_axes = features.shape[1] + 1
         points = tf.matmul(features, tf.constant(_embedding(num_axes - 1), tf.float32), transpose_b=True)
-        origin, rank, self._weights = _enclosing_simplices(points)
+        origin, rank, weights = _enclosing_simplices(points)
         strides = _key_strides(origin)
         keys = _vertex_keys(origin, rank, strides)
 
@@ -47,14 +47,13 @@ class PermutohedralLattice:
         order = tf.argsort(unique)
         unique = tf.gather(unique, order)
         ids = tf.gather(tf.math.invert_permutation(order), ids)
-        # By vertex of the simplex: int32 [num_points] each.
-        self._ids = tf.unstack(tf.reshape(ids, [num_axes, -1]))
-        # One more vertex, the last, stands for all that do not exist.
-        self._num_vertices = tf.size(unique)
+        num_points, num_vertices = tf.shape(points)[0], tf.size(unique)
+        # By vertex of the simplex, then by point. One more vertex, the last, stands for all that do not exist.
+        places = tf.stack([ids, tf.tile(tf.range(num_points), [num_axes])], axis=1)
+        shape = tf.cast(tf.stack([num_vertices + 1, num_points]), tf.int64)
+        self._vertices_from_points = tf.SparseTensor(tf.cast(places, tf.int64), tf.concat(weights, axis=0), shape)
         steps = tf.reduce_sum(strides) - num_axes * strides
-        self._neighbours = [
-            tuple(_find(unique, unique + sign * step) for sign in (1, -1)) for step in tf.unstack(steps, num_axes)
-        ]
+        self._neighbours = [_neighbours(unique, step) for step in tf.unstack(steps, num_axes)]
         # Makes the sum over dense points equal that of the Gaussian: (2 pi)^(d/2), times the density of the vertices,
         # divided by the sum of the weights of the blur.
         dimension = num_axes - 1
@@ -69,18 +68,10 @@ class PermutohedralLattice:
         Returns:
             float32 `[num_points, channels]`.
         """
-        weights = [weight[:, tf.newaxis] for weight in self._weights]
-        vertices = tf.add_n(
-            [
-                tf.math.unsorted_segment_sum(weight * values, ids, self._num_vertices + 1)
-                for weight, ids in zip(weights, self._ids, strict=True)
-            ]
-        )
+        vertices = tf.sparse.sparse_dense_matmul(self._vertices_from_points, values)
         for above, below in self._neighbours:
             vertices += 0.5 * (tf.gather(vertices, above) + tf.gather(vertices, below))
-        return self._gain * tf.add_n(
-            [weight * tf.gather(vertices, ids) for weight, ids in zip(weights, self._ids, strict=True)]
-        )
+        return self._gain * tf.sparse.sparse_dense_matmul(self._vertices_from_points, vertices, adjoint_a=True)
 
 
 def _embedding(dimension: int) -> np.ndarray:
@@ -157,9 +148,19 @@ def _vertex_keys(origin: tf.Tensor, rank: tf.Tensor, strides: tf.Tensor) -> tf.T
     return tf.stack(keys)
 
 
-def _find(keys: tf.Tensor, wanted: tf.Tensor) -> tf.Tensor:
-    """Indices of the wanted keys in the sorted keys, with `len(keys)` for missing keys and once more at the end."""
+def _neighbours(keys: tf.Tensor, step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Indices of `keys + step` and of `keys - step` in the sorted keys, int32 `[len(keys) + 1]` each.
+
+    `len(keys)` stands for keys that do not exist, and comes once more at the end.
+    """
     num_keys = tf.size(keys)
-    index = tf.searchsorted(keys, wanted)
-    found = tf.gather(keys, tf.minimum(index, num_keys - 1)) == wanted
-    return tf.concat([tf.where(found, index, num_keys), [num_keys]], axis=0)
+    index = tf.searchsorted(keys, keys + step)
+    exists = tf.gather(keys, tf.minimum(index, num_keys - 1)) == keys + step
+    above = tf.concat([tf.where(exists, index, num_keys), [num_keys]], axis=0)
+    has_above = tf.where(exists)
+    below = tf.tensor_scatter_nd_update(
+        tf.fill([num_keys + 1], num_keys),
+        tf.gather(above, has_above),
+        tf.cast(has_above[:, 0], tf.int32),
+    )
+    return above, below
