@@ -21,7 +21,12 @@ RATIOS = {
 }
 
 
-FULL_RATIOS = RATIOS | {"xla_over_bare", "freeze_two_blocks_speedup", "train_seg_step_over_bare"}
+FULL_RATIOS = RATIOS | {
+    "xla_over_bare",
+    "freeze_two_blocks_speedup",
+    "train_seg_step_over_bare",
+    "predict_over_network",
+}
 
 
 @pytest.mark.slow

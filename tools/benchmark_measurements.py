@@ -4,6 +4,8 @@ import dataclasses
 import functools
 import os
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +34,8 @@ from oaa_tf.models.convolution import Convolution
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
+from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.training.checkpoint import TrainingCheckpoint
 from oaa_tf.training.devices import check_precision
@@ -53,6 +57,9 @@ from tools.memory_use import in_a_process_of_its_own, peak_memory
 from tools.step_profile import step_profile
 
 _CALLS = 10
+_STEPS, _PHOTOS = 100, 200
+"""Steps of train_cls, and photos of predict, as whole commands."""
+_ROOT = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -108,6 +115,7 @@ class Benchmark:
         self._wide_dilation()
         if not self.quick:
             self._other_stages(records)
+            self._commands(records, step_seconds, folder)
             self._memory()
         self._note("seconds", time.perf_counter() - began)
         self.results["details"] = self._details
@@ -272,10 +280,8 @@ class Benchmark:
     def _inference(self, records: RecordSet, folder: Path) -> None:
         """The exported model, from uint8 pixels to full-size maps, beside its network on a canvas that is ready."""
         model = self._classifier(records)
-        NetworkDescription("attention", records.classes, self.image_size, self.width).write(folder)
-        TrainingCheckpoint(model, folder).save(0)
-        export.run(export.ExportSettings(stage_dir=str(folder), output_dir=str(folder / "model")))
-        signature = tf.saved_model.load(str(folder / "model")).signatures["attention"]
+        exported = self._exported(model, "attention", records, folder / "attention")
+        signature = tf.saved_model.load(str(exported)).signatures["attention"]
         image = records.record(0).image
         images = tf.constant(np.stack([image] * self.batch_size))
         height, width, _ = image.shape
@@ -329,6 +335,49 @@ class Benchmark:
             seconds = self._alternate(name, {"bare": bare_pass(model, batch), "step": training_step(model, batch)})
             self._ratio(f"{name}_step_over_bare", seconds["step"], seconds["bare"])
             self._note(f"{name}_images_per_second", batch_size / statistics.median(seconds["step"]))
+
+    def _commands(self, records: RecordSet, step_seconds: float, folder: Path) -> None:
+        """Whole commands from start to exit: train_cls beside its steps, predict beside its network."""
+        seconds = _seconds_of_command(
+            "train_cls",
+            f"--records={records.manifest_path}",
+            f"--work_dir={folder / 'train_cls'}",
+            f"--image_size={self.image_size}",
+            f"--batch_size={self.batch_size}",
+            f"--width={self.width}",
+            f"--num_steps={_STEPS}",
+            "--backbone_weights=none",
+            "--precision=float32",
+        )
+        self._note("train_cls_start_to_exit_over_steps", seconds / (_STEPS * step_seconds))
+        network, backbone = build_network("segmentation", records.classes, self.width)
+        model = compiled(DeepLabLargeFOV(network), backbone)
+        exported = self._exported(model, "segmentation", records, folder / "segmentation")
+        images = [records.record(position).image for position in range(min(_PHOTOS, len(records)))]
+        photos = {name: folder / "photos" / name for name in ("one", "all")}
+        for path in photos.values():
+            path.mkdir(parents=True)
+        for number, image in enumerate(images):
+            for path in photos.values() if number == 0 else (photos["all"],):
+                cv2.imwrite(str(path / f"{number}.jpg"), image[..., ::-1])
+        segmenter = Segmenter(exported)
+        runs: dict[str, Callable[[], Any]] = {"network": lambda: [segmenter(image) for image in images]}
+        for name, path in photos.items():
+            runs[name] = functools.partial(
+                _seconds_of_command, "predict", f"--model={exported}", f"--images={path}", f"--output_dir={path}_masks"
+            )
+        seconds_of = self._alternate("predict", runs, repeats=3)
+        per_photo = [(many - one) / (len(images) - 1) for one, many in zip(*map(seconds_of.get, photos), strict=True)]
+        self._ratio("predict_over_network", per_photo, [value / len(images) for value in seconds_of["network"]])
+        self._note("predict_one_photo_seconds", statistics.median(seconds_of["one"]))
+
+    def _exported(self, model: TrainedNetwork, task: str, records: RecordSet, folder: Path) -> Path:
+        """The SavedModel of a model."""
+        folder.mkdir()
+        NetworkDescription(task, records.classes, self.image_size, self.width).write(folder)
+        TrainingCheckpoint(model, folder).save(0)
+        export.run(export.ExportSettings(stage_dir=str(folder), output_dir=str(folder / "model")))
+        return folder / "model"
 
     def _memory(self) -> None:
         """What training the segmentation network on crops of the paper's size takes, with and without saving memory."""
@@ -390,6 +439,15 @@ class Benchmark:
 
     def _note(self, name: str, value: float | None) -> None:
         self.results[name] = value
+
+
+def _seconds_of_command(command: str, *arguments: str) -> float:
+    """What a command takes from its start to its exit."""
+    began = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", f"oaa_tf.{command}", *arguments], cwd=_ROOT, stdout=subprocess.DEVNULL, check=True
+    )
+    return time.perf_counter() - began
 
 
 def _call_often(call: Callable[[], Any]) -> None:
