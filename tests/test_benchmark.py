@@ -54,6 +54,21 @@ def test_wrong_settings(changes: dict, named: str, tmp_path) -> None:
         run(BenchmarkSettings(**({"output": str(tmp_path / "figures.json"), "quick": True} | changes)))
 
 
+def test_pytorch_is_missing(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--beside_pytorch: needs PyTorch"):
+        run(BenchmarkSettings(output=str(tmp_path / "figures.json"), beside_pytorch=True))
+
+
+@pytest.mark.slow
+def test_pytorch_takes_steps_beside_ours(tmp_path) -> None:
+    pytest.importorskip("torch")
+    output = tmp_path / "figures.json"
+    chosen = {"quick": True, "beside_pytorch": True, "image_size": 32, "width": 2, "batch_size": 2, "repeats": 1}
+    results = run(BenchmarkSettings(output=str(output), **chosen))
+    assert results["float32_speed_over_pytorch"] > 0 and results["pytorch_float32_compiled_images_per_second"] > 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"recompute": True}, {"accumulate_steps": 2}])
 def test_peak_memory_is_measured(options: dict) -> None:

@@ -7,6 +7,7 @@ ratios of its rounds: machines differ, and other work on a machine slows both si
 """
 
 import dataclasses
+import importlib.util
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,7 @@ class BenchmarkSettings(Settings):
     image_size: int = setting(160, help="Long side of training images in pixels.", minimum=32)
     batch_size: int = setting(5, help="Images per step.", minimum=1)
     width: int = setting(64, help="Channels of VGG16's first block.", minimum=1)
+    beside_pytorch: bool = setting(False, help="Also measure stage 1's step beside PyTorch's, if torch is installed.")
     repeats: int = setting(0, help="Rounds per comparison; 0: 9 if quick, else 15.", minimum=0)
 
 
@@ -44,6 +46,8 @@ def run(settings: BenchmarkSettings) -> dict[str, Any]:
     """
     from tools.benchmark_measurements import Benchmark
 
+    if settings.beside_pytorch and not importlib.util.find_spec("torch"):
+        raise UserError("needs PyTorch: pip install torch", flag="beside_pytorch")
     if settings.image_size % STRIDE:
         raise UserError(f"expected a multiple of {STRIDE}", flag="image_size", value=settings.image_size)
     output = Path(settings.output)

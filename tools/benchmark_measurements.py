@@ -72,6 +72,7 @@ class Benchmark:
         image_size: Long side of training images in pixels.
         batch_size: Images per step.
         width: Channels of VGG16's first block.
+        beside_pytorch: Whether to measure PyTorch's step, too.
         repeats: Rounds per comparison; 0 for the usual number.
         results: By name: numbers, for ratios the median; `details` has the ranges.
     """
@@ -81,6 +82,7 @@ class Benchmark:
     image_size: int
     batch_size: int
     width: int
+    beside_pytorch: bool
     repeats: int
     results: dict[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -108,6 +110,8 @@ class Benchmark:
         batch = commonest_batch(records, ViewOptions(self.image_size), self.batch_size)
         step_seconds = self._steps(records, batch)
         self._variants(records, batch)
+        if self.beside_pytorch:
+            self._beside_pytorch(records, batch)
         self._accumulation(records, batch, step_seconds, folder)
         self._input_pipeline(records, step_seconds)
         self._slots(batch)
@@ -183,6 +187,21 @@ class Benchmark:
             self._ratio("freeze_two_blocks_speedup", seconds["step"], seconds["frozen"])
             self._ratio("recompute_over_step", seconds["recomputed"], seconds["step"])
             self._ratio("one_image_at_a_time_over_step", seconds["parts"], seconds["step"])
+
+    def _beside_pytorch(self, records: RecordSet, batch: dict[str, tf.Tensor]) -> None:
+        """Stage 1's step, with accumulation, beside PyTorch's training step of the same network without it."""
+        from tools.benchmark_pytorch import pytorch_steps
+
+        steps = pytorch_steps(batch[keys.IMAGE].numpy(), batch[keys.LABELS].numpy(), self.width)
+        for precision in ("float32", "bfloat16") if self._has_bfloat16 else ("float32",):
+            ours = training_step(self._classifier(records, precision=precision), batch)
+            theirs = {name: step for name, step in steps.items() if name.startswith(precision)}
+            seconds = self._alternate(f"PyTorch, {precision}", {"ours": ours} | theirs)
+            best = min(theirs, key=lambda name: statistics.median(seconds[name]))
+            self._ratio(f"{precision}_speed_over_pytorch", seconds[best], seconds["ours"])
+            for name, values in seconds.items():
+                label = f"{precision}_beside_pytorch" if name == "ours" else f"pytorch_{name}"
+                self._note(f"{label}_images_per_second", self.batch_size / statistics.median(values))
 
     def _matmul_rate(self) -> float:
         """What the cores do at best: floating-point operations per second of a large float32 product."""
