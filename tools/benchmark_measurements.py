@@ -53,6 +53,8 @@ from tools.benchmark_candidates import (
     num_multiplications,
     training_step,
 )
+from tools.benchmark_pytorch import PRECISIONS as PYTORCH_PRECISIONS
+from tools.benchmark_pytorch import pytorch_process
 from tools.memory_use import in_a_process_of_its_own, peak_memory
 from tools.step_profile import step_profile
 
@@ -190,18 +192,16 @@ class Benchmark:
 
     def _beside_pytorch(self, records: RecordSet, batch: dict[str, tf.Tensor]) -> None:
         """Stage 1's step, with accumulation, beside PyTorch's training step of the same network without it."""
-        from tools.benchmark_pytorch import pytorch_steps
-
-        steps = pytorch_steps(batch[keys.IMAGE].numpy(), batch[keys.LABELS].numpy(), self.width)
-        for precision in ("float32", "bfloat16") if self._has_bfloat16 else ("float32",):
-            ours = training_step(self._classifier(records, precision=precision), batch)
-            theirs = {name: step for name, step in steps.items() if name.startswith(precision)}
-            seconds = self._alternate(f"PyTorch, {precision}", {"ours": ours} | theirs)
-            best = min(theirs, key=lambda name: statistics.median(seconds[name]))
-            self._ratio(f"{precision}_speed_over_pytorch", seconds[best], seconds["ours"])
-            for name, values in seconds.items():
-                label = f"{precision}_beside_pytorch" if name == "ours" else f"pytorch_{name}"
-                self._note(f"{label}_images_per_second", self.batch_size / statistics.median(values))
+        with pytorch_process(batch[keys.IMAGE].numpy(), batch[keys.LABELS].numpy(), self.width) as steps:
+            for precision in PYTORCH_PRECISIONS if self._has_bfloat16 else ("float32",):
+                ours = training_step(self._classifier(records, precision=precision), batch)
+                theirs = {name: step for name, step in steps.items() if name.startswith(precision)}
+                seconds = self._alternate(f"PyTorch, {precision}", {"ours": ours} | theirs)
+                best = min(theirs, key=lambda name: statistics.median(seconds[name]))
+                self._ratio(f"{precision}_speed_over_pytorch", seconds[best], seconds["ours"])
+                for name, values in seconds.items():
+                    label = f"{precision}_beside_pytorch" if name == "ours" else f"pytorch_{name}"
+                    self._note(f"{label}_images_per_second", self.batch_size / statistics.median(values))
 
     def _matmul_rate(self) -> float:
         """What the cores do at best: floating-point operations per second of a large float32 product."""
