@@ -161,9 +161,10 @@ def accumulated(
     Returns:
         float32 `[num_slots, grid, grid]`, and the number of pairs that got nothing.
     """
-    pairs = np.argwhere(records.label_matrix() > 0)
+    multi_hot = records.label_matrix()
+    pairs = np.argwhere(multi_hot > 0)
     image, label = pairs.T
-    labels = tf.constant(records.label_matrix())
+    labels = tf.constant(multi_hot)
     best, total, count = (np.zeros((len(pairs), *kept["seen"].shape[2:]), np.float32) for _ in range(3))
     passed_once = np.zeros(len(pairs), bool)
     for epoch in range(first, end + 1):
