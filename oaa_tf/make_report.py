@@ -34,8 +34,8 @@ class MakeReportSettings(Settings):
     num_images: int = setting(24, help="Images to show of each split.", minimum=0)
     choose: str = setting(
         "random",
-        help="Show random images, or those with the worst pseudo labels or predictions.",
-        choices=("random", "worst"),
+        help="Show random images, those with the worst pseudo labels or predictions, or some from the best to the worst.",
+        choices=("random", "worst", "ranked"),
     )
     images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")
     picture_size: int = setting(240, help="Longest side of the pictures in pixels.", minimum=32, maximum=2048)

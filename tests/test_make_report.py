@@ -21,6 +21,7 @@ from oaa_tf import evaluate, make_pseudo_labels, make_report
 from oaa_tf.attention.history import Snapshot
 from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.command_line.errors import UserError
+from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.make_report import MakeReportSettings
 from oaa_tf.report.gallery import Picture, Row
 from oaa_tf.report.page import report_page
@@ -178,15 +179,24 @@ def test_images_can_be_chosen(run_folder: Path, tmp_path: Path) -> None:
         make_report.run(MakeReportSettings(work_dir=str(run_folder), images=("d", "nobody")))
 
 
-def test_the_worst_come_first(run_folder: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("choose", "count", "expected"),
+    [("worst", 1, ["c"]), ("worst", 2, ["c", "b"]), ("ranked", 1, ["a"]), ("ranked", 2, ["a", "c"])]
+    + [("ranked", 3, ["a", "b", "c"]), ("ranked", 9, ["a", "d", "b", "c"])],
+)
+def test_images_by_the_iou_of_their_predictions(
+    choose: str, count: int, expected: list[str], run_folder: Path, tmp_path: Path
+) -> None:
     copied = tmp_path / "run"
     shutil.copytree(run_folder, copied)
-    shutil.copy(copied / "voc/SegmentationClass/b.png", copied / "evaluate/model/predictions/b.png")
-    wrong = copied / "evaluate/model/predictions/c.png"
-    wrong.write_bytes(tf.io.encode_png(np.full((48, 48, 1), 3, np.uint8)).numpy())
-    make_report.run(MakeReportSettings(work_dir=str(copied), num_images=1, choose="worst"))
-    rows = re.findall(r"<article.*?</article>", (copied / "report.html").read_text(), flags=re.DOTALL)
-    assert len(rows) == 2 and ">c</h3>" in rows[1]
+    for name, wrong_share in {"a": 0, "b": 0.5, "c": 1, "d": 0.25}.items():
+        prediction = read_indexed(copied / f"voc/SegmentationClass/{name}.png")
+        prediction[: round(wrong_share * len(prediction))] = 3
+        encoded = tf.io.encode_png(prediction[:, :, np.newaxis]).numpy()
+        (copied / f"evaluate/model/predictions/{name}.png").write_bytes(encoded)
+    make_report.run(MakeReportSettings(work_dir=str(copied), num_images=count, choose=choose))
+    page = (copied / "report.html").read_text()
+    assert re.findall(r">(\w)</h3>", page)[-len(expected) :] == expected
 
 
 def test_a_run_that_has_just_begun(run_folder: Path, tmp_path: Path) -> None:

@@ -96,7 +96,8 @@ class Gallery:
         Args:
             num_images: Number of images of each split, without `image_ids`.
             image_ids: The images to show instead.
-            choose: "random", or "worst" for images whose pseudo label or prediction has the lowest IoU.
+            choose: "random"; or by the IoU of the pseudo label or prediction: "worst" for the lowest, "ranked" for
+                the best, the worst, and others at equal distances in rank.
             seed: Seed of the random choice.
 
         Raises:
@@ -129,12 +130,17 @@ class Gallery:
     def _chosen(self, records: RecordSet, count: int, choose: str, seed: int) -> list[int]:
         is_train = records is self._run.train_records
         folder = self._label_folder("make_pseudo_labels") if is_train else self._predictions_folder()
-        if choose == "worst" and count:
+        if choose != "random" and count:
             if records.has_masks and folder is not None:
-                scores = [self._iou_of_file(records, folder, position) for position in range(len(records))]
-                return np.argsort(scores, kind="stable")[:count].tolist()
+                scores = np.array([self._iou_of_file(records, folder, position) for position in range(len(records))])
+                worst_first = np.argsort(scores, kind="stable")
+                if choose == "worst":
+                    return worst_first[:count].tolist()
+                best_first = worst_first[(0 <= scores[worst_first]) & (scores[worst_first] <= 1)][::-1]
+                ranks = np.linspace(0, len(best_first) - 1, min(count, len(best_first)))
+                return best_first[ranks.round().astype(int)].tolist()
             self.missing.append(
-                f"The worst images of {records.split}: there are no masks, or nothing to compare them with;"
+                f"The {choose} images of {records.split}: there are no masks, or nothing to compare them with;"
                 " random ones are shown."
             )
         order = np.random.default_rng(seed).permutation(len(records))
