@@ -21,7 +21,7 @@ from oaa_tf.command_line.settings import setting
 from oaa_tf.data.images.palette_png import read_indexed, write_indexed
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.data.records.record_set import SIZES_ADVICE, Record, RecordSet
-from oaa_tf.labels.label_files import DESCRIPTION_FILE
+from oaa_tf.labels.label_files import DESCRIPTION_FILE, LABELS_FOLDER
 from oaa_tf.metrics import (
     confusion_matrix,
     image_scores,
@@ -50,7 +50,9 @@ class EvaluateSettings(ParallelSettings):
     work_dir: str = setting(help="Folder for metrics.json.")
     maps: str = setting("", help="Folder of attention maps that were made from these records.")
     masks: str = setting(
-        "", help="Folder of label images of the records' sizes, <id>.png: pseudo labels or predictions."
+        "",
+        help="Folder of label images of the records' sizes, <id>.png: pseudo labels or predictions. Or the work_dir of"
+        " the stage that wrote them.",
     )
     model: str = setting("", help="Folder of a segmentation model from export: SavedModel, ONNX or LiteRT.")
     crf: bool = setting(False, help="With a model: refine its probabilities with a fully connected CRF.")
@@ -59,7 +61,7 @@ class EvaluateSettings(ParallelSettings):
     )
     compare: str = setting(
         "",
-        help="With masks or a model: folder of other label images of the same photos. A paired bootstrap over the"
+        help="With masks or a model: other label images of the same photos, given like masks. A paired bootstrap over the"
         " photos says whether the scores differ.",
     )
     require_complete: bool = setting(False, help="With masks: refuse pixels without a label (255).")
@@ -117,7 +119,7 @@ def run(settings: EvaluateSettings) -> dict[str, Any]:
     def work(work_dir: Path) -> dict[str, Any]:
         results = described | evaluated.results(work_dir)
         if settings.compare:
-            own = Path(settings.masks) if settings.masks else results["predictions"]
+            own = _mask_folder(settings.masks) if settings.masks else results["predictions"]
             results["compared"] = _compared_with(settings, own, records)
         return results
 
@@ -213,8 +215,14 @@ def _maps(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
     )
 
 
+def _mask_folder(given: str) -> Path:
+    """The folder of label images: the given one, or the one in a work_dir."""
+    inside = (Path(given) / name for name in (LABELS_FOLDER, PREDICTIONS_FOLDER))
+    return next((folder for folder in inside if folder.is_dir()), Path(given))
+
+
 def _masks(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
-    folder = Path(settings.masks)
+    folder = _mask_folder(settings.masks)
     if not folder.is_dir():
         raise UserError("is not a folder", flag="masks", value=folder)
     paths = [folder / f"{image_id}.png" for image_id in records.image_ids]
@@ -310,7 +318,8 @@ def _other_masks(settings: EvaluateSettings, records: RecordSet) -> dict[int, Pa
     blamed = {"flag": "compare", "value": settings.compare}
     if not records.has_masks:
         raise UserError(f"{settings.records} has no masks; only mIoU is compared", **blamed)
-    paths = {position: Path(settings.compare) / f"{records.image_ids[position]}.png" for position in records.masked}
+    folder = _mask_folder(settings.compare)
+    paths = {position: folder / f"{records.image_ids[position]}.png" for position in records.masked}
     if missing := [path for path in paths.values() if not path.is_file()]:
         raise UserError(f"{missing[0].name} is not in it; expected a mask for each image with ground truth", **blamed)
     return paths

@@ -213,6 +213,12 @@ def test_predictions_of_an_evaluation_say_what_they_are_of(settings, records, ma
     assert run(settings(masks=str(folder), work_dir=str(tmp_path / "again")))["seed"] is None
 
 
+def test_pseudo_labels_are_found_in_the_work_dir_of_their_stage(settings, records, masks, tmp_path):
+    masks[0].rename(tmp_path / "SegmentationClass")
+    (tmp_path / "pseudo_labels.json").write_text(json.dumps(origin_of(records)))
+    assert run(settings(masks=str(tmp_path)))["seed"] == 4
+
+
 def test_labels_that_never_occur_are_named_and_not_in_the_mean(settings, records, tmp_path):
     """Neither as 0 nor as 1: perfect predictions of two of three classes."""
     (tmp_path / "masks").mkdir()
@@ -323,7 +329,7 @@ def test_two_sets_of_masks(settings, records, masks, model, tmp_path, capsys):
     assert found["difference"] == pytest.approx(metrics["mean_iou"] - others)
     assert found["low"] <= found["difference"] <= found["high"] and found["with"] == str(folder)
     assert f"{100 * found['difference']:+.1f} points against {folder} (95 %: " in capsys.readouterr().out
-    back = run(settings(masks=str(folder), compare=metrics["predictions"], work_dir=str(tmp_path / "back")))
+    back = run(settings(masks=str(folder), compare=str(tmp_path / "evaluation"), work_dir=str(tmp_path / "back")))
     assert back["compared"]["difference"] == pytest.approx(-found["difference"])
     (folder / "b.png").unlink()
     with pytest.raises(UserError, match=r"--compare=.*masks: b.png is not in it; expected a mask for each image with"):
@@ -338,9 +344,10 @@ def test_model(settings, records, model, tmp_path):
     assert metrics["predictions"] == str(tmp_path / "evaluation" / "predictions")
     for image_id, expected in zip(records.image_ids, bright_pixels(records), strict=True):
         np.testing.assert_array_equal(read_indexed(f"{metrics['predictions']}/{image_id}.png"), expected)
-    # The written predictions have the same scores.
-    masks = run(settings(masks=metrics["predictions"], require_complete=True, work_dir=str(tmp_path / "masks")))
-    assert masks["iou_per_class"] == metrics["iou_per_class"]
+    # The written predictions have the same scores, given by their folder or by the work_dir that it is in.
+    for given in (tmp_path / "evaluation/predictions", tmp_path / "evaluation"):
+        masks = run(settings(masks=str(given), require_complete=True, work_dir=str(tmp_path / f"of_{given.name}")))
+        assert masks["iou_per_class"] == metrics["iou_per_class"] and masks["supervision"] == "image labels"
 
 
 def test_a_model_says_what_it_was_trained_with_and_whether_it_has_changed(settings, tmp_path):
