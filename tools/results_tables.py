@@ -1,4 +1,4 @@
-"""Writes the tables of docs/results/results.md from the files that `tools.ablation` has written.
+"""Writes the tables of docs/results/paper-tables.md from the files that `tools.ablation` has written.
 
     python -m tools.results_tables
 
@@ -15,7 +15,7 @@ from oaa_tf.command_line.launch import guarded
 from oaa_tf.runs.atomic import atomic_write
 from tools.ablation import table_text
 
-PAGE = Path("docs/results/results.md")
+PAGE = Path("docs/results/paper-tables.md")
 
 _TABLE = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end of table -->)", re.DOTALL)
 
@@ -47,7 +47,7 @@ def with_tables(page: Path) -> str:
 
 
 def run() -> None:
-    """Rewrites docs/results/results.md."""
+    """Rewrites the page."""
     text = with_tables(PAGE)
     with atomic_write(PAGE) as file:
         file.write(text.encode())
