@@ -61,8 +61,8 @@ class EvaluateSettings(ParallelSettings):
     )
     compare: str = setting(
         "",
-        help="With masks or a model: other label images of the same photos, given like masks. A paired bootstrap over the"
-        " photos says whether the scores differ.",
+        help="With masks or a model: other label images of the same photos, given like masks. A paired bootstrap over"
+        " the photos says whether the scores differ.",
     )
     require_complete: bool = setting(False, help="With masks: refuse pixels without a label (255).")
     submission: bool = setting(

@@ -34,7 +34,7 @@ class MakeReportSettings(Settings):
     num_images: int = setting(24, help="Images to show of each split.", minimum=0)
     choose: str = setting(
         "random",
-        help="Show random images, those with the worst pseudo labels or predictions, or some from the best to the worst.",
+        help="Show random images, those with the worst pseudo labels or predictions, or some from best to worst.",
         choices=("random", "worst", "ranked"),
     )
     images: tuple[str, ...] = setting((), help="Ids of the images to show instead.")

@@ -146,7 +146,8 @@ SAID = {
     ),
     RESULTS: (
         "| {affinity_labels} ({affinity_labelled} %) | | {affinity} | | {affinity_views} |",
-        "| {only_first_labels} ({only_first_labelled} %) | {only_labels} ({only_labelled} %) | | {only} | {only_views} |",
+        "| {only_first_labels} ({only_first_labelled} %) | {only_labels} ({only_labelled} %) | | {only} |"
+        " {only_views} |",
         "| {steel_walk_labels} ({steel_walk_labelled} %) | {steel_walk} |",
         "| {tiles_lite2_labels} ({tiles_lite2_labelled} %) | {tiles_lite2} |",
         "instead of {best}; on VGG16,",

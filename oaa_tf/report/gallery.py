@@ -136,7 +136,7 @@ class Gallery:
                 worst_first = np.argsort(scores, kind="stable")
                 if choose == "worst":
                     return worst_first[:count].tolist()
-                best_first = worst_first[(0 <= scores[worst_first]) & (scores[worst_first] <= 1)][::-1]
+                best_first = worst_first[(scores[worst_first] >= 0) & (scores[worst_first] <= 1)][::-1]
                 ranks = np.linspace(0, len(best_first) - 1, min(count, len(best_first)))
                 return best_first[ranks.round().astype(int)].tolist()
             self.missing.append(
