@@ -88,7 +88,8 @@ class NetworkDescription:
                     num_classes,
                     initializer=initializer,
                     preprocess=kind.preprocess,
-                    channels=16 * self.width,
+                    # DeepLab's 1,024; backbones that are narrower than the paper's learn as much with half of them.
+                    channels=16 * self.width if kind.has_width else 512,
                     seed=seed,
                 )
         return network, backbone

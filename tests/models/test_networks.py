@@ -47,6 +47,12 @@ def test_loading_gives_back_description_and_weights(
     assert_same(backbone.get_weights(), network.get_layer("vgg16").get_weights())
 
 
+@pytest.mark.parametrize(("backbone", "width", "channels"), [("vgg16", 2, 32), ("MobileNetV2", 64, 512)])
+def test_the_head_of_narrow_backbones_has_half_of_deeplabs_channels(backbone: str, width: int, channels: int) -> None:
+    network, _ = NetworkDescription("segmentation", CLASSES, image_size=64, width=width, backbone=backbone).build()
+    assert network.get_layer("fc6").filters == network.get_layer("fc7").filters == channels
+
+
 def test_initialisation_of_the_new_layers() -> None:
     description = NetworkDescription("attention", CLASSES, image_size=48, width=8)
     # He initialisation for inputs that a ReLU has made, without their mean; the score layer is small in any case.
