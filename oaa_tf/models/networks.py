@@ -88,7 +88,7 @@ class NetworkDescription:
                     num_classes,
                     initializer=initializer,
                     preprocess=kind.preprocess,
-                    # DeepLab's 1,024; backbones that are narrower than the paper's learn as much with half of them.
+                    # DeepLab's 1,024; on EfficientNet-Lite2, half of them are at least as good.
                     channels=16 * self.width if kind.has_width else 512,
                     seed=seed,
                 )

@@ -48,7 +48,7 @@ def test_loading_gives_back_description_and_weights(
 
 
 @pytest.mark.parametrize(("backbone", "width", "channels"), [("vgg16", 2, 32), ("MobileNetV2", 64, 512)])
-def test_the_head_of_narrow_backbones_has_half_of_deeplabs_channels(backbone: str, width: int, channels: int) -> None:
+def test_fc6_and_fc7_have_half_the_channels_on_other_backbones(backbone: str, width: int, channels: int) -> None:
     network, _ = NetworkDescription("segmentation", CLASSES, image_size=64, width=width, backbone=backbone).build()
     assert network.get_layer("fc6").filters == network.get_layer("fc7").filters == channels
 
