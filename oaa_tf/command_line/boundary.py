@@ -126,3 +126,20 @@ def output_to(quiet: bool, json_wanted: bool) -> Iterator[None]:
         stdout = stderr if quiet or json_wanted else sys.stdout
         with contextlib.redirect_stderr(stderr), contextlib.redirect_stdout(stdout):
             yield
+
+
+def import_tensorflow_quietly() -> None:
+    """Imports TensorFlow without its start-up messages, unless TF_CPP_MIN_LOG_LEVEL asks for them.
+
+    Setting the variable is not enough: TensorFlow writes some messages before it sets up its log.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
+        return
+    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        import tensorflow  # noqa: F401
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)

@@ -6,14 +6,14 @@ when a file runs as a program, never at import: notebooks and the pipeline call 
 
 import functools
 import json
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
 
-from oaa_tf.command_line.boundary import guarded, output_to
+from oaa_tf.command_line.boundary import guarded, import_tensorflow_quietly, output_to
+from oaa_tf.command_line.buckets import local_copies
 from oaa_tf.command_line.dry_run import dry_run_text
 from oaa_tf.command_line.errors import UserError, did_you_mean, quoted
 from oaa_tf.command_line.flags import CommonSettings, S, command_flags, settings_from_flags
@@ -51,11 +51,14 @@ def launch(
 
     def carry_out() -> None:
         flag_values = _parsed_flags(settings_class, stage, arguments)
-        settings = settings_from_flags(settings_class, flag_values)
         common = settings_from_flags(CommonSettings, flag_values)
-        import_tensorflow_quietly()
         try:
-            with output_to(common.quiet, common.json):
+            given = {name: flag_values[name].value for name in flag_values if name != "flagfile"}
+            with output_to(common.quiet, common.json), local_copies(given) as copied:
+                for name, value in copied.items():
+                    flag_values[name].value = value
+                settings = settings_from_flags(settings_class, flag_values)
+                import_tensorflow_quietly()
                 result = (dry_run or _settings_only)(settings) if common.dry_run else run(settings)
         except UserError as error:
             if common.json and error.result is not None:
@@ -104,20 +107,3 @@ def _print_json(result: Any) -> None:
 
 def _settings_only(settings: Settings) -> dict[str, Any]:
     return {"settings": settings.as_flags().splitlines()}
-
-
-def import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without its start-up messages, unless TF_CPP_MIN_LOG_LEVEL asks for them.
-
-    Setting the variable is not enough: TensorFlow writes some messages before it sets up its log.
-    """
-    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") != "3":
-        return
-    stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        import tensorflow  # noqa: F401
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
-        os.close(nowhere)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image
 
+from oaa_tf.command_line.buckets import cache_folder
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.command_line.progress import Progress
 from oaa_tf.runs.atomic import atomic_write
@@ -255,8 +256,7 @@ def network_file(model: str) -> Path:
 
 
 def _cached(name: str) -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(cache) / "oaa_tf" / f"{name}.onnx"
+    return cache_folder() / f"{name}.onnx"
 
 
 def _download(name: str, published: PublishedNetwork, path: Path) -> None:

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from oaa_tf.command_line.boundary import import_tensorflow_quietly
 from oaa_tf.command_line.errors import UserError, first_line
-from oaa_tf.command_line.launch import import_tensorflow_quietly
 
 _CHUNK = 16
 """Items of a task at most: sending one takes a few milliseconds."""

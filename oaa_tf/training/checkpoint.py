@@ -6,6 +6,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from oaa_tf.command_line.buckets import send_to_bucket
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.atomic import atomic_write, sync
@@ -131,6 +132,7 @@ class TrainingCheckpoint:
             self.saved_step = step
             # Only now, when the new one is on the disk.
             self._delete_others(str(self._folder / f"step-{step}"))
+            send_to_bucket(self._work_dir)
         except (tf.errors.OpError, OSError) as error:
             raise UserError(
                 f"{self._folder}: cannot write the checkpoint of step {step} ({first_line(error)}); free space and"
