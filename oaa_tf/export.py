@@ -13,7 +13,8 @@ better masks, at a multiple of the cost. `--class_prior` weighs the classes of a
 they are in the image.
 
 `--format` selects another file: `model.onnx` and `model.tflite` have the inputs and outputs of the signature;
-`model.keras` is the bare network, for further work in Keras.
+`model.keras` is the bare network, for further work in Keras. `--precision=int8` makes the ONNX file compute in integers
+of 8 bits, and `--precision=float16` halves the LiteRT file.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from oaa_tf.command_line.errors import UserError
-from oaa_tf.command_line.inference_settings import InferenceSettings
+from oaa_tf.command_line.inference_settings import AS_TRAINED, InferenceSettings, precision_setting
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.views.view_options import whole_views
@@ -37,6 +40,13 @@ if TYPE_CHECKING:
 
     from oaa_tf.models.networks import NetworkDescription
 
+INT8 = "int8"
+
+_PRECISIONS = {"onnx": ("float32", INT8), "litert": ("float32", "float16")}
+"""What the layers of other runtimes can compute in, or LiteRT store its weights in."""
+
+_CALIBRATION_IMAGES = 32
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExportSettings(InferenceSettings, group="export"):
@@ -48,6 +58,10 @@ class ExportSettings(InferenceSettings, group="export"):
         False, help="With a segmentation network: weigh the classes by how frequent they are in the image."
     )
     format: str = setting("saved_model", help="What to write.", choices=("saved_model", "keras", "onnx", "litert"))
+    precision: str = precision_setting(AS_TRAINED, INT8)
+    records: str = setting(
+        "", help="With --precision=int8: manifest of records (<split>.json) whose images show how large values get."
+    )
 
     def __post_init__(self) -> None:
         """Checks the combination."""
@@ -56,8 +70,15 @@ class ExportSettings(InferenceSettings, group="export"):
         if self.format == "keras" and changes_scores:
             message = "the bare network sees one view; leave out --scales, --flip and --class_prior"
             raise UserError(message, flag="format", value="keras")
-        if self.format in ("onnx", "litert") and self.precision != "float32":
-            raise UserError("computes in float32; leave out --precision", flag="format", value=self.format)
+        possible = _PRECISIONS.get(self.format)
+        if possible and self.precision not in possible:
+            message = f"--precision can be {' or '.join(possible)} with it, not {self.precision}"
+            raise UserError(message, flag="format", value=self.format)
+        if self.precision == INT8 and self.format != "onnx":
+            raise UserError("is for --format=onnx", flag="precision", value=INT8)
+        if bool(self.records) != (self.precision == INT8):
+            message = "is for --precision=int8; leave it out" if self.records else "is needed for --precision=int8"
+            raise UserError(message, flag="records", value=self.records or None)
 
 
 def run(settings: ExportSettings) -> dict[str, Any]:
@@ -82,6 +103,8 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         flip=settings.flip,
         class_prior=settings.class_prior,
         format=settings.format,
+        calibration=_calibration_images(settings, description) if settings.records else None,
+        float16_weights=settings.format == "litert" and settings.precision == "float16",
         **trained_on,
     )
     if settings.format == "keras":
@@ -131,10 +154,14 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     """The network's description, the network, and its origin for the export."""
     from oaa_tf.models.exported import import_tf2onnx
     from oaa_tf.models.networks import load_network
+    from oaa_tf.models.quantization import import_quantization
 
     if settings.format == "onnx":
         import_tf2onnx()
-    description, network, _ = load_network(settings.stage_dir, precision=settings.precision)
+    if settings.precision == INT8:
+        import_quantization()
+    precision = "float32" if settings.format in _PRECISIONS else settings.precision
+    description, network, _ = load_network(settings.stage_dir, precision=precision)
     if description.task == "affinity":
         message = "is of train_affinity, whose network makes no masks; give the work_dir of another training"
         raise UserError(message, flag="stage_dir", value=settings.stage_dir)
@@ -148,6 +175,16 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     metrics = read_training_metrics(stage_dir) or {}
     trained_on = {name: metrics.get(name) for name in ("supervision", "seed", "records_checksum")}
     return description, network, trained_on | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
+
+
+def _calibration_images(settings: ExportSettings, description: NetworkDescription) -> list[np.ndarray]:
+    """Images from all over the records."""
+    from oaa_tf.data.records.record_set import RecordSet
+
+    records = RecordSet.open(settings.records)
+    records.require_classes(f"--stage_dir={settings.stage_dir}", description.classes)
+    positions = np.unique(np.linspace(0, len(records) - 1, _CALIBRATION_IMAGES).round().astype(int))
+    return [records.record(int(position)).image for position in positions]
 
 
 if __name__ == "__main__":

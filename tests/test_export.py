@@ -19,7 +19,10 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import read_image
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.export import ExportSettings, is_current, run
+from oaa_tf.make_records import MakeRecordsSettings
+from oaa_tf.make_records import run as make_records
 from oaa_tf.models.exported import export_network
 from oaa_tf.models.inference import attention_functions, segmentation_functions
 from oaa_tf.models.networks import NetworkDescription
@@ -228,8 +231,30 @@ def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:
     assert found.dtype == tf.float32
     np.testing.assert_allclose(found, expected, atol=0.05)
     assert np.any(found != expected)
-    with pytest.raises(UserError, match=r"--format=onnx: computes in float32; leave out --precision"):
-        ExportSettings(stage_dir=stage, output_dir="model", format="onnx", precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"format": "onnx", "precision": "bfloat16"},
+            "--format=onnx: --precision can be float32 or int8 with it, not b",
+        ),
+        ({"format": "litert", "precision": "int8"}, "--format=litert: --precision can be float32 or float16 with it"),
+        ({"precision": "int8", "records": "train.json"}, "--precision=int8: is for --format=onnx"),
+        ({"format": "onnx", "precision": "int8"}, "--records: is needed for --precision=int8"),
+        ({"format": "onnx", "records": "train.json"}, "--records=train.json: is for --precision=int8; leave it out"),
+    ],
+)
+def test_precisions_of_formats(options: dict, message: str) -> None:
+    with pytest.raises(UserError, match=f"^{message}"):
+        ExportSettings(stage_dir="stage", output_dir="model", **options)
+
+
+def test_options_for_another_format_are_refused(stages, tmp_path: Path) -> None:
+    for options in ({"format": "litert", "calibration": []}, {"format": "onnx", "float16_weights": True}):
+        with pytest.raises(ValueError, match="calibration is for onnx, float16_weights for litert"):
+            export_network(stages["attention"][1], tmp_path / "m", classes=MODEL_CLASSES, image_size=48, **options)
 
 
 @pytest.mark.parametrize("trained_in", ["float32", "bfloat16"])
@@ -405,6 +430,59 @@ def runs_litert(folder: Path):
     interpreter = litert.Interpreter(str(folder / "model.tflite"))
     (name,) = interpreter.get_signature_list()
     return lambda images: interpreter.get_signature_runner(name)(images=images)
+
+
+def test_int8(stages, tmp_path: Path, records: RecordSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All layers but the first and the last compute with integers, and scores hardly change."""
+    onnx = pytest.importorskip("onnx", reason="needs the extra onnx")
+    folder, network = stages["attention"]
+    output = tmp_path / "model"
+    views = {"scales": (1.0, 1.5), "flip": True}
+    settings = ExportSettings(
+        stage_dir=str(folder),
+        output_dir=str(output),
+        format="onnx",
+        precision="int8",
+        records=str(records.manifest_path),
+        **views,
+    )
+    run(settings)
+    assert json.loads((output / ORIGIN_FILE).read_text())["precision"] == "int8"
+    quantized = runs_onnx(output)
+    original = attention_functions(network, 48, **views)["attention"]
+    for position in range(len(records)):
+        images = records.record(position).image[np.newaxis]
+        np.testing.assert_allclose(quantized(images)["scores"], original(tf.constant(images))["scores"], atol=0.05)
+    graph = onnx.load(output / "model.onnx").graph
+    producers = {name: node for node in graph.node for name in node.output}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    in_float = [node for node in convolutions if node.input[1] not in producers]
+    num_views = 4
+    assert len(convolutions) == 17 * num_views and len(in_float) == 2 * num_views
+    assert all(producers[node.input[1]].op_type == "DequantizeLinear" for node in convolutions if node not in in_float)
+
+    voc = records.manifest_path.parents[1] / "voc"
+    others = MakeRecordsSettings(voc_dir=str(voc), classes=("dog", "cat"), output_dir=str(tmp_path / "others"))
+    make_records(others)
+    with pytest.raises(UserError, match=rf"--stage_dir={folder}: for the classes cat, dog, cow, but .* has dog, cat"):
+        run(dataclasses.replace(settings, records=str(others.manifest_path)))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    with pytest.raises(UserError, match="--precision=int8 needs onnxruntime: pip install onnxruntime"):
+        run(settings)
+
+
+def test_litert_with_weights_in_float16(stages, tmp_path: Path) -> None:
+    """The masks hardly change, and the file is half as large."""
+    folder, _ = stages["segmentation"]
+    for precision in ("float32", "float16"):
+        output = str(tmp_path / precision)
+        run(ExportSettings(stage_dir=str(folder), output_dir=output, format="litert", precision=precision))
+    assert json.loads((tmp_path / "float16" / ORIGIN_FILE).read_text())["precision"] == "float16"
+    images = random_images(1, 61, 40)
+    full, half = (runs_litert(tmp_path / name)(images)["mask"] for name in ("float32", "float16"))
+    assert np.mean(full == half) > 0.99 and len(np.unique(full)) > 1
+    sizes = {name: (tmp_path / name / "model.tflite").stat().st_size for name in ("float32", "float16")}
+    assert sizes["float16"] < sizes["float32"]
 
 
 @pytest.mark.slow

@@ -4,16 +4,18 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.views.view_options import whole_views
 from oaa_tf.models.inference import IMAGES_SIGNATURE, attention_functions, segmentation_functions, serving_function
+from oaa_tf.models.quantization import quantize_onnx
 from oaa_tf.models.segmenter import CLASSES_FILE, ORIGIN_FILE, file_checksums
 from oaa_tf.models.signatures import LITERT, ONNX
 from oaa_tf.runs.atomic import replace_folder, sync
@@ -29,6 +31,8 @@ def export_network(
     flip: bool = False,
     class_prior: bool = False,
     format: str = "saved_model",
+    calibration: Iterable[np.ndarray] | None = None,
+    float16_weights: bool = False,
     supervision: str | None = None,
     seed: int | None = None,
     records_checksum: str | None = None,
@@ -50,6 +54,8 @@ def export_network(
         class_prior: For a segmentation network: whether to apply `oaa_tf.models.inference.under_class_prior` to its
             probabilities.
         format: "saved_model", "keras", "onnx" or "litert".
+        calibration: For format "onnx": images, uint8 RGB `[height, width, 3]`, for a model in int8.
+        float16_weights: For format "litert": whether to store weights in float16.
         supervision: For `origin.json`: one of `oaa_tf.runs.supervision.SUPERVISIONS`.
         seed: For `origin.json`: the seed of the training.
         records_checksum: For `origin.json`: the checksum of the training records.
@@ -60,7 +66,8 @@ def export_network(
 
     Raises:
         ValueError: An unknown format; the network has another number of channels; `format` is "keras", the bare
-            network, with several views or a class prior; or a class-aware network has a class prior.
+            network, with several views or a class prior; a class-aware network has a class prior; or `calibration` or
+            `float16_weights` is for another format.
         UserError: A package is missing, or the output can't be written or is something else.
     """
     num_channels, possible = network.output_shape[-1], (len(classes), len(classes) + 1)
@@ -72,6 +79,8 @@ def export_network(
             f"format 'keras' is the bare network, which sees one view: scales {scales}, flip {flip}, class_prior"
             f" {class_prior}"
         )
+    if (calibration is not None and format != "onnx") or (float16_weights and format != "litert"):
+        raise ValueError(f"format {format!r}: calibration is for onnx, float16_weights for litert")
     inference: dict[str, Any] = {"image_size": image_size, "scales": list(scales), "flip": flip}
     portable = format in ("onnx", "litert")
     if num_channels > len(classes):
@@ -88,10 +97,11 @@ def export_network(
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         temporary.mkdir()
-        _write(format, temporary, network, functions)
+        _write(format, temporary, network, functions, calibration, float16_weights)
         (temporary / CLASSES_FILE).parent.mkdir(exist_ok=True)
         (temporary / CLASSES_FILE).write_text(json.dumps(list(classes)))
         low = {layer.compute_dtype for layer in network.layers} & {"bfloat16", "float16"}
+        low |= {"int8"} if calibration is not None else {"float16"} if float16_weights else set()
         origin = {
             "supervision": supervision,
             "seed": seed,
@@ -124,7 +134,14 @@ def checked_output(output_dir: str | os.PathLike) -> Path:
     return output
 
 
-def _write(format: str, folder: Path, network: keras.Model, functions: dict[str, Callable]) -> None:
+def _write(
+    format: str,
+    folder: Path,
+    network: keras.Model,
+    functions: dict[str, Callable],
+    calibration: Iterable[np.ndarray] | None,
+    float16_weights: bool,
+) -> None:
     name, function = next(iter(functions.items()))
     if format == "saved_model":
         default = {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY: serving_function(functions)}
@@ -136,11 +153,16 @@ def _write(format: str, folder: Path, network: keras.Model, functions: dict[str,
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         # 18 is the newest that tf2onnx writes.
         import_tf2onnx().convert.from_function(function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / ONNX))
+        if calibration is not None:
+            quantize_onnx(folder / ONNX, calibration, network.output_shape[-1])
     elif format == "litert":
         # From functions alone, the converter loses the weights.
         saved_model = folder / "saved_model"
         _save_with_weights(saved_model, network, {name: function}, {name: function})
         converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model), signature_keys=[name])
+        if float16_weights:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            converter.target_spec.supported_types = [tf.float16]
         (folder / LITERT).write_bytes(converter.convert())
         shutil.rmtree(saved_model)
     else:
