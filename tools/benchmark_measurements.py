@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib.util
 import os
 import statistics
 import subprocess
@@ -35,6 +36,7 @@ from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV
 from oaa_tf.models.networks import NetworkDescription
 from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.models.signatures import load_signatures
 from oaa_tf.models.trained_network import TrainedNetwork
 from oaa_tf.runs.metrics_file import versions
 from oaa_tf.training.checkpoint import TrainingCheckpoint
@@ -312,6 +314,23 @@ class Benchmark:
         )
         self._ratio("saved_model_over_bare", seconds["saved_model"], seconds["bare"])
         self._note("inference_images_per_second", self.batch_size / statistics.median(seconds["saved_model"]))
+        if not self.quick and all(map(importlib.util.find_spec, ("tf2onnx", "onnxruntime"))):
+            runtimes = {"saved_model": exported}
+            int8: dict[str, Any] = {"precision": "int8", "records": str(records.manifest_path)}
+            for name, options in (("float32", dict[str, Any]()), ("int8", int8)):
+                runtimes[name] = folder / f"attention_{name}"
+                export.run(
+                    export.ExportSettings(
+                        stage_dir=str(folder / "attention"), output_dir=str(runtimes[name]), format="onnx", **options
+                    )
+                )
+            functions = {name: load_signatures(path)["attention"] for name, path in runtimes.items()}
+            seconds = self._alternate(
+                "ONNX",
+                {name: functools.partial(function, image[np.newaxis]) for name, function in functions.items()},
+            )
+            self._ratio("onnx_int8_speedup", seconds["float32"], seconds["int8"])
+            self._ratio("onnx_int8_speed_over_saved_model", seconds["saved_model"], seconds["int8"])
 
     def _wide_dilation(self) -> None:
         """fc6, forward and backward, beside TensorFlow's dilated convolution."""

@@ -149,7 +149,7 @@ def arguments_of(folder: Path, image_size: int) -> dict[str, list[str]]:
         "make_maps": (records, f"--stage_dir={folder}/train_cls"),
         "make_pseudo_labels": (records, maps),
         "train_affinity": (*training, maps, labels, "--num_epochs=0"),
-        "train_seg": (*training, labels),
+        "train_seg": (*training, labels, f"--frame_size={image_size}"),
         "export": (f"--stage_dir={folder}/train_seg",),
         "relabel": (records, model),
         "evaluate": (records, model),
