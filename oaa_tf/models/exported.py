@@ -154,7 +154,7 @@ def _write(
         # 18 is the newest that tf2onnx writes.
         import_tf2onnx().convert.from_function(function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / ONNX))
         if calibration is not None:
-            quantize_onnx(folder / ONNX, calibration, network.output_shape[-1])
+            quantize_onnx(folder / ONNX, calibration)
     elif format == "litert":
         # From functions alone, the converter loses the weights.
         saved_model = folder / "saved_model"

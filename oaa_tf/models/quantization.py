@@ -8,20 +8,16 @@ import numpy as np
 
 from oaa_tf.command_line.errors import UserError
 
-_RGB = 3
 
-
-def quantize_onnx(path: Path, images: Iterable[np.ndarray], num_channels: int) -> None:
+def quantize_onnx(path: Path, images: Iterable[np.ndarray]) -> None:
     """Rounds the weights and values of a model's convolutions to 8 bits (static quantisation by ONNX Runtime).
 
     Each channel of a kernel has a scale of its own; each layer's values have the range that they take on the images.
-    The first convolution and the last one stay in float32, as does what comes before and after the network: to round
-    pixels and scores costs most.
+    What comes before and after the network stays in float32.
 
     Args:
         path: The model, which is replaced.
         images: Images to find the ranges with, uint8 RGB `[height, width, 3]`.
-        num_channels: Number of the network's scores at each cell.
 
     Raises:
         UserError: onnxruntime is not installed.
@@ -43,7 +39,7 @@ def quantize_onnx(path: Path, images: Iterable[np.ndarray], num_channels: int) -
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
             weight_type=quantization.QuantType.QInt8,
-            nodes_to_quantize=_inner_layers(onnx.load(prepared).graph, num_channels),
+            nodes_to_quantize=_layers(onnx.load(prepared).graph),
         )
     finally:
         logging.disable(before)
@@ -63,21 +59,19 @@ def import_quantization():
     return quantization
 
 
-def _inner_layers(graph, num_channels: int) -> list[str]:
-    """Names of the convolutions but the first and the last, and of the activations behind them."""
-    shapes = {weight.name: tuple(weight.dims) for weight in graph.initializer}
-    inner = []
-    for node in graph.node:
-        kernels = [shapes[name] for name in node.input if name in shapes]
-        # A wide convolution is a sum of matrix products. With several views, each has its own nodes.
-        if (node.op_type == "Conv" and kernels[0][0] != num_channels and kernels[0][1] != _RGB) or (
-            node.op_type == "MatMul" and kernels
-        ):
-            inner.append(node)
-    outputs = {name for node in inner for name in node.output}
-    # With its convolution an activation costs nothing; alone, two conversions.
-    inner += [node for node in graph.node if node.op_type in ("Clip", "Relu") and node.input[0] in outputs]
-    return [node.name for node in inner]
+def _layers(graph) -> list[str]:
+    """Names of the convolutions and of the activations behind them."""
+    weights = {weight.name for weight in graph.initializer}
+    # A wide convolution is a sum of matrix products.
+    layers = [
+        node
+        for node in graph.node
+        if node.op_type == "Conv" or (node.op_type == "MatMul" and weights.intersection(node.input))
+    ]
+    outputs = {name for node in layers for name in node.output}
+    # Without its activation, a layer's values have a wider range, of which each of the 256 steps is wider, too.
+    layers += [node for node in graph.node if node.op_type in ("Clip", "Relu") and node.input[0] in outputs]
+    return [node.name for node in layers]
 
 
 class _Images:
