@@ -34,6 +34,9 @@ def write_json(path: str | os.PathLike, value: Any) -> None:
     """Writes a JSON file atomically; see `json_ready` for the values that are allowed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(json_ready(value), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    encoder = json.JSONEncoder(indent=1, ensure_ascii=False, allow_nan=False)
     with atomic_write(path) as file:
-        file.write(text.encode())
+        # Piece by piece: the whole text of a million photos takes several GB.
+        for piece in encoder.iterencode(json_ready(value)):
+            file.write(piece.encode())
+        file.write(b"\n")
