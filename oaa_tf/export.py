@@ -103,7 +103,6 @@ def run(settings: ExportSettings) -> dict[str, Any]:
         flip=settings.flip,
         class_prior=settings.class_prior,
         format=settings.format,
-        calibration=_calibration_images(settings, description) if settings.records else None,
         float16_weights=settings.format == "litert" and settings.precision == "float16",
         **trained_on,
     )
@@ -151,7 +150,7 @@ def dry_run(settings: ExportSettings) -> dict[str, Any]:
 
 
 def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, dict[str, Any]]:
-    """The network's description, the network, and its origin for the export."""
+    """The network's description, the network, and what else the export needs: its origin, and images for int8."""
     from oaa_tf.models.exported import import_tf2onnx
     from oaa_tf.models.networks import load_network
     from oaa_tf.models.quantization import import_quantization
@@ -174,7 +173,15 @@ def _inputs(settings: ExportSettings) -> tuple[NetworkDescription, keras.Model, 
     # A stage has no metrics before its end.
     metrics = read_training_metrics(stage_dir) or {}
     trained_on = {name: metrics.get(name) for name in ("supervision", "seed", "records_checksum")}
-    return description, network, trained_on | {"checkpoint_checksum": checkpoint_checksum(stage_dir)}
+    return (
+        description,
+        network,
+        trained_on
+        | {
+            "checkpoint_checksum": checkpoint_checksum(stage_dir),
+            "calibration": _calibration_images(settings, description) if settings.records else None,
+        },
+    )
 
 
 def _calibration_images(settings: ExportSettings, description: NetworkDescription) -> list[np.ndarray]:

@@ -20,7 +20,7 @@ from tiny_model import MODEL_CLASSES, make_trained_stage
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.data.images.image_files import read_image
 from oaa_tf.data.records.record_set import RecordSet
-from oaa_tf.export import ExportSettings, is_current, run
+from oaa_tf.export import ExportSettings, dry_run, is_current, run
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
 from oaa_tf.models.exported import export_network
@@ -463,8 +463,10 @@ def test_int8(stages, tmp_path: Path, records: RecordSet, monkeypatch: pytest.Mo
     voc = records.manifest_path.parents[1] / "voc"
     others = MakeRecordsSettings(voc_dir=str(voc), classes=("dog", "cat"), output_dir=str(tmp_path / "others"))
     make_records(others)
-    with pytest.raises(UserError, match=rf"--stage_dir={folder}: for the classes cat, dog, cow, but .* has dog, cat"):
-        run(dataclasses.replace(settings, records=str(others.manifest_path)))
+    for mistaken in (run, dry_run):
+        message = rf"--stage_dir={folder}: for the classes cat, dog, cow, but .* has dog, cat"
+        with pytest.raises(UserError, match=message):
+            mistaken(dataclasses.replace(settings, records=str(others.manifest_path)))
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     with pytest.raises(UserError, match="--precision=int8 needs onnxruntime: pip install onnxruntime"):
         run(settings)

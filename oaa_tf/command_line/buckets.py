@@ -78,9 +78,8 @@ def _texts(value: Any) -> list[str]:
 
 
 def _local(url: str, flag: str) -> str:
-    known = next((copy for copy in _copies if copy.url == url.rstrip("/")), None)
-    copy = known or _Copy(url.rstrip("/"), flag)
-    if not known:
+    copy = _Copy(url.rstrip("/"), flag)
+    if all(known.url != copy.url for known in _copies):
         _copies.append(copy)
         copy.fetch()
     return str(copy.path)
