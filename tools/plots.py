@@ -1,4 +1,4 @@
-"""Plots of what `tools.ablation` and `tools.accumulation_study` measure; with matplotlib, which is optional."""
+"""Plots of what tools measure; with matplotlib, which is optional."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -63,6 +63,26 @@ def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
     _finish(figure, axes, path)
 
 
+def plot_minutes(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Draws mIoU over the minutes of a pipeline, a line for each preset.
+
+    Args:
+        path: The PNG to write.
+        rows: The rows of `time_to_quality.json`.
+    """
+    if (figure := _figure(1)) is None:
+        return
+    axis = figure.subplots()
+    rows = list(rows)
+    presets = dict.fromkeys(row["preset"] for row in rows)
+    for preset, color, style in zip(presets, _COLORS, _STYLES, strict=False):
+        of_preset = [row for row in rows if row["preset"] == preset]
+        minutes, values = [row["minutes"] for row in of_preset], [100 * row["mean_iou"] for row in of_preset]
+        axis.plot(minutes, values, color=color, linestyle=style, marker="o", markersize=4, label=Path(preset).stem)
+    axis.set(xlabel="minutes from the command to its exit", ylabel="mIoU in percent", xlim=(0, None), ylim=(0, None))
+    _finish(figure, (axis,), path)
+
+
 def _from(row: Mapping[str, Any], first: int) -> bool:
     return row["gate"] == "paper" and row["first_epoch"] == first
 
@@ -76,11 +96,11 @@ def _finish(figure: "Figure", axes: Iterable["Axes"], path: Path) -> None:
         figure.savefig(file, dpi=110, format="png")
 
 
-def _figure() -> "Figure | None":
-    """A figure for two plots beside each other; None without matplotlib."""
+def _figure(num_plots: int = 2) -> "Figure | None":
+    """A figure for plots beside each other; None without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no plots: matplotlib is not installed (pip install matplotlib)")
         return None
-    return Figure(figsize=(10, 4), layout="constrained")
+    return Figure(figsize=(5 * num_plots, 4), layout="constrained")

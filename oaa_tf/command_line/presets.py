@@ -28,6 +28,7 @@ STAGES = (
     "scale_test",
     "size_test",
     "soak_test",
+    "time_to_quality",
 )
 
 _STAGE_FLAG = re.compile(r"--?(no)?([a-z_]+)\.([a-z0-9_]+)(=.*)?$", re.DOTALL)

@@ -242,6 +242,7 @@ ALLOWED = {
     "tools/benchmark_measurements.py": "inside a temporary folder",
     "tools/size_test.py": "in a new folder, which is of no use unless all of it is there",
     "tools/stage_process.py": "the log of a process",
+    "tools/time_to_quality.py": "the log of a process",
 }
 WRITERS = {
     *("write_text", "write_bytes", "imwrite", "tofile", "touch", "imsave"),
