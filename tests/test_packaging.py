@@ -41,6 +41,7 @@ def test_every_command_of_the_package_has_a_name() -> None:
         "scale_test",
         "size_test",
         "soak_test",
+        "time_to_maps",
         "time_to_quality",
     }
     assert set(STAGES) - set(COMMANDS) == tools

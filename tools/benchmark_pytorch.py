@@ -52,7 +52,7 @@ def _prepare(images: np.ndarray, labels: np.ndarray, width: int) -> None:
 
     for precision in PRECISIONS:
         for variant in _VARIANTS:
-            network: Any = _network(width, labels.shape[1])
+            network: Any = attention_network(width, labels.shape[1])
             inputs = torch.from_numpy(np.moveaxis(images, 3, 1).copy())
             if variant:
                 network = network.to(memory_format=torch.channels_last)
@@ -63,7 +63,8 @@ def _prepare(images: np.ndarray, labels: np.ndarray, width: int) -> None:
             _steps[precision + variant] = _step(network, optimizer, inputs, torch.from_numpy(labels), precision)
 
 
-def _network(width: int, num_classes: int) -> Any:
+def attention_network(width: int, num_classes: int) -> Any:
+    """VGG16 of stage 1, from images to score maps, as a sequence of PyTorch layers."""
     from torch import nn
 
     halve, keep = nn.MaxPool2d(2), nn.MaxPool2d(3, stride=1, padding=1)

@@ -28,6 +28,7 @@ STAGES = (
     "scale_test",
     "size_test",
     "soak_test",
+    "time_to_maps",
     "time_to_quality",
 )
 

@@ -240,6 +240,7 @@ ALLOWED = {
     "tools/benchmark.py": "--output is opened to see whether it can be written",
     "tools/benchmark_candidates.py": "inside a temporary folder",
     "tools/benchmark_measurements.py": "inside a temporary folder",
+    "tools/pytorch_training.py": "as the authors' code, which it is compared with",
     "tools/size_test.py": "in a new folder, which is of no use unless all of it is there",
     "tools/stage_process.py": "the log of a process",
     "tools/time_to_quality.py": "the log of a process",
