@@ -1,7 +1,7 @@
 """Measures the time from the start to files of maps, beside PyTorch.
 
     pip install torch
-    python -m tools.time_to_maps --voc_dir=VOC12_ANIMALS --backbone_weights=VGG16.weights.h5 --num_steps=190 \
+    python -m tools.time_to_maps --voc_dir=VOC12_ANIMALS --backbone_weights=VGG16.weights.h5 \
         --work_dir=runs/time_to_maps
 
 Both start from the same photos and weights. PyTorch trains as the authors' code does (`tools.pytorch_training`), ours
@@ -39,7 +39,7 @@ class TimeToMapsSettings(Settings):
     voc_dir: str = setting(help="Folder in VOC layout with masks, all photos being .jpg files.")
     split: str = setting("val", help="Split whose photos both train on, and whose masks measure the maps.")
     preset: str = setting("flags/voc12_animals_best.flags", help="Preset of our training.")
-    num_steps: int = setting(help="Steps of our training.", minimum=1)
+    num_steps: int = setting(190, help="Steps of our training.", minimum=1)
     num_epochs: int = setting(15, help="Epochs of PyTorch's training.", minimum=1)
     backbone_weights: str = setting("imagenet", help="imagenet, or the path of a Keras h5 file of VGG16.")
     work_dir: str = setting(help="New folder for everything.")
