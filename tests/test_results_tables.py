@@ -145,7 +145,8 @@ SAID = {
         "| {vgg16_cam} (0.20) | {vgg16_max} (0.27) | {vgg16_average} (0.20) | {vgg16_maps} (0.12) |"
         " {vgg16_first_labels} ({vgg16_first_labelled} %) | 62.4 | {vgg16_labels} ({vgg16_labelled} %) | 73.2 |"
         " {vgg16_first} | {vgg16} | {six_views} |",
-        "| 512 channels | {best0_first} | {best_first} | {best0} | {best} | {affinity} | {steel_walk} | {steel_lite2} | {tiles_lite2} |",
+        "| 512 channels | {best0_first} | {best_first} | {best0} | {best} | {affinity} | {steel_walk} |"
+        " {steel_lite2} | {tiles_lite2} |",
         "| float32 | {cpu_cam} | {cpu_max} | {cpu_average} | {cpu_maps} | {cpu_labels} | {cpu} |",
     ),
     "docs/explanation/saliency.md": (

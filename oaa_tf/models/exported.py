@@ -152,7 +152,9 @@ def _write(
         # It logs a line for every step.
         logging.getLogger("tf2onnx").setLevel(logging.ERROR)
         # 18 is the newest that tf2onnx writes.
-        import_tf2onnx().convert.from_function(function, [IMAGES_SIGNATURE], opset=18, output_path=str(folder / ONNX))
+        model, _ = import_tf2onnx().convert.from_function(function, [IMAGES_SIGNATURE], opset=18)
+        _pad_dilated_convolutions(model)
+        (folder / ONNX).write_bytes(model.SerializeToString())
         if calibration is not None:
             quantize_onnx(folder / ONNX, calibration)
     elif format == "litert":
@@ -167,6 +169,23 @@ def _write(
         shutil.rmtree(saved_model)
     else:
         raise ValueError(f"format={format!r}: expected saved_model, keras, onnx or litert")
+
+
+def _pad_dilated_convolutions(model: Any) -> None:
+    """Replaces padding "same" by numbers in the dilated convolutions of an ONNX model.
+
+    ONNX Runtime computes no padding for them. With stride 1, which all have here, it does not depend on the image.
+    """
+    from onnx import helper
+
+    for node in model.graph.node:
+        values = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+        if node.op_type == "Conv" and values.get("auto_pad") == b"SAME_UPPER" and max(values.get("dilations", [1])) > 1:
+            reach = [(k - 1) * d for k, d in zip(values["kernel_shape"], values["dilations"], strict=True)]
+            kept = [attribute for attribute in node.attribute if attribute.name != "auto_pad"]
+            del node.attribute[:]
+            pads = [*(cells // 2 for cells in reach), *(cells - cells // 2 for cells in reach)]
+            node.attribute.extend([*kept, helper.make_attribute("pads", pads)])
 
 
 def _save_with_weights(

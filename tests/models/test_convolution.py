@@ -1,5 +1,6 @@
 """Gradients of convolutions in 16 bits, wide dilations, and 1x1 kernels with a stride."""
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -104,13 +105,16 @@ def test_tapwise_convolution_is_the_dilated_convolution(size, kernel_size, dilat
     np.testing.assert_allclose(found, convolution_by_hand(values, kernel, dilation), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("dilation", [(2, 2), (4, 1), (12, 5), (12, 8)])
 @pytest.mark.parametrize("kernel_size", [3, 2, 4])
-@pytest.mark.parametrize("size", [(5, 12), (12, 16), (30, 27)])
-def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, int], kernel_size: int) -> None:
+@pytest.mark.parametrize("size", [(1, 3), (5, 12), (12, 16), (30, 27)])
+def test_dilation_has_the_outputs_and_gradients_of_keras(
+    size: tuple[int, int], kernel_size: int, dilation: tuple[int, int]
+) -> None:
     """On grids that most taps leave, and on one that has all of them."""
     images = tf.random.stateless_normal((2, *size, 3), (1, 2))
-    ours = Convolution(4, kernel_size, padding="same", dilation_rate=(12, 5), bias_initializer="random_normal")
-    theirs = keras.layers.Conv2D(4, kernel_size, padding="same", dilation_rate=(12, 5))
+    ours = Convolution(4, kernel_size, padding="same", dilation_rate=dilation, bias_initializer="random_normal")
+    theirs = keras.layers.Conv2D(4, kernel_size, padding="same", dilation_rate=dilation)
     found = []
     for layer in (ours, theirs):
         layer.build((None, None, None, 3))
@@ -127,7 +131,27 @@ def test_wide_dilation_has_the_outputs_and_gradients_of_keras(size: tuple[int, i
 
         found.append(compute(images))
     for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max() + 1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("has_onednn", [True, False])
+def test_dilation_without_kernels_for_it_is_split_as_keras_does(has_onednn: bool) -> None:
+    script = f"""
+        import tensorflow as tf
+        from oaa_tf.models.convolution import Convolution, _has_dilated_kernels
+
+        layer = Convolution(2, 3, padding="same", dilation_rate=2)
+        with tf.GradientTape() as tape:
+            total = tf.reduce_sum(layer(tf.ones([1, 8, 8, 3])))
+        assert tape.gradient(total, layer.kernel).shape == (3, 3, 3, 2)
+        assert not {not has_onednn} or not _has_dilated_kernels(tf.float32)
+    """
+    environment = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": str(int(has_onednn))}
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("size", [(16, 16), (15, 10)])
