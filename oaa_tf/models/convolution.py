@@ -1,4 +1,4 @@
-"""Convolutions with exact bias gradients in 16 bits, fast with a wide dilation, and with a normalisation inside."""
+"""Convolutions with exact bias gradients in 16 bits, fast with a dilation, and with a normalisation inside."""
 
 import functools
 from typing import Any
