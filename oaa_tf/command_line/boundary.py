@@ -129,7 +129,7 @@ def output_to(quiet: bool, json_wanted: bool) -> Iterator[None]:
 
 
 def import_tensorflow_quietly() -> None:
-    """Imports TensorFlow without its start-up messages, unless TF_CPP_MIN_LOG_LEVEL asks for them.
+    """Imports TensorFlow without its messages, unless TF_CPP_MIN_LOG_LEVEL asks for them; errors remain.
 
     Setting the variable is not enough: TensorFlow writes some messages before it sets up its log.
     """
@@ -138,7 +138,10 @@ def import_tensorflow_quietly() -> None:
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        import tensorflow  # noqa: F401
+        import tensorflow
+
+        # A checkpoint that does not fit would be followed by a warning for each of its variables.
+        tensorflow.get_logger().setLevel("ERROR")
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

@@ -187,8 +187,9 @@ def load_network(
     except Exception as error:  # TensorFlow raises many types of errors for a damaged file.
         # An older checkpoint would be taken for the trained network.
         raise UserError(
-            f"{checkpoints[-1]}: cannot be restored ({first_line(error)}); delete {work_dir / 'metrics.json'} and run"
-            " the training stage again, which goes on from the checkpoint before"
+            f"{checkpoints[-1]}: cannot be restored ({first_line(error)}); if another version of this program wrote it,"
+            f" use that one; else delete {work_dir / 'metrics.json'} and run the training stage again, which goes on"
+            " from the checkpoint before"
         ) from None
     return description, network, backbone
 

@@ -1,6 +1,9 @@
 """Networks by description, and their weights in the work_dir of a stage."""
 
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -110,6 +113,23 @@ def test_a_checkpoint_of_other_shapes_is_named(tmp_path: Path) -> None:
     (tmp_path / "stage/network.json").write_text(json.dumps(description | {"width": 3}))
     with pytest.raises(UserError, match=r"step-3: cannot be restored \(.+\)"):
         load_network(tmp_path / "stage")
+
+
+def test_a_checkpoint_of_other_shapes_is_one_line_of_a_command(tmp_path: Path) -> None:
+    """TensorFlow has a warning for each variable that the checkpoint holds beside the network's."""
+    save_stage(tmp_path / "stage", ATTENTION)
+    (path,) = (tmp_path / "stage" / CHECKPOINT_FOLDER).glob("step-3.index")
+    network = [tf.Variable(tf.zeros((1, 2, 3)))]
+    tf.train.Checkpoint(network=network, optimizer=[tf.Variable(0.0)]).write(str(path.with_suffix("")))
+    command = [
+        sys.executable,
+        "-m",
+        "oaa_tf.export",
+        f"--stage_dir={tmp_path / 'stage'}",
+        f"--output_dir={tmp_path}/out",
+    ]
+    done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert done.returncode == 2 and re.fullmatch(r"error: .*step-3: cannot be restored \(.+\).+\n", done.stderr)
 
 
 @pytest.mark.parametrize(
