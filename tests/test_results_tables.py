@@ -87,6 +87,10 @@ SOURCES = {
     "affinity_labelled": (STUDIES, "Learned affinity", "labels after the walk, train", 1),
     "affinity": (STUDIES, "Learned affinity", "first network, on Lite2, val", 2),
     "affinity_views": (STUDIES, "Learned affinity", "six views, class prior, CRF, val", 2),
+    "affinity0_labels": (*_ANIMALS, "labels only, affinity, seed 0", 6),
+    "affinity0_labelled": (*_ANIMALS, "labels only, affinity, seed 0", 6),
+    "affinity0": (*_ANIMALS, "labels only, affinity, seed 0", 8),
+    "affinity0_views": (*_ANIMALS, "labels only, affinity, seed 0", 10),
     "only_first_labels": (STUDIES, "Labels only", "pseudo labels, train", 2),
     "only_first_labelled": (STUDIES, "Labels only", "pseudo labels, train", 1),
     "only_labels": (STUDIES, "Labels only", "of the first network, train", 2),
@@ -122,8 +126,9 @@ SAID = {
         "| {best0_labels} ({best0_labelled} %) | {best0} | |",
         "| {best_labels} ({best_labelled} %) | {best} | |",
         "| both with ten views, class prior and CRF | image labels + saliency | | {best0_views} and {best_views} | |",
+        "| {affinity0_labels} ({affinity0_labelled} %) | {affinity0} | |",
         "| {affinity_labels} ({affinity_labelled} %) | {affinity} | |",
-        "| the same with six views, class prior and CRF | image labels | | {affinity_views} | |",
+        "| both with six views, class prior and CRF | image labels | | {affinity0_views} and {affinity_views} | |",
         "| {steel_labels} ({steel_labelled} %) | {steel} | 30 min |",
         "| {steel_walk_labels} ({steel_walk_labelled} %) | {steel_walk} | |",
         "| {tiles_labels} ({tiles_labelled} %) | {tiles} | 20 min |",
@@ -135,7 +140,7 @@ SAID = {
         "All three together raise {vgg16} to {six_views} on VGG16, and with ten views instead of six to {ten_views};"
         " the preset's {best0} and {best} to {best0_views} and {best_views}.",
         "the second network has {best0} and {best} where the first has {best0_first} and {best_first}.",
-        "have {affinity_labels} instead of {only_first_labels} (",
+        "have {affinity0_labels} and {affinity_labels}, with two seeds, instead of {only_first_labels} (",
     ),
     STUDIES: (
         "| pseudo labels, train | {vgg16_first_labelled} % | {vgg16_first_labels} |",
@@ -150,7 +155,8 @@ SAID = {
         "| float32 | {cpu_cam} | {cpu_max} | {cpu_average} | {cpu_maps} | {cpu_labels} | {cpu} |",
     ),
     "docs/explanation/saliency.md": (
-        "{affinity}; [with IS-Net's maps](../results/results.md#voc-animals) it has {best_first}.",
+        "has {affinity0} and {affinity} with two seeds; [with IS-Net's maps](../results/results.md#voc-animals) it has"
+        " {best0_first} and {best_first}.",
     ),
     RESULTS: (
         "| {affinity_labels} ({affinity_labelled} %) | | {affinity} | | {affinity_views} |",
