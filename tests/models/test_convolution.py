@@ -105,7 +105,7 @@ def test_tapwise_convolution_is_the_dilated_convolution(size, kernel_size, dilat
     np.testing.assert_allclose(found, convolution_by_hand(values, kernel, dilation), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("dilation", [(2, 2), (4, 1), (12, 5), (12, 8)])
+@pytest.mark.parametrize("dilation", [(2, 2), (4, 3), (12, 5), (12, 8)])
 @pytest.mark.parametrize("kernel_size", [3, 2, 4])
 @pytest.mark.parametrize("size", [(1, 3), (5, 12), (12, 16), (30, 27)])
 def test_dilation_has_the_outputs_and_gradients_of_keras(
@@ -131,7 +131,7 @@ def test_dilation_has_the_outputs_and_gradients_of_keras(
 
         found.append(compute(images))
     for one, other in zip(*found, strict=True):
-        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6 * np.abs(other).max() + 1e-5)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
