@@ -10,7 +10,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from oaa_tf.data.views.frame import STRIDE, Frame
+from oaa_tf.data.views.frame import STRIDE, frame_contents
 
 ASPECTS = (Fraction(9, 16), Fraction(2, 3), Fraction(3, 4), Fraction(1))
 """Short side over long side of the canvases, ascending."""
@@ -32,8 +32,9 @@ def choose_canvases(sizes: np.ndarray, long_side: int, *, min_images: int = 1, s
     """
     if square:
         return np.full((len(sizes), 2), long_side, np.int32)
-    shorts = sorted({whole_cells(Frame(a.numerator, a.denominator, long_side).content[0]) for a in ASPECTS})
-    contents = np.array([Frame(int(height), int(width), long_side).content for height, width in sizes])
+    aspects = np.array([aspect.as_integer_ratio() for aspect in ASPECTS])
+    shorts = sorted({whole_cells(int(short)) for short in frame_contents(aspects, long_side)[:, 0]})
+    contents = frame_contents(sizes, long_side)
     short = np.array(shorts)[np.searchsorted(shorts, contents.min(axis=1))]
     lying = contents[:, 0] < contents[:, 1]
     for smaller, larger in itertools.pairwise(shorts):
@@ -62,8 +63,5 @@ def padding_share(sizes: np.ndarray, canvases: np.ndarray) -> float:
         sizes: int `[num_images, 2]`, height and width of the images in pixels.
         canvases: int `[num_images, 2]`, from `choose_canvases`.
     """
-    contents = [
-        Frame(int(height), int(width), int(canvas.max())).content
-        for (height, width), canvas in zip(sizes, canvases, strict=True)
-    ]
-    return 1.0 - float(np.prod(contents, axis=1).sum() / np.prod(canvases, axis=1, dtype=np.int64).sum())
+    areas = [np.prod(each, axis=1, dtype=np.int64).sum() for each in (frame_contents(sizes, canvases.max()), canvases)]
+    return 1.0 - float(areas[0] / areas[1])

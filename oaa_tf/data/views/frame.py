@@ -32,14 +32,8 @@ class Frame:
 
     @property
     def content(self) -> tuple[int, int]:
-        """Height and width of the resized image in the frame, each at least 1 pixel.
-
-        Rounds half up in integer arithmetic, exactly like `frame_content` (`oaa_tf.data.views.view`) in a graph.
-        """
-        longest = max(self.height, self.width)
-        height, width = (
-            max(1, (2 * side * self.side + longest) // (2 * longest)) for side in (self.height, self.width)
-        )
+        """Height and width of the resized image in the frame, see `frame_contents`."""
+        height, width = frame_contents(np.array([self.height, self.width]), self.side).tolist()
         return height, width
 
     @property
@@ -96,6 +90,23 @@ class Frame:
         maps = maps[..., : self.valid_cells[0], : self.valid_cells[1]].astype(np.float32, copy=False)
         # Not a matrix product: on a busy machine, BLAS threads wait for each other and take 50 times as long.
         return _interpolate(_interpolate(maps, columns, axis=-1), rows, axis=-2)
+
+
+def frame_contents(sizes: np.ndarray, side: int) -> np.ndarray:
+    """Sizes of images that are resized to the long side of a frame.
+
+    Rounds half up in integer arithmetic, exactly like `frame_content` (`oaa_tf.data.views.view`) in a graph.
+
+    Args:
+        sizes: int `[..., 2]`, height and width of the images in pixels.
+        side: Side of the frame in pixels.
+
+    Returns:
+        int64 `[..., 2]`, height and width of the resized images, each at least 1 pixel.
+    """
+    sizes = sizes.astype(np.int64)
+    longest = sizes.max(axis=-1, keepdims=True)
+    return np.maximum(1, (2 * sizes * side + longest) // (2 * longest))
 
 
 @functools.lru_cache(maxsize=256)

@@ -82,23 +82,24 @@ def training_batches(
     canvases = choose_canvases(records.sizes, options.canvas, min_images=batch_size, square=options.square)
     chosen = np.arange(len(records)) if chosen is None else np.asarray(chosen, np.int64)
     order = BatchOrder.make(canvases[chosen], batch_size=batch_size, seed=seed, num_steps=num_steps)
-    # Made here, since constants made inside `view_example` would be copied into the dataset's graph.
     context = context or tf.distribute.InputContext()
     num_replicas = context.num_replicas_in_sync // context.num_input_pipelines
     first_replica = context.input_pipeline_id * num_replicas
     ends = np.arange(first_replica, first_replica + num_replicas + 1) * batch_size // context.num_replicas_in_sync
     own = slice(ends[0], ends[-1])
+    # Made here, since constants made inside `view_example` would be copied into the dataset's graph.
     samples = tf.constant(order.samples[:, own].ravel())
     positions = tf.constant(chosen[order.positions[:, own].ravel()])
+    all_canvases = tf.constant(canvases)
 
     def view_example(index: tf.Tensor) -> dict[str, tf.Tensor]:
-        sample = samples[index]
-        view_seed = tf.stack([tf.constant(seed, tf.int64), sample])
+        sample, position = samples[index], positions[index]
+        view_seed, canvas = tf.stack([tf.constant(seed, tf.int64), sample]), all_canvases[position]
 
-        def choose_view(content: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def choose_view(content: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             return random_view(view_seed, content, canvas, options)
 
-        return _example(records, positions[index], sample // order.num_images, options, canvases, choose_view, targets)
+        return _example(records, position, sample // order.num_images, options, canvas, choose_view, targets)
 
     num_own = int(ends[-1] - ends[0])
     indices = tf.data.Dataset.range(first_step * num_own, num_steps * num_own)
@@ -128,20 +129,18 @@ def frame_batches(
         chosen: Positions of the images, in any order; all if None. An image's canvas does not depend on it.
     """
     options = ViewOptions(canvas)
-    canvases = choose_canvases(records.sizes, whole_cells(round(canvas * scale)))
-
-    def frame_example(position: tf.Tensor) -> dict[str, tf.Tensor]:
-        epoch = tf.constant(0, tf.int64)
-        return _example(
-            records, position, epoch, options, canvases, lambda content, _: whole_view(content, scale, mirrored)
-        )
-
     positions = np.arange(len(records)) if chosen is None else np.unique(chosen)
+    canvases = choose_canvases(records.sizes[positions], whole_cells(round(canvas * scale)))
+
+    def frame_example(position: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
+        epoch = tf.constant(0, tf.int64)
+        return _example(records, position, epoch, options, canvas, lambda content: whole_view(content, scale, mirrored))
+
     dataset = None
-    for shape in np.unique(canvases[positions], axis=0):
-        members = positions[(canvases[positions] == shape).all(axis=1)]
-        numbers = tf.data.Dataset.from_tensor_slices(members.astype(np.int64))
-        batches = _batched(numbers, frame_example, batch_size, options.grid)
+    for shape in np.unique(canvases, axis=0):
+        members = (canvases == shape).all(axis=1)
+        images = tf.data.Dataset.from_tensor_slices((positions[members].astype(np.int64), canvases[members]))
+        batches = _batched(images, frame_example, batch_size, options.grid)
         dataset = dataset.concatenate(batches) if dataset else batches
     return dataset
 
@@ -164,8 +163,8 @@ def _example(
     position: tf.Tensor,
     epoch: tf.Tensor,
     options: ViewOptions,
-    canvases: np.ndarray,
-    choose_view: Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
+    canvas: tf.Tensor,
+    choose_view: Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]],
     targets: Targets | None = None,
 ) -> dict[str, tf.Tensor]:
     features = tf.io.parse_single_example(
@@ -179,8 +178,7 @@ def _example(
     image = decode_image(features[keys.IMAGE])
     height, width = tf.unstack(tf.shape(image)[:2])
     content = frame_content(height, width, options.frame_size or options.canvas)
-    canvas = tf.gather(canvases, position)
-    view, size = choose_view(content, canvas)
+    view, size = choose_view(content)
     # The maximum over no label would be minus infinity.
     labels = tf.reduce_sum(tf.one_hot(tf.sparse.to_dense(features[keys.LABELS]), len(records.classes)), axis=0)
     example = {
@@ -195,9 +193,7 @@ def _example(
     return example | added
 
 
-def _batched(
-    numbers: tf.data.Dataset, example: Callable[[tf.Tensor], dict], batch_size: int, grid: int
-) -> tf.data.Dataset:
+def _batched(images: tf.data.Dataset, example: Callable[..., dict], batch_size: int, grid: int) -> tf.data.Dataset:
     def with_cells(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         cells = tf.shape(batch[keys.IMAGE])[1:3] // STRIDE
         batch[keys.VALID] = view_valid_cells(batch[keys.CONTENT], batch[keys.VIEW], cells)
@@ -205,7 +201,7 @@ def _batched(
         return batch
 
     return (
-        numbers.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        images.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
         .batch(batch_size)
         .map(with_cells)
         .prefetch(tf.data.AUTOTUNE)

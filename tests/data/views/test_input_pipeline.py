@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,6 +174,20 @@ def test_every_frame_comes_once_on_its_canvas(records: RecordSet, batch_size: in
         np.testing.assert_array_equal(sample[keys.FRAME_VALID], expected)
         rows, columns = canvas // 8
         np.testing.assert_array_equal(sample[keys.VALID], expected[:rows, :columns])
+
+
+def test_batches_of_a_few_images_cost_what_these_images_cost(records: RecordSet, monkeypatch) -> None:
+    """Maps of many images are made part by part: a look at all of them for each part would take hours."""
+    looked_at = []
+
+    def counted(sizes: np.ndarray, *arguments: Any) -> np.ndarray:
+        looked_at.append(len(sizes))
+        return choose_canvases(sizes, *arguments)
+
+    monkeypatch.setattr("oaa_tf.data.views.input_pipeline.choose_canvases", counted)
+    found = frame_batches(records, CANVAS, batch_size=1, chosen=[3, 1])
+    assert sorted(int(batch[keys.POSITION][0]) for batch in found) == [1, 3]
+    assert looked_at == [2]
 
 
 def test_an_unscaled_frame_is_the_image_itself(records: RecordSet) -> None:
