@@ -63,5 +63,6 @@ def padding_share(sizes: np.ndarray, canvases: np.ndarray) -> float:
         sizes: int `[num_images, 2]`, height and width of the images in pixels.
         canvases: int `[num_images, 2]`, from `choose_canvases`.
     """
-    areas = [np.prod(each, axis=1, dtype=np.int64).sum() for each in (frame_contents(sizes, canvases.max()), canvases)]
-    return 1.0 - float(areas[0] / areas[1])
+    contents = frame_contents(sizes, canvases.max())
+    shown, whole = (np.prod(sides, axis=1, dtype=np.int64).sum() for sides in (contents, canvases))
+    return 1.0 - float(shown / whole)
