@@ -82,10 +82,17 @@ def common(request, records: RecordSet, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def trained(common: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def classifier(common: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a trained classifier."""
+    folder = tmp_path_factory.mktemp("trained") / "cls"
+    train_cls.run(TrainClsSettings(**common, **CLS, work_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(common: dict[str, Any], classifier: Path) -> Path:
     """The folders of all trainings; the others start from the first."""
-    root = tmp_path_factory.mktemp("trained")
-    train_cls.run(TrainClsSettings(**common, **CLS, work_dir=str(root / "cls")))
+    root = classifier.parent
     warm = common | {"initial_weights": str(root / "cls")}
     maps = str(root / "cls/attention/oaa")
     train_integral.run(TrainIntegralSettings(**warm, maps=maps, work_dir=str(root / "integral")))
@@ -109,30 +116,30 @@ def test_all_stages_train_it(trained: Path, records: RecordSet) -> None:
 
 
 def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(
-    trained: Path, common: dict[str, Any], tmp_path: Path
+    classifier: Path, common: dict[str, Any], tmp_path: Path
 ) -> None:
-    shutil.copytree(trained / "cls", tmp_path / "cls")
+    shutil.copytree(classifier, tmp_path / "cls")
     (tmp_path / "cls/metrics.json").unlink()
     for path in (tmp_path / "cls/checkpoints").glob("step-4.*"):
         path.unlink()
     train_cls.run(TrainClsSettings(**common, **CLS, work_dir=str(tmp_path / "cls")))
-    (_, again, _), (_, before, _) = load_network(tmp_path / "cls"), load_network(trained / "cls")
+    (_, again, _), (_, before, _) = load_network(tmp_path / "cls"), load_network(classifier)
     for one, other in zip(again.get_weights(), before.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
 def test_a_training_that_computes_activations_again_is_the_same(
-    trained: Path, common: dict[str, Any], tmp_path: Path
+    classifier: Path, common: dict[str, Any], tmp_path: Path
 ) -> None:
     train_cls.run(TrainClsSettings(**common, **CLS, recompute=True, work_dir=str(tmp_path)))
-    (_, again, _), (_, before, _) = load_network(tmp_path), load_network(trained / "cls")
+    (_, again, _), (_, before, _) = load_network(tmp_path), load_network(classifier)
     for one, other in zip(again.get_weights(), before.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
 @pytest.mark.slow
-def test_exports_give_what_the_network_gives(trained: Path, tmp_path: Path) -> None:
+def test_exports_give_what_the_network_gives(classifier: Path, tmp_path: Path) -> None:
     images = np.random.default_rng(0).integers(0, 256, (1, 44, 60, 3), np.uint8)
     found = {}
     for name, package, run in (
@@ -143,11 +150,11 @@ def test_exports_give_what_the_network_gives(trained: Path, tmp_path: Path) -> N
         if importlib.util.find_spec(package):
             folder = tmp_path / name
             settings = export.ExportSettings(
-                stage_dir=str(trained / "cls"), output_dir=str(folder), format=name, scales=(0.75, 1.0), flip=True
+                stage_dir=str(classifier), output_dir=str(folder), format=name, scales=(0.75, 1.0), flip=True
             )
             export.run(settings)
             found[name] = run(folder, images)
-    network = load_network(trained / "cls")[1]
+    network = load_network(classifier)[1]
     function = attention_functions(network, OPTIONS["image_size"], scales=(0.75, 1.0), flip=True)["attention"]
     expected = function(tf.constant(images))["attention"]
     for name, attention in found.items():
@@ -171,7 +178,6 @@ def run_litert(folder: Path, images: np.ndarray) -> np.ndarray:
     return Interpreter(str(folder / "model.tflite")).get_signature_runner("attention")(images=images)["attention"]
 
 
-@pytest.mark.slow
 def test_a_keras_file_is_the_network(trained: Path, tmp_path: Path) -> None:
     folder = str(tmp_path / "keras")
     export.run(export.ExportSettings(stage_dir=str(trained / "seg"), output_dir=folder, format="keras"))
@@ -196,11 +202,11 @@ def test_a_file_has_its_own_weights(common: dict[str, Any]) -> None:
         TrainClsSettings(**common, work_dir="work", backbone_weights="vgg.h5").check_backbone_weights()
 
 
-def test_weights_of_another_backbone_are_refused(trained: Path, records: RecordSet, tmp_path: Path) -> None:
+def test_weights_of_another_backbone_are_refused(classifier: Path, records: RecordSet, tmp_path: Path) -> None:
     settings = TrainSegSettings(
         records=str(records.manifest_path),
         labels="masks",
-        initial_weights=str(trained / "cls"),
+        initial_weights=str(classifier),
         work_dir=str(tmp_path / "seg"),
         **OPTIONS | {"backbone": "vgg16", "width": 2, "frame_size": 64},
     )

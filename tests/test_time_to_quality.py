@@ -84,7 +84,7 @@ def test_a_point_without_a_figure_is_an_error(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.slow
-def test_pipelines_from_the_command_to_the_exit(tiny_voc: Path, tmp_path: Path) -> None:
+def test_a_pipeline_from_the_command_to_the_exit(tiny_voc: Path, tmp_path: Path) -> None:
     common = ("width=2", "image_size=48", "batch_size=2", "num_steps=4", "initializer=he", "clip_norm=10")
     stages = ("train_cls", "train_integral", "train_seg")
     preset = "".join(f"--{stage}.{option}\n" for stage in stages for option in common)
@@ -92,13 +92,13 @@ def test_pipelines_from_the_command_to_the_exit(tiny_voc: Path, tmp_path: Path) 
     found = time_to_quality.run(
         TimeToQualitySettings(
             presets=chosen.presets,
-            shares=(0.5, 1.0),
+            shares=(0.5,),
             voc_dir=str(tiny_voc),
             backbone_weights="none",
             work_dir=str(tmp_path / "work"),
         )
     )
-    assert all(0 < row["minutes"] < 10 and 0 <= row["mean_iou"] <= 1 for row in found["rows"])
-    for share, steps in ((0.5, 2), (1, 4)):
-        checkpoints = tmp_path / f"work/tiny/{share}/train_seg/checkpoints"
-        assert max(path.stem for path in checkpoints.glob("step-*.index")) == f"step-{steps}"
+    (row,) = found["rows"]
+    assert 0 < row["minutes"] < 10 and 0 <= row["mean_iou"] <= 1
+    checkpoints = tmp_path / "work/tiny/0.5/train_seg/checkpoints"
+    assert max(path.stem for path in checkpoints.glob("step-*.index")) == "step-2"

@@ -210,7 +210,7 @@ def label_attention(
         of the same pairs; and to the probabilities p_c of Eq. 1 of all classes, float32 `[batch, C]`.
     """
 
-    @tf.function(input_signature=[batch_spec])
+    @tf.function(input_signature=[batch_spec], autograph=False)
     def attention_of_labels(batch: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         score_maps, valid = network(batch[keys.IMAGE], training=False), batch[keys.VALID]
 

@@ -66,7 +66,7 @@ class Spreading:
         self._batch_size = batch_size
         spec = [self._batches([0]).element_spec, tf.TensorSpec([None, None, None]), tf.TensorSpec([None], tf.int32)]
 
-        @tf.function(input_signature=spec)
+        @tf.function(input_signature=spec, autograph=False)
         def spread(batch: dict[str, tf.Tensor], attention: tf.Tensor, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             """Attention and edges of maps, from the maps and the number of each one's image in the batch."""
             of_images = distances(network(batch[keys.IMAGE], training=False))

@@ -35,12 +35,12 @@ def refined_attention(method: str, attention: np.ndarray, background: np.ndarray
 _SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)]
 
 
-@tf.function(input_signature=_SIGNATURE)
+@tf.function(input_signature=_SIGNATURE, autograph=False)
 def _refined_by_pamr(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     maps = tf.transpose(scores[1:], [1, 2, 0])
     return tf.transpose(pixel_adaptive_refinement(maps[tf.newaxis], image[tf.newaxis])[0], [2, 0, 1])
 
 
-@tf.function(input_signature=_SIGNATURE)
+@tf.function(input_signature=_SIGNATURE, autograph=False)
 def _refined_by_crf(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     return tf.transpose(dense_crf(tf.transpose(scores, [1, 2, 0]), image)[..., 1:], [2, 0, 1])

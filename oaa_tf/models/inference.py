@@ -49,7 +49,7 @@ def attention_functions(
     """
     run_views = functools.partial(_run_views, network, image_size, whole_views(scales, flip), portable)
 
-    @tf.function(input_signature=[IMAGES_SIGNATURE])
+    @tf.function(input_signature=[IMAGES_SIGNATURE], autograph=False)
     def attention(images):
         maps, scores = [], []
         for view in run_views(images):
@@ -95,7 +95,7 @@ def segmentation_functions(
         mean = tf.add_n(of_views) / len(of_views)
         return under_class_prior(mean) if class_prior else mean
 
-    @tf.function(input_signature=[IMAGES_SIGNATURE])
+    @tf.function(input_signature=[IMAGES_SIGNATURE], autograph=False)
     def segment(images):
         if len(views) > 1 or class_prior:
             return {"mask": tf.cast(tf.argmax(probabilities_of(images), axis=-1, output_type=tf.int32), tf.uint8)}
@@ -105,7 +105,7 @@ def segmentation_functions(
             return {"mask": tf.cast(tf.argmax(logits, axis=1, output_type=tf.int32), tf.uint8)}
         return {"mask": _fast_argmax(logits)}
 
-    @tf.function(input_signature=[IMAGES_SIGNATURE])
+    @tf.function(input_signature=[IMAGES_SIGNATURE], autograph=False)
     def probabilities(images):
         return {"probabilities": probabilities_of(images)}
 
@@ -171,7 +171,7 @@ def serving_function(functions: Functions) -> tf.types.experimental.PolymorphicF
     else:
         answer, outputs = attention, {"attention_bytes": tf.string, "scores": tf.float32}
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")], autograph=False)
     def serve(image_bytes):
         return tf.map_fn(lambda data: answer(decode_image(data)[tf.newaxis]), image_bytes, fn_output_signature=outputs)
 

@@ -191,6 +191,9 @@ def _checked_origin(folder: Path) -> dict[str, Any]:
 
 
 # Images of all sizes share one graph.
-@tf.function(input_signature=[tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)])
+@tf.function(
+    input_signature=[tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)],
+    autograph=False,
+)
 def _refined_mask(probabilities: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.argmax(dense_crf(probabilities, image), axis=-1), tf.uint8)

@@ -157,7 +157,7 @@ def step_function(model: TrainedNetwork, batch_spec: Any) -> Callable[[Any, bool
         tf.debugging.Assert(flags[0] == 0, [_NOT_FINITE])
         return flags[1] > 0
 
-    @tf.function(input_signature=[batch_spec, tf.TensorSpec([], tf.bool)])
+    @tf.function(input_signature=[batch_spec, tf.TensorSpec([], tf.bool)], autograph=False)
     def train_step(batch, is_asked):
         asked = strategy.run(step_of_replica, args=(batch, is_asked))
         return strategy.experimental_local_results(asked)[0]

@@ -41,7 +41,7 @@ def seconds_per_epoch(classes: tuple[str, ...], settings: TrainingSettings, size
     shapes, counts = np.unique(canvases, axis=0, return_counts=True)
     images = tf.random.stateless_uniform((num_images, *shapes[counts.argmax()], 3), (0, 1))
 
-    @tf.function
+    @tf.function(autograph=False)
     def gradient_sum() -> tf.Tensor:
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(network(images, training=True))

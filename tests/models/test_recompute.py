@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from oaa_tf.models.backbones import find_backbone, freeze_blocks
 from oaa_tf.models.recompute import recomputed
-from oaa_tf.models.resnet import resnet101_backbone
 from oaa_tf.models.vgg import vgg16_backbone
 
 
@@ -31,7 +30,6 @@ def num_convolutions(compute: tf.types.experimental.GenericFunction) -> int:
 
 NETWORKS = {
     "vgg16": lambda: vgg16_backbone(2),
-    "resnet101": lambda: resnet101_backbone(2),
     "MobileNetV2": find_backbone("MobileNetV2").build,
     "DenseNet121": find_backbone("DenseNet121").build,
 }

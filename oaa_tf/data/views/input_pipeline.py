@@ -103,8 +103,7 @@ def training_batches(
 
     num_own = int(ends[-1] - ends[0])
     indices = tf.data.Dataset.range(first_step * num_own, num_steps * num_own)
-    batches = _batched(indices, view_example, num_own, options.grid)
-    return batches if num_replicas == 1 else batches.rebatch(np.diff(ends))
+    return _batched(indices, view_example, np.diff(ends), options.grid)
 
 
 def frame_batches(
@@ -136,13 +135,11 @@ def frame_batches(
         epoch = tf.constant(0, tf.int64)
         return _example(records, position, epoch, options, canvas, lambda content: whole_view(content, scale, mirrored))
 
-    dataset = None
-    for shape in np.unique(canvases, axis=0):
-        members = (canvases == shape).all(axis=1)
-        images = tf.data.Dataset.from_tensor_slices((positions[members].astype(np.int64), canvases[members]))
-        batches = _batched(images, frame_example, batch_size, options.grid)
-        dataset = dataset.concatenate(batches) if dataset else batches
-    return dataset
+    _, of_images, counts = np.unique(canvases, axis=0, return_inverse=True, return_counts=True)
+    by_canvas = np.argsort(of_images.ravel(), kind="stable")
+    images = tf.data.Dataset.from_tensor_slices((positions[by_canvas].astype(np.int64), canvases[by_canvas]))
+    batch_sizes = np.concatenate([np.diff([*range(0, count, batch_size), count]) for count in counts])
+    return _batched(images, frame_example, batch_sizes, options.grid)
 
 
 def _read(records: RecordSet, position: tf.Tensor) -> tf.Tensor:
@@ -193,16 +190,23 @@ def _example(
     return example | added
 
 
-def _batched(images: tf.data.Dataset, example: Callable[..., dict], batch_size: int, grid: int) -> tf.data.Dataset:
+def _batched(
+    images: tf.data.Dataset, example: Callable[..., dict], batch_sizes: np.ndarray, grid: int
+) -> tf.data.Dataset:
+    """Batches of these sizes, again and again; every image of a batch has the same canvas."""
+
     def with_cells(batch: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         cells = tf.shape(batch[keys.IMAGE])[1:3] // STRIDE
         batch[keys.VALID] = view_valid_cells(batch[keys.CONTENT], batch[keys.VIEW], cells)
         batch[keys.FRAME_VALID] = frame_valid_cells(batch[keys.CONTENT], grid)
         return batch
 
+    # Python code that TensorFlow need not convert, which takes seconds.
+    plain = tf.autograph.experimental.do_not_convert
     return (
-        images.map(example, num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
-        .batch(batch_size)
-        .map(with_cells)
+        images.map(plain(example), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
+        .batch(1)
+        .rebatch(batch_sizes)
+        .map(plain(with_cells))
         .prefetch(tf.data.AUTOTUNE)
     )
