@@ -507,10 +507,13 @@ def test_float16_resumes_exactly_after_a_step_that_its_loss_scale_has_skipped(
 
 
 @pytest.mark.slow
-def test_every_operation_of_a_training_has_a_deterministic_kernel(tmp_path: Path) -> None:
-    """On CPUs at least; TensorFlow refuses an operation that has none."""
+def test_every_operation_of_a_training_has_a_deterministic_kernel_and_no_code_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On CPUs at least: TensorFlow refuses an operation that has none. Code that it converts, it writes to a file."""
     script = """
         import sys
+        import tempfile
         from pathlib import Path
         from tiny_stage import TinyStage
         from tiny_voc import make_tiny_records
@@ -522,7 +525,9 @@ def test_every_operation_of_a_training_has_a_deterministic_kernel(tmp_path: Path
             for name in ("one", "other"):
                 (root / kind).mkdir(exist_ok=True)
                 TinyStage.make(kind, records, root / kind / name, num_steps=2).train()
+        assert not list(Path(tempfile.gettempdir()).glob("__autograph_generated_file*"))
     """
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     run_with_two_devices(script, tmp_path)
     for kind in KINDS:
         assert_same_state(tmp_path / kind / "one", tmp_path / kind / "other", 2)

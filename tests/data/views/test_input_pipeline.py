@@ -15,7 +15,7 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.canvases import choose_canvases
 from oaa_tf.data.views.frame import Frame
 from oaa_tf.data.views.input_pipeline import frame_batches, reading_errors, training_batches
-from oaa_tf.data.views.view import MEAN_RGB, attention_to_frame
+from oaa_tf.data.views.view import MEAN_RGB, attention_to_frame, whole_view
 from oaa_tf.data.views.view_options import ViewOptions
 
 CANVAS = 48
@@ -188,6 +188,20 @@ def test_batches_of_a_few_images_cost_what_these_images_cost(records: RecordSet,
     found = frame_batches(records, CANVAS, batch_size=1, chosen=[3, 1])
     assert sorted(int(batch[keys.POSITION][0]) for batch in found) == [1, 3]
     assert looked_at == [2]
+
+
+def test_one_graph_reads_the_frames_of_all_canvases(records: RecordSet, monkeypatch) -> None:
+    """A graph for every canvas would take longer than the frames of a few images."""
+    traced = []
+
+    def counted(*arguments: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        traced.append(arguments)
+        return whole_view(*arguments)
+
+    monkeypatch.setattr("oaa_tf.data.views.input_pipeline.whole_view", counted)
+    stream = list(frame_batches(records, CANVAS, batch_size=3))
+    assert len({batch[keys.IMAGE].shape[1:3] for batch in stream}) > 1
+    assert len(traced) == 1
 
 
 def test_an_unscaled_frame_is_the_image_itself(records: RecordSet) -> None:
