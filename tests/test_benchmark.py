@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError
+from tools import benchmark_measurements
 from tools.benchmark import BenchmarkSettings, run
 from tools.memory_use import in_a_process_of_its_own, peak_memory
 from tools.step_profile import step_profile
@@ -26,7 +27,9 @@ RATIOS = {
 
 
 @pytest.mark.slow
-def test_benchmark_writes_its_figures(tmp_path, capsys: pytest.CaptureFixture) -> None:
+def test_benchmark_writes_its_figures(tmp_path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(benchmark_measurements, "_STEPS", 5)
+    monkeypatch.setattr(benchmark_measurements, "_PHOTOS", 5)
     output = tmp_path / "new" / "figures.json"
     settings = BenchmarkSettings(output=str(output), image_size=32, width=2, batch_size=2, repeats=1)
     results = run(settings)
