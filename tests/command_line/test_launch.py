@@ -613,6 +613,8 @@ def test_as_a_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     )
 
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    # With its messages wanted, TensorFlow is loaded where it is used: here, nowhere.
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
 
     def call(*arguments: str) -> tuple[int, str, str]:
         result = subprocess.run(
