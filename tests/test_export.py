@@ -202,9 +202,6 @@ def test_another_image_size(stages, tmp_path: Path) -> None:
     ("task", "views"),
     [
         ("attention", {"scales": (0.5, 1.0), "flip": True}),
-        pytest.param(
-            "segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": False}, marks=pytest.mark.slow
-        ),
         ("segmentation", {"scales": (0.5, 1.0), "flip": True, "class_prior": True}),
     ],
 )
@@ -493,10 +490,9 @@ def test_litert_with_weights_in_float16(stages, tmp_path: Path) -> None:
         ("attention", {}),
         ("attention", {"scales": (0.75, 1.0), "flip": True}),
         ("segmentation", {}),
-        ("segmentation", {"scales": (0.75, 1.0), "flip": True}),
         ("segmentation", {"scales": (0.75, 1.0), "flip": True, "class_prior": True}),
     ],
-    ids=["attention", "attention, views", "segmentation", "segmentation, views", "segmentation, views, class prior"],
+    ids=["attention", "attention, views", "segmentation", "segmentation, views, class prior"],
 )
 @pytest.mark.parametrize(
     ("format", "package", "reload"),
