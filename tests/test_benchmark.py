@@ -29,7 +29,6 @@ RATIOS = {
 @pytest.mark.slow
 def test_benchmark_writes_its_figures(tmp_path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_measurements, "_STEPS", 5)
-    monkeypatch.setattr(benchmark_measurements, "_PHOTOS", 5)
     output = tmp_path / "new" / "figures.json"
     settings = BenchmarkSettings(output=str(output), image_size=32, width=2, batch_size=2, repeats=1)
     results = run(settings)
