@@ -201,7 +201,7 @@ def _batched(
         batch[keys.FRAME_VALID] = frame_valid_cells(batch[keys.CONTENT], grid)
         return batch
 
-    # Python code that TensorFlow need not convert, which takes seconds.
+    # TensorFlow would rewrite these functions, which takes seconds and changes nothing.
     plain = tf.autograph.experimental.do_not_convert
     return (
         images.map(plain(example), num_parallel_calls=tf.data.AUTOTUNE, deterministic=True)
