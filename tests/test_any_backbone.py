@@ -66,10 +66,18 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
     return make_tiny_records(tmp_path_factory.mktemp("records"))
 
 
-KINDS = [(plain, "float32"), (residual, "bfloat16"), (depthwise, "bfloat16")]
+# The last one has layers of every kind.
+KINDS = [
+    pytest.param(build, precision, id=f"{build.__name__}-{precision}", marks=marks)
+    for build, precision, marks in [
+        (plain, "float32", pytest.mark.slow),
+        (residual, "bfloat16", pytest.mark.slow),
+        (depthwise, "bfloat16", ()),
+    ]
+]
 
 
-@pytest.fixture(scope="module", params=KINDS, ids=[f"{build.__name__}-{precision}" for build, precision in KINDS])
+@pytest.fixture(scope="module", params=KINDS)
 def common(request, records: RecordSet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The settings of all trainings with a network of one kind, from a file."""
     build, precision = request.param

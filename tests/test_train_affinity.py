@@ -28,25 +28,39 @@ from tools.kill_test import compare
 IMAGE_SIZE = 48
 
 
-@pytest.fixture
-def inputs(tmp_path: Path) -> tuple[RecordSet, AttentionMaps, TrainAffinitySettings]:
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> tuple[RecordSet, AttentionMaps, TrainAffinitySettings]:
     """Records, maps of their masks, and the settings of a training on labels made from these."""
-    records = make_tiny_records(tmp_path)
-    maps = tmp_path / "maps"
+    root = tmp_path_factory.mktemp("affinity")
+    records, maps = make_tiny_records(root), root / "maps"
     AttentionMaps.save(maps, attention_from_masks(records, 32), records, kind="cam", image_size=32)
     labels = make_pseudo_labels.MakePseudoLabelsSettings(
-        records=str(records.manifest_path), maps=str(maps), work_dir=str(tmp_path / "labels")
+        records=str(records.manifest_path), maps=str(maps), work_dir=str(root / "labels")
     )
     make_pseudo_labels.run(labels)
+    make_trained_stage(root / "cls", "attention")
+    finished = {"stage": "train_cls", "supervision": "image labels", "seed": 0, "settings": {}}
+    (root / "cls/metrics.json").write_text(json.dumps(finished))
     settings = TrainAffinitySettings(
         records=str(records.manifest_path),
         maps=str(maps),
-        labels=str(tmp_path / "labels"),
-        work_dir=str(tmp_path / "work"),
-        **{"image_size": IMAGE_SIZE, "batch_size": 3, "num_steps": 4, "num_epochs": 0.0},
+        labels=str(root / "labels"),
+        work_dir=str(root / "work"),
+        initial_weights=str(root / "cls"),
+        **{"image_size": IMAGE_SIZE, "batch_size": 3, "num_steps": 4, "num_epochs": 0.0, "checkpoint_every": 2},
         **{"width": 2, "backbone_weights": "none"},
     )
     return records, AttentionMaps.open(maps, records), settings
+
+
+@pytest.fixture(scope="module")
+def work(inputs: tuple) -> Path:
+    """The folder of a finished training."""
+    _, _, settings = inputs
+    assert dry_run(settings)["state"] == "to do"
+    metrics = run(settings)
+    assert run(settings) == metrics
+    return Path(settings.work_dir)
 
 
 def test_spread_maps_are_the_walk_of_each_image(inputs: tuple) -> None:
@@ -72,38 +86,29 @@ def test_spread_maps_are_the_walk_of_each_image(inputs: tuple) -> None:
     assert found.edges.min() >= 0 and found.edges.max() <= 1
 
 
-def test_a_training_writes_maps_for_the_next_stage(inputs: tuple, tmp_path: Path) -> None:
-    records, maps, settings = inputs
-    assert dry_run(settings)["state"] == "to do"
-    metrics = run(settings)
+def test_a_training_writes_maps_for_the_next_stage(inputs: tuple, work: Path, tmp_path: Path) -> None:
+    records, maps, _ = inputs
+    metrics = json.loads((work / "metrics.json").read_text())
     assert metrics["supervision"] == maps.supervision and metrics["num_pairs"] == len(maps.maps)
-    spread = AttentionMaps.open(tmp_path / "work/attention/spread", records)
+    spread = AttentionMaps.open(work / "attention/spread", records)
     assert (spread.kind, spread.image_size) == ("cam_spread", IMAGE_SIZE)
     assert spread.maps.max(axis=(1, 2)).tolist() == [255] * len(maps.maps)
-    assert run(settings) == metrics
-    with pytest.raises(UserError, match=f"--stage_dir={tmp_path / 'work'}: is of train_affinity"):
-        export.run(export.ExportSettings(stage_dir=str(tmp_path / "work"), output_dir=str(tmp_path / "model")))
+    with pytest.raises(UserError, match=f"--stage_dir={work}: is of train_affinity"):
+        export.run(export.ExportSettings(stage_dir=str(work), output_dir=str(tmp_path / "model")))
 
 
-def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(inputs: tuple, tmp_path: Path) -> None:
+def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(inputs: tuple, work: Path, tmp_path: Path) -> None:
     _, _, settings = inputs
-    settings = dataclasses.replace(settings, checkpoint_every=2)
-    run(settings)
-    shutil.copytree(tmp_path / "work", tmp_path / "again")
-    for path in (tmp_path / "again/metrics.json", *(tmp_path / "again/checkpoints").glob("step-4.*")):
+    again = shutil.copytree(work, tmp_path / "again")
+    for path in (again / "metrics.json", *(again / "checkpoints").glob("step-4.*")):
         path.unlink()
-    run(dataclasses.replace(settings, work_dir=str(tmp_path / "again")))
-    assert compare("train_affinity", tmp_path / "work", tmp_path / "again")[1] == []
+    run(dataclasses.replace(settings, work_dir=str(again)))
+    assert compare("train_affinity", work, again)[1] == []
 
 
-def test_the_backbone_stays_as_it_was(inputs: tuple, tmp_path: Path) -> None:
-    _, _, settings = inputs
-    make_trained_stage(tmp_path / "cls", "attention")
-    finished = {"stage": "train_cls", "supervision": "image labels", "seed": 0, "settings": {}}
-    (tmp_path / "cls/metrics.json").write_text(json.dumps(finished))
-    run(dataclasses.replace(settings, initial_weights=str(tmp_path / "cls")))
-    _, network, backbone = load_network(tmp_path / "work")
-    _, _, before = load_network(tmp_path / "cls")
+def test_the_backbone_stays_as_it_was(work: Path) -> None:
+    _, network, backbone = load_network(work)
+    _, _, before = load_network(work.parent / "cls")
     for mine, theirs in zip(backbone.get_weights(), before.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, theirs)
     assert network.count_params() > backbone.count_params()

@@ -84,9 +84,8 @@ def random_walk(
 
 def _shifted(values: tf.Tensor, places: Iterable[tuple[int, int]], fill: float) -> Iterator[tf.Tensor]:
     """The values at some places beside each cell, `[..., height, width]`."""
-    height, width = tf.unstack(tf.shape(values)[-2:])
     margins = [[0, 0]] * (values.shape.rank - 2) + [[RADIUS - 1] * 2] * 2
-    padded = tf.pad(values, margins, constant_values=fill)
+    padded, size = tf.pad(values, margins, constant_values=fill), tf.shape(values)
     for rows, columns in places:
-        top, left = RADIUS - 1 + rows, RADIUS - 1 + columns
-        yield tf.ensure_shape(padded[..., top : top + height, left : left + width], values.shape)
+        begin = [0] * (values.shape.rank - 2) + [RADIUS - 1 + rows, RADIUS - 1 + columns]
+        yield tf.ensure_shape(tf.slice(padded, begin, size), values.shape)

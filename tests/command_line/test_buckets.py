@@ -96,6 +96,7 @@ def test_records_checkpoints_and_saved_models(tmp_path: Path, run: Callable[...,
         assert json.load(file)["num_images"] == len(LABELS)
 
 
+@pytest.mark.slow
 def test_a_training_goes_on_on_another_machine(
     tmp_path: Path, run: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

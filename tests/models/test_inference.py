@@ -1,5 +1,7 @@
 """From uint8 images of any size to maps of the same size."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -155,8 +157,9 @@ VIEWS = [(0.5, False), (0.5, True), (1.5, False), (1.5, True)]
 def mean_over_views(make, images: np.ndarray, name: str) -> np.ndarray:
     """The mean of what functions of single views give, mirrored images being turned back."""
     results = []
+    of_size = functools.cache(make)
     for scale, mirrored in VIEWS:
-        function = make(round(scale * SIZE))
+        function = of_size(round(scale * SIZE))
         shown = images[:, :, ::-1] if mirrored else images
         result = function(tf.constant(shown))[name].numpy()
         results.append(result[:, :, ::-1] if mirrored and result.ndim == 4 else result)
