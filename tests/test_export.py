@@ -488,9 +488,9 @@ def test_litert_with_weights_in_float16(stages, tmp_path: Path) -> None:
     ("task", "views"),
     [
         ("attention", {}),
-        ("attention", {"scales": (0.75, 1.0), "flip": True}),
+        ("attention", {"scales": (0.75,), "flip": True}),
         ("segmentation", {}),
-        ("segmentation", {"scales": (0.75, 1.0), "flip": True, "class_prior": True}),
+        ("segmentation", {"scales": (0.75,), "flip": True, "class_prior": True}),
     ],
     ids=["attention", "attention, views", "segmentation", "segmentation, views, class prior"],
 )

@@ -404,7 +404,7 @@ class Benchmark:
             runs[name] = functools.partial(
                 _seconds_of_command, "predict", f"--model={exported}", f"--images={path}", f"--output_dir={path}_masks"
             )
-        seconds_of = self._alternate("predict", runs, repeats=3)
+        seconds_of = self._alternate("predict", runs, repeats=min(self.repeats, 3))
         per_photo = [(many - one) / (len(images) - 1) for one, many in zip(*map(seconds_of.get, photos), strict=True)]
         self._ratio("predict_over_network", per_photo, [value / len(images) for value in seconds_of["network"]])
         self._note("predict_one_photo_seconds", statistics.median(seconds_of["one"]))
