@@ -1,4 +1,4 @@
-"""Trainings, maps and exports with backbones other than the paper's."""
+"""Trainings, maps and exports with backbones other than the paper's, in bfloat16."""
 
 import importlib.util
 import json
@@ -37,12 +37,6 @@ def convolved(x, channels: int, **options):
     return keras.layers.ReLU(6.0)(keras.layers.BatchNormalization()(x))
 
 
-def plain(x):
-    for channels in (4, 8, 8, 8, 8):
-        x = convolved(x, channels, strides=2)
-    return x
-
-
 def residual(x):
     for channels in (4, 8, 8, 8, 8):
         before = keras.layers.Conv2D(channels, 1, strides=2)(x)
@@ -66,27 +60,15 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> RecordSet:
     return make_tiny_records(tmp_path_factory.mktemp("records"))
 
 
-# The last one has layers of every kind.
-KINDS = [
-    pytest.param((build, precision), id=f"{build.__name__}-{precision}", marks=marks)
-    for build, precision, marks in [
-        (plain, "float32", pytest.mark.slow),
-        (residual, "bfloat16", pytest.mark.slow),
-        (depthwise, "bfloat16", ()),
-    ]
-]
-
-
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=[pytest.param(residual, marks=pytest.mark.slow), depthwise])
 def common(request, records: RecordSet, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The settings of all trainings with a network of one kind, from a file."""
-    build, precision = request.param
     keras.utils.set_random_seed(3)
     images = keras.Input((None, None, 3))
-    network = keras.Model(images, build(keras.layers.Rescaling(1 / 127.5, -1)(images)))
-    path = tmp_path_factory.mktemp("backbone") / f"{build.__name__}.keras"
+    network = keras.Model(images, request.param(keras.layers.Rescaling(1 / 127.5, -1)(images)))
+    path = tmp_path_factory.mktemp("backbone") / f"{request.param.__name__}.keras"
     network.save(path)
-    return OPTIONS | {"records": str(records.manifest_path), "backbone": str(path), "precision": precision}
+    return OPTIONS | {"records": str(records.manifest_path), "backbone": str(path), "precision": "bfloat16"}
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +98,7 @@ def test_all_stages_train_it(trained: Path, records: RecordSet) -> None:
         assert np.isfinite(metrics["loss"])
         # It is rebuilt without the file it came from.
         description, network, backbone = load_network(trained / stage)
-        assert description.backbone.partition(".keras-")[0] in ("plain", "residual", "depthwise")
+        assert description.backbone.partition(".keras-")[0] in ("residual", "depthwise")
         images = np.random.default_rng(0).uniform(0, 255, (1, 48, 64, 3)).astype(np.float32)
         assert network(images).shape[1:3] == (6, 8) and backbone.name == description.backbone
     maps = AttentionMaps.open(trained / "integral/attention/oaa_plus", records)
@@ -218,7 +200,5 @@ def test_weights_of_another_backbone_are_refused(classifier: Path, records: Reco
         work_dir=str(tmp_path / "seg"),
         **OPTIONS | {"backbone": "vgg16", "width": 2, "frame_size": 64},
     )
-    with pytest.raises(
-        UserError, match=r"backbone (plain|residual|depthwise)\.keras-[0-9a-f]{8}, not vgg16; start from"
-    ):
+    with pytest.raises(UserError, match=r"backbone (residual|depthwise)\.keras-[0-9a-f]{8}, not vgg16; start from"):
         train_seg.run(settings)

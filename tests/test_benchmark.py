@@ -19,10 +19,6 @@ RATIOS = {
     "slots_1m_over_1k_step",
     "saved_model_over_bare",
     "wide_dilation_speedup",
-}
-
-
-FULL_RATIOS = RATIOS | {
     "xla_over_bare",
     "freeze_two_blocks_speedup",
     "train_seg_step_over_bare",
@@ -31,17 +27,14 @@ FULL_RATIOS = RATIOS | {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("quick", "ratios"), [(True, RATIOS), (False, FULL_RATIOS)])
-def test_benchmark_writes_its_figures(
-    quick: bool, ratios: set, tmp_path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_benchmark_writes_its_figures(tmp_path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(benchmark_measurements, "_STEPS", 5)
     output = tmp_path / "new" / "figures.json"
-    settings = BenchmarkSettings(output=str(output), quick=quick, image_size=32, width=2, batch_size=2, repeats=1)
+    settings = BenchmarkSettings(output=str(output), image_size=32, width=2, batch_size=2, repeats=1)
     results = run(settings)
     written = json.loads(output.read_text())
-    assert written.keys() == results.keys() > ratios | {"padding_share", "bytes_per_cell", "bfloat16_speedup"}
-    for name in ratios:
+    assert written.keys() == results.keys() > RATIOS | {"padding_share", "bytes_per_cell", "bfloat16_speedup"}
+    for name in RATIOS:
         detail = written["details"][name]
         assert 0 < detail["low"] <= written[name] <= detail["high"]
     assert 0 <= written["padding_share"] < written["padding_share_square"] < 1

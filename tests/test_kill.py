@@ -17,11 +17,11 @@ from tools.stage_process import StageProcess
 
 @pytest.mark.slow
 def test_resumed_runs_are_bit_identical(tmp_path: Path) -> None:
-    reports = kill_test.run(KillTestSettings(kills=4, quick=True, seed=1, work_dir=str(tmp_path / "runs")))
+    reports = kill_test.run(KillTestSettings(kills=3, quick=True, seed=1, work_dir=str(tmp_path / "runs")))
     assert [report.stage for report in reports] == list(STAGES)
     for report in reports:
         assert report.differences == []
-        assert sum(report.kills.values()) >= 4
+        assert sum(report.kills.values()) >= 3
         assert report.kills["inside the write of a checkpoint"] >= 1
         assert report.kills.get("while maps were written", 0) == (report.stage != "train_seg")
         assert {"weights", "optimizer state", "metrics and random states", "metrics.json"} <= report.compared.keys()

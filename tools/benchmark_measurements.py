@@ -404,7 +404,7 @@ class Benchmark:
             runs[name] = functools.partial(
                 _seconds_of_command, "predict", f"--model={exported}", f"--images={path}", f"--output_dir={path}_masks"
             )
-        seconds_of = self._alternate("predict", runs, repeats=min(self.repeats, 3))
+        seconds_of = self._alternate("predict", runs, repeats=min(self.repeats, 3), num_warm_up=1)
         per_photo = [(many - one) / (len(images) - 1) for one, many in zip(*map(seconds_of.get, photos), strict=True)]
         self._ratio("predict_over_network", per_photo, [value / len(images) for value in seconds_of["network"]])
         self._note("predict_one_photo_seconds", statistics.median(seconds_of["one"]))
@@ -452,16 +452,16 @@ class Benchmark:
         return compiled(model, backbone)
 
     def _alternate(
-        self, label: str, candidates: dict[str, Callable[[], Any]], repeats: int | None = None
+        self, label: str, candidates: dict[str, Callable[[], Any]], repeats: int | None = None, num_warm_up: int = 2
     ) -> dict[str, list[float]]:
-        """Seconds of each candidate by round; the first two calls of each warm up and do not count.
+        """Seconds of each candidate by round; the first calls of each warm up and do not count.
 
         Every other round goes backwards, so that what drifts over a round is no advantage to any of them.
         """
         print(f"{label}: {', '.join(candidates)} ...", flush=True)
         for candidate in candidates.values():
-            candidate()
-            candidate()
+            for _ in range(num_warm_up):
+                candidate()
         seconds: dict[str, list[float]] = {name: [] for name in candidates}
         for number in range(repeats or self.repeats):
             for name in list(candidates)[:: -1 if number % 2 else 1]:
