@@ -255,7 +255,7 @@ def test_a_shard_that_is_cut_while_in_use_is_named_in_one_line(tmp_path) -> None
     line = r"^\S*train-00000-of-00001.tfrecord: was cut while in use; run make_records again$"
     with pytest.raises(UserError, match=line), reading_errors(records):
         list(dataset)
-    # Errors of any other kind stay what they are; readers of the cut shard may still be at work, so other records.
+    # Errors of any other kind stay what they are. Other records, since readers of the cut shard may still be at work.
     whole = make_tiny_records(tmp_path / "whole")
     with pytest.raises(tf.errors.InvalidArgumentError), reading_errors(whole):
         tf.debugging.assert_equal(tf.constant(1), 2)
