@@ -33,7 +33,7 @@ def colorize(labels: np.ndarray) -> np.ndarray:
     """
     palette = voc_palette().copy()
     palette[IGNORE_LABEL] = _IGNORE_COLOR
-    return palette[labels]
+    return cv2.applyColorMap(labels, palette[:, np.newaxis])
 
 
 def attention_colors(attention: np.ndarray) -> np.ndarray:
@@ -85,11 +85,9 @@ def overlay_mask(image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """
     _check_sizes(image, labels, "labels")
     colors = colorize(labels)
-    mixed = cv2.addWeighted(colors, 0.6, image, 0.4, 0)
-    background = cv2.addWeighted(image, 0.6, np.zeros_like(image), 0.4, 0)
-    picture = np.where((labels == 0)[..., np.newaxis], background, mixed)
-    is_outline = outline(labels)
-    picture[is_outline] = colors[is_outline]
+    picture = cv2.addWeighted(colors, 0.6, image, 0.4, 0)
+    cv2.copyTo(cv2.convertScaleAbs(image, alpha=0.6), (labels == 0).astype(np.uint8), picture)
+    cv2.copyTo(colors, outline(labels).astype(np.uint8), picture)
     return picture
 
 
