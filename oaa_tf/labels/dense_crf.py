@@ -1,10 +1,10 @@
 """The fully connected CRF (Kraehenbuehl, Koltun: Efficient inference in fully connected CRFs, NIPS 2011)."""
 
-import functools
 import math
 from collections.abc import Callable
 
-import tensorflow as tf
+import cv2
+import numpy as np
 
 from oaa_tf.labels.permutohedral import PermutohedralLattice
 
@@ -13,8 +13,8 @@ LEAST_PROBABILITY = 1e-5
 
 
 def dense_crf(
-    probabilities: tf.Tensor,
-    image: tf.Tensor,
+    probabilities: np.ndarray,
+    image: np.ndarray,
     *,
     num_iterations: int = 10,
     bilateral_weight: float = 3,
@@ -22,7 +22,7 @@ def dense_crf(
     bilateral_rgb_std: float = 4,
     position_weight: float = 1,
     position_xy_std: float = 3,
-) -> tf.Tensor:
+) -> np.ndarray:
     """Marginals of a CRF that connects every pixel with every other one, by mean field inference.
 
     Starting from the given probabilities p, every iteration sets
@@ -36,7 +36,7 @@ def dense_crf(
     deviations.
 
     Args:
-        probabilities: float32 `[height, width, labels]`, not negative; their sum may differ from 1.
+        probabilities: float32 `[labels, height, width]`, not negative; their sum may differ from 1.
         image: uint8 or float32 RGB `[height, width, 3]` in [0, 255].
         num_iterations: Number of mean field iterations.
         bilateral_weight: Weight of the bilateral kernel.
@@ -46,51 +46,48 @@ def dense_crf(
         position_xy_std: Standard deviation of the position kernel in pixels.
 
     Returns:
-        float32 `[height, width, labels]`, whose sum over the labels is 1.
+        float32 `[labels, height, width]`, whose sum over the labels is 1.
     """
-    shape = tf.shape(probabilities)
-    height, width = shape[0], shape[1]
-    log_probabilities = tf.math.log(tf.clip_by_value(probabilities, LEAST_PROBABILITY, 1.0))
-
+    height, width, _ = image.shape
     # Columns first: the lattice depends on the order of the features, and this is the reference library's.
-    rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
-    positions = tf.cast(tf.stack([columns, rows], axis=-1), tf.float32) / bilateral_xy_std
-    features = tf.concat([positions, tf.cast(image, tf.float32) / bilateral_rgb_std], axis=-1)
-    lattice = PermutohedralLattice(tf.reshape(features, [-1, 5]))
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    features = np.dstack([columns / bilateral_xy_std, rows / bilateral_xy_std, np.float32(image) / bilateral_rgb_std])
+    lattice = PermutohedralLattice(features.reshape(-1, 5))
 
-    def filter_by_color(values: tf.Tensor) -> tf.Tensor:
-        return tf.reshape(lattice.filter(tf.reshape(values, [height * width, -1])), tf.shape(values))
+    def filter_by_color(maps: np.ndarray) -> np.ndarray:
+        return lattice.filter(maps.reshape(len(maps), -1)).reshape(maps.shape)
 
-    ones = tf.ones([height, width, 1])
-    bilateral = _normalized(filter_by_color, ones)
-    position = _normalized(functools.partial(_gaussian_convolution, std=position_xy_std), ones)
+    def filter_by_position(maps: np.ndarray) -> np.ndarray:
+        return np.stack([_gaussian_sums(each, position_xy_std) for each in maps])
 
-    def iterate(index, marginals):
-        messages = bilateral_weight * bilateral(marginals) + position_weight * position(marginals)
-        refined = tf.nn.softmax(log_probabilities + messages)
-        return index + 1, tf.ensure_shape(refined, probabilities.shape)
+    ones = np.ones((1, height, width), np.float32)
+    bilateral, position = _normalized(filter_by_color, ones), _normalized(filter_by_position, ones)
 
-    _, marginals = tf.while_loop(
-        lambda index, _: index < num_iterations,
-        iterate,
-        (tf.constant(0), tf.nn.softmax(log_probabilities)),
-        parallel_iterations=1,
-    )
+    def messages(maps: np.ndarray) -> np.ndarray:
+        return bilateral_weight * bilateral(maps) + position_weight * position(maps)
+
+    log_probabilities = np.log(np.clip(probabilities, LEAST_PROBABILITY, 1))
+    marginals, of_all = _softmax(log_probabilities), messages(ones)
+    for _ in range(num_iterations):
+        # Marginals sum to 1, so the messages to the last label follow from the others.
+        of_others = messages(marginals[:-1])
+        marginals = _softmax(log_probabilities + np.concatenate([of_others, of_all - of_others.sum(axis=0)]))
     return marginals
 
 
-def _normalized(kernel: Callable[[tf.Tensor], tf.Tensor], ones: tf.Tensor) -> Callable[[tf.Tensor], tf.Tensor]:
+def _normalized(kernel: Callable[[np.ndarray], np.ndarray], ones: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
     """The kernel with a factor of 1 / sqrt(row sum) before and after it."""
-    factor = tf.math.rsqrt(kernel(ones))
-    return lambda values: factor * kernel(factor * values)
+    factor = 1 / np.sqrt(kernel(ones))
+    return lambda maps: factor * kernel(factor * maps)
 
 
-def _gaussian_convolution(values: tf.Tensor, std: float) -> tf.Tensor:
-    """Gaussian sums of `[height, width, channels]` over the pixels of the image, with nothing beyond its border."""
+def _gaussian_sums(one: np.ndarray, std: float) -> np.ndarray:
+    """Gaussian sums of `[height, width]` over the pixels of the image, with nothing beyond its border."""
     radius = math.ceil(4 * std)
-    weights = tf.exp(-0.5 * (tf.range(-radius, radius + 1, dtype=tf.float32) / std) ** 2)
-    # Channels as a batch: a convolution with one channel is much faster than a depthwise one.
-    maps = tf.transpose(values, [2, 0, 1])[..., tf.newaxis]
-    for kernel_shape in ([-1, 1, 1, 1], [1, -1, 1, 1]):
-        maps = tf.nn.conv2d(maps, tf.reshape(weights, kernel_shape), strides=1, padding="SAME")
-    return tf.transpose(maps[..., 0], [1, 2, 0])
+    weights = np.exp(-0.5 * (np.arange(-radius, radius + 1) / std) ** 2)
+    return cv2.sepFilter2D(one, cv2.CV_32F, weights, weights, borderType=cv2.BORDER_CONSTANT)
+
+
+def _softmax(logits: np.ndarray) -> np.ndarray:
+    exponentials = np.exp(logits - logits.max(axis=0))
+    return exponentials / exponentials.sum(axis=0)

@@ -25,22 +25,17 @@ def refined_attention(method: str, attention: np.ndarray, background: np.ndarray
     Returns:
         float32 `[k, height, width]` in [0, 1].
     """
-    refine = {"pamr": _refined_by_pamr, "crf": _refined_by_crf}[method]
-    scores = np.concatenate([background[np.newaxis], attention])
+    if method == "crf":
+        return dense_crf(np.concatenate([background[np.newaxis], attention]), image)[1:]
     # Rounding can put a convex combination of ones just above 1.
-    return np.clip(refine(scores.astype(np.float32), image).numpy(), 0, 1)
+    return np.clip(_refined_by_pamr(attention, image).numpy(), 0, 1)
 
 
 # Images of all sizes share one graph.
-_SIGNATURE = [tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)]
-
-
-@tf.function(input_signature=_SIGNATURE, autograph=False)
-def _refined_by_pamr(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    maps = tf.transpose(scores[1:], [1, 2, 0])
+@tf.function(
+    input_signature=[tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)],
+    autograph=False,
+)
+def _refined_by_pamr(attention: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+    maps = tf.transpose(attention, [1, 2, 0])
     return tf.transpose(pixel_adaptive_refinement(maps[tf.newaxis], image[tf.newaxis])[0], [2, 0, 1])
-
-
-@tf.function(input_signature=_SIGNATURE, autograph=False)
-def _refined_by_crf(scores: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    return tf.transpose(dense_crf(tf.transpose(scores, [1, 2, 0]), image)[..., 1:], [2, 0, 1])

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-import tensorflow as tf
 
 from oaa_tf.command_line.errors import UserError, first_line
 from oaa_tf.data.records.record_set import RecordSet
@@ -119,7 +118,8 @@ class Segmenter:
         """
         with self._named_errors(image):
             if self._crf:
-                mask = _refined_mask(self.probabilities(image), image).numpy()
+                labels_first = np.ascontiguousarray(np.moveaxis(self.probabilities(image), -1, 0))
+                mask = dense_crf(labels_first, image).argmax(axis=0).astype(np.uint8)
             else:
                 mask = self._signatures["segment"](image[np.newaxis])[0]
         expected, num_classes = image.shape[:2], len(self.classes)
@@ -155,7 +155,7 @@ class Segmenter:
         """Turns errors of a model into a `UserError` that names the model and the size of the image."""
         try:
             yield
-        except (RuntimeError, tf.errors.OpError) as error:
+        except (RuntimeError, MemoryError) as error:
             size = "x".join(map(str, image.shape[:2]))
             raise self._error(f"fails on an image of {size} pixels: {first_line(error)}") from None
 
@@ -188,12 +188,3 @@ def _checked_origin(folder: Path) -> dict[str, Any]:
         if found.get(name) != checksum:
             raise ValueError(f"{name} has changed since {ORIGIN_FILE.name} was written; export it again")
     return origin
-
-
-# Images of all sizes share one graph.
-@tf.function(
-    input_signature=[tf.TensorSpec([None, None, None], tf.float32), tf.TensorSpec([None, None, 3], tf.uint8)],
-    autograph=False,
-)
-def _refined_mask(probabilities: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.argmax(dense_crf(probabilities, image), axis=-1), tf.uint8)

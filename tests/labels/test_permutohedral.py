@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -17,7 +16,7 @@ def gaussian_sums(features, values):
 
 
 def filtered(features, values):
-    return PermutohedralLattice(tf.constant(features)).filter(tf.constant(values)).numpy()
+    return PermutohedralLattice(features).filter(values.T).T
 
 
 def example(seed, num_points, dimension, span):
@@ -72,23 +71,11 @@ def test_order_sums_and_scale(seed, dimension, span):
     np.testing.assert_allclose(filtered(features, ones)[:, 0], found[:, 0], rtol=1e-4, atol=1e-5)
 
 
-def test_in_a_graph_with_unknown_sizes():
-    @tf.function(input_signature=[tf.TensorSpec([None, 5]), tf.TensorSpec([None, None])])
-    def in_graph(features, values):
-        return PermutohedralLattice(features).filter(values)
-
-    for num_points in (1, 30):
-        features, values = example(2, num_points, 5, 4)
-        np.testing.assert_allclose(in_graph(features, values), filtered(features, values), rtol=1e-5, atol=1e-6)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="span too many standard deviations"):
-        in_graph(1e4 * features, values)
-
-
 def test_the_span_that_keys_hold():
     features = np.random.default_rng(3).uniform(0, 1, (2000, 5)).astype(np.float32)
     features[:32] = np.stack(np.meshgrid(*[[0, 1]] * 5), axis=-1).reshape(32, 5)  # the corners
     values = np.ones((2000, 1), np.float32)
     # So far apart, every point is alone and gets no more than its own value back.
     assert filtered(250 * features, values).max() <= filtered(features[:1], values[:1])[0, 0] + 1e-5
-    with pytest.raises(tf.errors.InvalidArgumentError, match="span too many standard deviations"):
+    with pytest.raises(ValueError, match="span too many standard deviations"):
         filtered(2500 * features, values)
