@@ -262,8 +262,9 @@ def _model(settings: EvaluateSettings, records: RecordSet) -> _Evaluated:
                 write_indexed(path, predicted)
             return _compared(record, predicted, path, records)
 
-        # TensorFlow uses all cores by itself.
-        scores = _scores(compared, records, num_workers=1, scheduler=settings.scheduler)
+        # TensorFlow uses all cores by itself, the CRF one.
+        num_workers = settings.num_workers if settings.crf else 1
+        scores = _scores(compared, records, num_workers=num_workers, scheduler=settings.scheduler)
         if settings.submission and not records.has_masks:
             scores = {}  # The tags are made up.
         return {"predictions": folder, "crf": settings.crf, "inference": segment.inference, **scores}
