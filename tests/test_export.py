@@ -216,6 +216,9 @@ def test_views_and_class_prior(task: str, views: dict, stages, exported: Path, t
     for key, value in function(images).items():
         np.testing.assert_array_equal(result[key], value)
         assert result[key].shape == one_view[key].shape and np.any(result[key] != one_view[key])
+    # All views and signatures share one copy of the network.
+    sizes = [(folder / "saved_model.pb").stat().st_size for folder in (exported / task, tmp_path / "model")]
+    assert sizes[1] < 1.7 * sizes[0]
 
 
 def test_another_precision(stages, exported: Path, tmp_path: Path) -> None:

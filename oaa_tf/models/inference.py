@@ -6,7 +6,7 @@ of floating-point sums.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import keras
 import tensorflow as tf
@@ -47,7 +47,8 @@ def attention_functions(
         `[batch, height, width, C]` in [0, 1] (Eq. 2, each class by itself), and `scores`, float32 `[batch, C]`, the
         probabilities p_c of Eq. 1 (meaningful for classifiers only).
     """
-    run_views = functools.partial(_run_views, network, image_size, whole_views(scales, flip), portable)
+    views = whole_views(scales, flip)
+    run_views = functools.partial(_run_views, _scores(network, portable), image_size, views, portable)
 
     @tf.function(input_signature=[IMAGES_SIGNATURE], autograph=False)
     def attention(images):
@@ -88,7 +89,7 @@ def segmentation_functions(
         `[batch, height, width, C + 1]`, which takes longer.
     """
     views = whole_views(scales, flip)
-    run_views = functools.partial(_run_views, network, image_size, views, portable)
+    run_views = functools.partial(_run_views, _scores(network, portable), image_size, views, portable)
 
     def probabilities_of(images: tf.Tensor) -> tf.Tensor:
         of_views = [tf.nn.softmax(view.to_images(view.scores)) for view in run_views(images)]
@@ -266,8 +267,27 @@ class _View:
         return tf.reverse(maps, axis=[2]) if self.mirrored else maps
 
 
+def _scores(network: keras.Model, portable: bool) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The network's scores of images, as one function for all signatures and views.
+
+    So a SavedModel has it once, and TensorFlow optimizes it once, if it does not inline it.
+    """
+
+    def scores_of(images: tf.Tensor) -> tf.Tensor:
+        return network(images, training=False)
+
+    if portable:
+        return scores_of
+    signature = [tf.TensorSpec([None, None, None, 3], tf.float32)]
+    return tf.function(scores_of, signature, autograph=False, experimental_attributes={"_noinline": True})
+
+
 def _run_views(
-    network: keras.Model, image_size: int, views: Sequence[tuple[float, bool]], portable: bool, images: tf.Tensor
+    scores_of: Callable[[tf.Tensor], tf.Tensor],
+    image_size: int,
+    views: Sequence[tuple[float, bool]],
+    portable: bool,
+    images: tf.Tensor,
 ) -> Iterator[_View]:
     size = tf.shape(images)[1:3]
     batch, height, width = tf.unstack(tf.shape(images)[:3])
@@ -280,7 +300,7 @@ def _run_views(
         margin = (STRIDE - content % STRIDE) % STRIDE
         mean = tf.constant(MEAN_RGB)
         padded = tf.pad(resized - mean, [[0, 0], [0, margin[0]], [0, margin[1]], [0, 0]]) + mean
-        scores = network(padded, training=False)
+        scores = scores_of(padded)
         longest = tf.reduce_max(tf.shape(scores)[1:3])
         valid = frame_valid_cells(tf.tile(content[tf.newaxis], [batch, 1]), longest)
         yield _View(scores, valid[:, : tf.shape(scores)[1], : tf.shape(scores)[2]], content, size, mirrored)
