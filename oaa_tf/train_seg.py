@@ -22,6 +22,7 @@ from oaa_tf.data.views.batch_order import permutation
 from oaa_tf.data.views.view_options import ViewOptions
 from oaa_tf.labels.label_files import MASKS, labels_or_masks
 from oaa_tf.runs.parallel import in_parallel
+from oaa_tf.runs.supervision import is_from_saliency
 from oaa_tf.training.settings import TrainingSettings
 from oaa_tf.training.stage import TrainingStage, open_records
 
@@ -68,6 +69,12 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
         minimum=0,
         maximum=1,
     )
+    teacher_after: float = setting(
+        1.0,
+        help="Share of the training after which the mean of the network's earlier weights labels the images; 1: never.",
+        minimum=0,
+        maximum=1,
+    )
 
     task: ClassVar[str] = "segmentation"
     paper_steps: ClassVar[int] = 15_000
@@ -81,6 +88,10 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
                 " --head_weights=none",
                 flag="head_weights",
                 value=self.head_weights,
+            )
+        if self.teacher_after < 1 and self.labels == MASKS:
+            raise UserError(
+                f"is for pseudo labels, not for --labels={MASKS}", flag="teacher_after", value=self.teacher_after
             )
 
     @property
@@ -152,11 +163,22 @@ class SegmentationStage(TrainingStage):
     def model(self, network: keras.Model) -> DeepLabLargeFOV:
         """DeepLab-LargeFOV."""
         from oaa_tf.models.largefov import DeepLabLargeFOV
+        from oaa_tf.models.mean_teacher import MeanTeacher
 
+        settings = self.settings
         weights: list[float] = []
-        if self.settings.balance:
-            weights = [float(weight) for weight in label_weights(self._label_shares(), self.settings.balance)]
-        return DeepLabLargeFOV(network, label_weights=weights, accumulate_steps=self.settings.accumulate_steps)
+        if settings.balance:
+            weights = [float(weight) for weight in label_weights(self._label_shares(), settings.balance)]
+        options: dict[str, Any] = {"label_weights": weights, "accumulate_steps": settings.accumulate_steps}
+        if settings.teacher_after == 1:
+            return DeepLabLargeFOV(network, **options)
+        first_step = round(settings.teacher_after * self.num_steps)
+        return MeanTeacher(network, first_step=first_step, use_saliency=self._teaches_with_saliency, **options)
+
+    @property
+    def _teaches_with_saliency(self) -> bool:
+        """Whether a teacher may use saliency maps: only if the labels come from them, too."""
+        return self.settings.teacher_after < 1 and self.labels is not None and is_from_saliency(self.labels.supervision)
 
     def _label_shares(self) -> np.ndarray:
         """The share of each label in the labelled pixels of the images to train on, float64 `[C + 1]`."""
@@ -171,10 +193,10 @@ class SegmentationStage(TrainingStage):
         return np.bincount(self.label_map(position).ravel(), minlength=256)
 
     def targets(self) -> Targets:
-        """The pseudo labels or masks."""
+        """The pseudo labels or masks, and what a teacher needs."""
         from oaa_tf.data.views.targets import segmentation_targets
 
-        return segmentation_targets(self.labels)
+        return segmentation_targets(self.labels, with_saliency=self._teaches_with_saliency)
 
     def summaries(self, model: TrainedNetwork) -> list[Callable[[int], None]]:
         """Labels beside predictions: as pictures, and measured on masks."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
 from tiny_model import make_trained_stage
-from tiny_voc import make_tiny_records
+from tiny_voc import labels_from_masks, make_tiny_records
 
 from oaa_tf import evaluate, export, predict, train_seg
 from oaa_tf.command_line.errors import UserError
@@ -18,8 +18,10 @@ from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.data.views.input_pipeline import training_batches
 from oaa_tf.data.views.targets import segmentation_targets
 from oaa_tf.data.views.view_options import ViewOptions
+from oaa_tf.labels.label_files import DESCRIPTION_FILE
 from oaa_tf.models.networks import NetworkDescription, load_network
 from oaa_tf.models.segmenter import Segmenter
+from oaa_tf.runs.json_file import read_json, write_json
 from oaa_tf.train_seg import SegmentationStage, TrainSegSettings, chosen_positions, label_weights
 from oaa_tf.training.initial_network import prepare_network
 
@@ -101,6 +103,24 @@ def test_the_kernels_above_the_frozen_blocks_are_trained(records: RecordSet, tra
     }
 
 
+@pytest.mark.parametrize("supervision", ["image labels", "image labels + saliency"])
+def test_a_teacher_knows_what_its_labels_come_from(records: RecordSet, tmp_path: Path, supervision: str) -> None:
+    folder = Path(labels_from_masks(records, tmp_path / "labels"))
+    description = read_json(folder / DESCRIPTION_FILE) | {"supervision": supervision}
+    write_json(folder / DESCRIPTION_FILE, description)
+    settings = settings_for(records, tmp_path, labels=str(folder), teacher_after=0.5, num_steps=5, min_scale=0.8)
+    stage = SegmentationStage(settings)
+    network, _ = prepare_network(records.classes, settings, tmp_path, num_steps=1)
+    model, [batch, *_] = stage.model(network), stage.batches(0)
+    assert model.first_step == 2 and model.use_saliency == ("saliency" in supervision)
+    assert (keys.SALIENCY in batch) == model.use_saliency
+    if model.use_saliency:
+        # In the tiny images, objects are salient, and nothing else.
+        is_object = (batch[keys.SEGMENTATION] > 0) & (batch[keys.SEGMENTATION] < 255)
+        np.testing.assert_array_equal(batch[keys.SALIENCY][is_object], 230)
+        np.testing.assert_array_equal(batch[keys.SALIENCY][batch[keys.SEGMENTATION] == 0], 10)
+
+
 def test_learning_rates_by_layer(records: RecordSet, tmp_path: Path) -> None:
     settings = settings_for(records, tmp_path)
     network, optimizer = prepare_network(records.classes, settings, tmp_path, num_steps=1)
@@ -155,6 +175,7 @@ def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trai
             "--head_weights=top.h5: fits --backbone=vgg16 with --width=64, not --backbone=vgg16 with --width=2;"
             " use --head_weights=none",
         ),
+        ({"teacher_after": 0.3}, "--teacher_after=0.3: is for pseudo labels, not for --labels=masks"),
     ],
 )
 def test_combinations_that_make_no_sense(records: RecordSet, tmp_path: Path, options: dict, message: str) -> None:

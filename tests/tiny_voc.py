@@ -7,8 +7,10 @@ import numpy as np
 
 from oaa_tf.data.images.palette_png import write_indexed
 from oaa_tf.data.records.record_set import RecordSet
+from oaa_tf.labels.label_files import DESCRIPTION_FILE, LABELS_FOLDER
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
+from oaa_tf.runs.json_file import write_json
 
 CLASSES = ("cat", "dog", "cow")
 LABELS = {"a": (0,), "b": (1,), "c": (0, 1), "d": (1,)}
@@ -51,6 +53,16 @@ def make_tiny_records(folder: Path, *, masks: bool = True, saliency: bool = True
     )
     make_records(settings)
     return RecordSet.open(folder / "records" / f"{split}.json")
+
+
+def labels_from_masks(records: RecordSet, folder: Path) -> str:
+    """A folder of pseudo labels from saliency maps that are equal to the masks."""
+    (folder / LABELS_FOLDER).mkdir(parents=True)
+    for position, image_id in enumerate(records.image_ids):
+        write_indexed(folder / LABELS_FOLDER / f"{image_id}.png", records.record(position).mask)
+    description = {"records_checksum": records.checksum, "supervision": "image labels + saliency"}
+    write_json(folder / DESCRIPTION_FILE, description)
+    return str(folder)
 
 
 def attention_from_masks(records: RecordSet, image_size: int) -> np.ndarray:

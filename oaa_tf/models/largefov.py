@@ -1,7 +1,7 @@
 """DeepLab-LargeFOV (Chen et al., ICLR 2015), the segmentation network of the paper's Sec. 4.1."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import tensorflow as tf
@@ -70,7 +70,7 @@ class DeepLabLargeFOV(TrainedNetwork):
         model.fit(batches)
     """
 
-    required_keys = (keys.IMAGE, keys.SEGMENTATION)
+    required_keys: ClassVar[tuple[str, ...]] = (keys.IMAGE, keys.SEGMENTATION)
 
     def __init__(self, network: keras.Model, *, label_weights: Sequence[float] = (), **kwargs) -> None:
         """Wraps a network from `largefov_network`; for `label_weights`, see `segmentation_loss`."""
@@ -81,7 +81,7 @@ class DeepLabLargeFOV(TrainedNetwork):
     def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The segmentation loss, as the mean over labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
-        logits = _resized(self.network(batch[keys.IMAGE], training=training), labels)
+        logits = resized(self.network(batch[keys.IMAGE], training=training), labels)
         num_labelled = tf.reduce_sum(tf.cast(labels != IGNORE_LABEL, tf.float32))
         return segmentation_loss(logits, labels, self.label_weights), num_labelled, logits
 
@@ -93,7 +93,7 @@ class DeepLabLargeFOV(TrainedNetwork):
         """Class numbers, int32 `[n]`, and probabilities, float32 `[n, C + 1]`, of all labelled pixels."""
         labels = tf.cast(batch[keys.SEGMENTATION], tf.int32)
         labelled = labels != IGNORE_LABEL
-        probabilities = tf.nn.softmax(_resized(scores, labels))
+        probabilities = tf.nn.softmax(resized(scores, labels))
         return tf.boolean_mask(labels, labelled), tf.boolean_mask(probabilities, labelled)
 
     def measure(self, batch: Batch, scores: tf.Tensor) -> None:
@@ -104,6 +104,6 @@ class DeepLabLargeFOV(TrainedNetwork):
         self.pixel_accuracy.update_state(correct, sample_weight=tf.cast(labels != IGNORE_LABEL, tf.float32))
 
 
-def _resized(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def resized(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """The logits at the size of the label maps."""
     return tf.image.resize(logits, tf.shape(labels)[1:3])

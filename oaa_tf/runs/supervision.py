@@ -23,6 +23,11 @@ def supervision_of_labels(supervision: str, *, use_saliency: bool, saliency_netw
     return strongest_supervision(supervision, with_saliency) if use_saliency else supervision
 
 
+def is_from_saliency(supervision: str) -> bool:
+    """Whether saliency maps are a part of this supervision."""
+    return _kind(supervision) == _SALIENCY
+
+
 def strongest_supervision(*supervisions: str) -> str:
     """The strongest of some supervisions."""
     return max(supervisions, key=lambda each: SUPERVISIONS.index(_kind(each)))

@@ -18,6 +18,7 @@ import pytest
 import tensorflow as tf
 from tensorboard.compat.proto.event_pb2 import Event
 from tiny_stage import TinyStage
+from tiny_voc import labels_from_masks
 
 from oaa_tf import train_cls
 from oaa_tf.attention.history import read_history
@@ -163,6 +164,17 @@ def test_resnet101_resumes_as_exactly(records: RecordSet, tmp_path: Path) -> Non
     assert_same_state(tmp_path / "whole", tmp_path / "resumed", 3)
     # Every convolution has six weights with its normalisation, the three layers of the head have two.
     assert sum(name.startswith("network") for name in state(tmp_path / "whole", 3)) == 6 * 104 + 2 * 3
+
+
+@pytest.mark.usefixtures("eager")
+def test_a_mean_teacher_goes_on_as_exactly(records: RecordSet, tmp_path: Path, at_step) -> None:
+    options = {"labels": labels_from_masks(records, tmp_path / "labels"), "teacher_after": 0.5}
+    results = TinyStage.make("seg", records, tmp_path / "whole", **options).train()
+    at_step(4, lambda: os.kill(os.getpid(), signal.SIGINT))
+    with pytest.raises(KeyboardInterrupt):
+        TinyStage.make("seg", records, tmp_path / "stopped", **options).train()
+    assert TinyStage.make("seg", records, tmp_path / "stopped", **options).train() == results
+    assert_same_state(tmp_path / "whole", tmp_path / "stopped", 6)
 
 
 @pytest.mark.usefixtures("eager")
@@ -645,7 +657,7 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
         from oaa_tf import train_affinity, train_cls, train_integral, train_seg
         from oaa_tf.report.event_files import read_scalars
         from oaa_tf.training import run
-        from tiny_voc import make_tiny_records
+        from tiny_voc import labels_from_masks, make_tiny_records
 
         root = Path(sys.argv[1])
         records = make_tiny_records(root / "records")
@@ -679,7 +691,13 @@ def test_every_stage_draws_and_measures_with_two_replicas(tmp_path: Path) -> Non
             ),
             (
                 train_seg,
-                train_seg.TrainSegSettings(work_dir=str(root / "seg"), labels="masks", frame_size=40, **common),
+                train_seg.TrainSegSettings(
+                    work_dir=str(root / "seg"),
+                    labels=labels_from_masks(records, root / "labels"),
+                    teacher_after=0.5,
+                    frame_size=40,
+                    **common,
+                ),
                 "prediction/recall",
             ),
         ):

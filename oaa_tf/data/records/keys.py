@@ -27,7 +27,7 @@ IGNORE_LABEL = 255
 MAX_MASK_CLASSES = IGNORE_LABEL - 1
 """How many classes masks can number: they are PNG files of 8 bits. Attention maps have no such limit."""
 
-# Features of a batch, beside IMAGE and LABELS; see `oaa_tf.data.views.input_pipeline`.
+# Features of a batch, beside IMAGE, LABELS and SALIENCY; see `oaa_tf.data.views.input_pipeline`.
 POSITION = "position"
 EPOCH = "epoch"
 CONTENT = "content"

@@ -169,6 +169,7 @@ def _example(
         {
             keys.IMAGE: tf.io.FixedLenFeature([], tf.string),
             keys.MASK: tf.io.FixedLenFeature([], tf.string, ""),
+            keys.SALIENCY: tf.io.FixedLenFeature([], tf.string, ""),
             keys.LABELS: tf.io.VarLenFeature(tf.int64),
         },
     )
@@ -186,7 +187,8 @@ def _example(
         keys.CONTENT: content,
         keys.VIEW: view,
     }
-    added = targets(example | {keys.MASK: features[keys.MASK]}, size, canvas) if targets else {}
+    encoded = {key: features[key] for key in (keys.MASK, keys.SALIENCY)}
+    added = targets(example | encoded, size, canvas) if targets else {}
     return example | added
 
 

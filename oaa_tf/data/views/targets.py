@@ -14,12 +14,13 @@ Targets = Callable[[dict[str, tf.Tensor], tf.Tensor, tf.Tensor], dict[str, tf.Te
 (int32 `[2]`)."""
 
 
-def segmentation_targets(labels: Sequence[np.ndarray] | None) -> Targets:
+def segmentation_targets(labels: Sequence[np.ndarray] | None, *, with_saliency: bool = False) -> Targets:
     """Adds `keys.SEGMENTATION`, uint8 `[height, width]` of the canvas, to the examples of an input pipeline.
 
     Args:
         labels: A label map for each image, in the order of positions, uint8 `[height, width]`, such as `PseudoLabels`;
             None for the records' masks.
+        with_saliency: Whether to add the records' saliency maps as `keys.SALIENCY`, of the same type and shape.
     """
 
     def label_map_of(example: dict[str, tf.Tensor]) -> tf.Tensor:
@@ -29,8 +30,12 @@ def segmentation_targets(labels: Sequence[np.ndarray] | None) -> Targets:
         return tf.ensure_shape(read, [None, None])[..., tf.newaxis]
 
     def targets(example: dict[str, tf.Tensor], size: tf.Tensor, canvas: tf.Tensor) -> dict[str, tf.Tensor]:
-        label_map = label_map_of(example)
-        shown = render(label_map, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))
-        return {keys.SEGMENTATION: shown[..., 0]}
+        maps = {keys.SEGMENTATION: label_map_of(example)}
+        if with_saliency:
+            maps[keys.SALIENCY] = tf.io.decode_png(example[keys.SALIENCY], channels=1)
+        return {
+            key: render(each, example[keys.VIEW], size, canvas, method="nearest", padding=(IGNORE_LABEL,))[..., 0]
+            for key, each in maps.items()
+        }
 
     return targets
