@@ -74,7 +74,8 @@ def run(settings: PredictSettings) -> dict[str, Any]:
             folder.mkdir(parents=True, exist_ok=True)
     prediction = _Prediction(images_by_name, segmenter, output, settings.max_side, settings.overlays)
     names, skipped, images = list(images_by_name), {}, []
-    if settings.scheduler:
+    if settings.scheduler or settings.crf:
+        # TensorFlow uses all cores by itself, the CRF one.
         described = in_parallel(prediction, names, "predict", scheduler=settings.scheduler)
     else:
         described = prediction.of_all(names)
