@@ -178,6 +178,11 @@ class TrainingSettings(BookkeepingSettings, OptimisationSettings, NetworkSetting
         return "none"
 
     @property
+    def teacher_after(self) -> float:
+        """Share of the training after which a mean teacher labels the images; only segmentation can have one."""
+        return 1.0
+
+    @property
     def attention_drop(self) -> float:
         """Rate of the attention drop layer; only the classifier has one."""
         return 0.0

@@ -3,6 +3,7 @@
 import dataclasses
 import tempfile
 import timeit
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,8 @@ from oaa_tf.training.settings import TrainingSettings
 def seconds_per_epoch(classes: tuple[str, ...], settings: TrainingSettings, sizes: np.ndarray) -> float:
     """Measures a training stage's time for all images once; it takes some seconds.
 
-    A step's time is that of its forward and backward pass on random images with random weights: decoding images,
-    metrics, logs and checkpoints take little beside them.
+    A step's time is that of its forward and backward pass, and of a teacher's forward pass, on random images with
+    random weights: decoding images, metrics, logs and checkpoints take little beside them.
 
     Args:
         classes: Names of the classes.
@@ -47,7 +48,17 @@ def seconds_per_epoch(classes: tuple[str, ...], settings: TrainingSettings, size
             loss = tf.reduce_mean(network(images, training=True))
         return tf.add_n([tf.reduce_sum(each) for each in tape.gradient(loss, network.trainable_weights)])
 
-    gradient_sum()
-    seconds = min(timeit.repeat(lambda: gradient_sum().numpy(), number=1, repeat=2))
+    @tf.function(autograph=False)
+    def score_sum() -> tf.Tensor:
+        return tf.reduce_sum(network(images, training=False))
+
+    seconds = _least_seconds(gradient_sum)
+    if settings.teacher_after < 1:
+        seconds += (1 - settings.teacher_after) * _least_seconds(score_sum)
     pixels = np.prod(canvases, axis=1, dtype=np.int64).sum()
     return seconds * pixels / np.prod(images.shape[:3])
+
+
+def _least_seconds(compute: Callable[[], tf.Tensor]) -> float:
+    compute()
+    return min(timeit.repeat(lambda: compute().numpy(), number=1, repeat=2))
