@@ -14,6 +14,7 @@ from oaa_tf.models.exported import export_network
 from oaa_tf.models.initializers import CenteredHeNormal
 from oaa_tf.models.integral import IntegralAttentionModel
 from oaa_tf.models.largefov import DeepLabLargeFOV, largefov_network
+from oaa_tf.models.mean_teacher import MeanTeacher
 from oaa_tf.models.networks import load_network
 from oaa_tf.models.optimizer import CaffeSGD, LayerwiseAdamW, paper_optimizer
 from oaa_tf.models.output_stride import at_output_stride, copy_weights
@@ -35,6 +36,7 @@ __all__ = [
     "DeepLabLargeFOV",
     "IntegralAttentionModel",
     "LayerwiseAdamW",
+    "MeanTeacher",
     "Segmenter",
     "affinity_network",
     "at_output_stride",

@@ -21,7 +21,8 @@ class MeanTeacher(DeepLabLargeFOV):
 
     The teacher is the network with the mean of its weights over about the last tenth of its steps so far (Tarvainen and
     Valpola, Mean teachers are better role models, NIPS 2017). It sees the same views as the network, without dropout,
-    and labels them by the rule of `oaa_tf.labels.rules.confident_label` with `MIN_PROBABILITY`.
+    and labels them by the rule of `oaa_tf.labels.rules.confident_label` with `MIN_PROBABILITY`. In the end, the network
+    takes over its weights.
 
     Batches also hold `keys.LABELS`, `keys.VALID` and, with saliency, `keys.SALIENCY`, uint8 `[batch, height, width]`.
 
@@ -59,6 +60,11 @@ class MeanTeacher(DeepLabLargeFOV):
         for mean, weight in zip(self.mean_weights, self.network.trainable_variables, strict=True):
             mean.assign(mean + share * (weight - mean))
         return results
+
+    def finish(self) -> None:
+        """Gives the network the teacher's weights, which generalize better."""
+        for mean, weight in zip(self.mean_weights, self.network.trainable_variables, strict=True):
+            weight.assign(mean.numpy())
 
     def compute_loss_of(self, batch: Batch, training: bool = True) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """The segmentation loss of the batch's labels or, in training from `first_step` on, of the teacher's."""

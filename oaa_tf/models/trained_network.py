@@ -137,6 +137,9 @@ class TrainedNetwork(keras.Model):
     def remember(self, *observed: tf.Tensor) -> None:
         """Uses what `observe` has returned for all parts of a batch, on all replicas; once in every process."""
 
+    def finish(self) -> None:
+        """Called once after the last step, outside of replicas; by default nothing."""
+
     def measure(self, batch: Batch, scores: tf.Tensor) -> None:
         """Updates metrics from a forward pass, in training or evaluation; by default those of `compile`."""
         if self._has_metrics:

@@ -88,6 +88,8 @@ def train(
                 if _NOT_FINITE not in error.message:
                     raise
                 raise diverged("loss is", step, batch[keys.POSITION], records, model, checkpoint) from None
+            if is_last:
+                model.finish()
             progress.advance(settings.batch_size, shown)
             if step % settings.log_every == 0 or is_last:
                 # Only here: reading from a GPU makes the program wait for it.

@@ -67,6 +67,9 @@ def test_the_teacher_is_the_mean_of_the_last_weights() -> None:
     for mean, found, weight in zip(expected, model.mean_weights, model.network.trainable_variables, strict=True):
         np.testing.assert_allclose(found.numpy(), mean, rtol=1e-4, atol=1e-6)
         assert not np.array_equal(found.numpy(), weight.numpy())
+    model.finish()
+    for found, weight in zip(model.mean_weights, model.network.trainable_variables, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), found.numpy())
 
 
 def test_its_labels_take_the_place_of_the_batchs() -> None:

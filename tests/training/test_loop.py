@@ -173,8 +173,11 @@ def test_a_mean_teacher_goes_on_as_exactly(records: RecordSet, tmp_path: Path, a
     at_step(4, lambda: os.kill(os.getpid(), signal.SIGINT))
     with pytest.raises(KeyboardInterrupt):
         TinyStage.make("seg", records, tmp_path / "stopped", **options).train()
-    assert TinyStage.make("seg", records, tmp_path / "stopped", **options).train() == results
+    last = TinyStage.make("seg", records, tmp_path / "stopped", **options)
+    assert last.train() == results
     assert_same_state(tmp_path / "whole", tmp_path / "stopped", 6)
+    for mean, weight in zip(last.model.mean_weights, last.model.network.trainable_variables, strict=True):
+        np.testing.assert_array_equal(mean.numpy(), weight.numpy())
 
 
 @pytest.mark.usefixtures("eager")
