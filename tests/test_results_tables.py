@@ -71,6 +71,7 @@ SOURCES = {
     "best0_first": (*_ANIMALS, "best preset, seed 0", 8),
     "best0": (*_ANIMALS, "best preset, seed 0", 9),
     "best0_views": (*_ANIMALS, "best preset, seed 0", 10),
+    "taught": (*_ANIMALS, "mean teacher, seed 0", 9),
     "vgg16_cam": (*_ANIMALS, "best preset on VGG16", 2),
     "vgg16_max": (*_ANIMALS, "best preset on VGG16", 3),
     "vgg16_average": (*_ANIMALS, "best preset on VGG16", 4),
@@ -139,6 +140,7 @@ SAID = {
         "it reaches {best0} and {best} where the one-hour preset reaches {cpu}.",
         "All three together raise {vgg16} to {six_views} on VGG16, and with ten views instead of six to {ten_views};"
         " the preset's {best0} and {best} to {best0_views} and {best_views}.",
+        "the network then has {taught} instead of {best0_first}, in as many steps",
         "the second network has {best0} and {best} where the first has {best0_first} and {best_first}.",
         "have {affinity0_labels} and {affinity_labels}, with two seeds, instead of {only_first_labels} (",
     ),
