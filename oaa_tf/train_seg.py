@@ -91,7 +91,9 @@ class TrainSegSettings(TrainingSettings, group="segmentation"):
             )
         if self.teacher_after < 1 and self.labels == MASKS:
             raise UserError(
-                f"is for pseudo labels, not for --labels={MASKS}", flag="teacher_after", value=self.teacher_after
+                f"is for pseudo labels; with --labels={MASKS}, set --teacher_after=1",
+                flag="teacher_after",
+                value=self.teacher_after,
             )
 
     @property
