@@ -175,7 +175,10 @@ def test_initial_weights_are_those_of_the_same_backbone(records: RecordSet, trai
             "--head_weights=top.h5: fits --backbone=vgg16 with --width=64, not --backbone=vgg16 with --width=2;"
             " use --head_weights=none",
         ),
-        ({"teacher_after": 0.3}, "--teacher_after=0.3: is for pseudo labels; with --labels=masks, set --teacher_after=1"),
+        (
+            {"teacher_after": 0.3},
+            "--teacher_after=0.3: is for pseudo labels; with --labels=masks, set --teacher_after=1",
+        ),
     ],
 )
 def test_combinations_that_make_no_sense(records: RecordSet, tmp_path: Path, options: dict, message: str) -> None:
