@@ -115,7 +115,7 @@ class AccumulationStudy(TrainingStage):
         rows = compare(kept, self.records, STRIDE * self.table.grid)
         content = origin(self.name, self.settings, self.records.provenance, supervision=self.supervision)
         write_json(work_dir / "accumulation_study.json", content | {"rows": rows})
-        plot_epochs(work_dir / "by_epoch.png", rows)
+        plot_epochs(work_dir / "by_epoch.png", {"": rows})
         return {}
 
 

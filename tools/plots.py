@@ -35,32 +35,33 @@ def plot_map_curves(path: Path, sweeps: Mapping[str, Sequence[Mapping[str, Seque
     _finish(figure, (left, right), path)
 
 
-def plot_epochs(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Draws mIoU and recall of CAM and of cumulative attention after each epoch.
+def plot_epochs(path: Path, studies: Mapping[str, Iterable[Mapping[str, Any]]]) -> None:
+    """Draws mIoU, precision and recall of CAM and of cumulative attention after each epoch.
 
     Args:
         path: The PNG to write.
-        rows: The rows of `accumulation_study.json`.
+        studies: By name of the data, the rows of an `accumulation_study.json`; one row of plots each.
     """
-    if (figure := _figure()) is None:
+    if (figure := _figure(3, len(studies))) is None:
         return
-    rows = list(rows)
-    first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
-    lines = {
-        "CAM of the epoch": [r for r in rows if r["gate"] == "none" and r["first_epoch"] == r["last_epoch"]],
-        "OAA average": [r for r in rows if _from(r, first) and r["fusion"] == "average"],
-        "OAA max": [r for r in rows if _from(r, first) and r["fusion"] == "max"],
-    }
-    axes = figure.subplots(1, 2)
-    for axis, key, title in zip(
-        axes, ("best_mean_iou", "recall_at_0.3"), ("mIoU at the best threshold", "recall at 0.3"), strict=True
-    ):
-        for (name, of_line), color, style in zip(lines.items(), _COLORS, _STYLES, strict=False):
-            of_line = sorted(of_line, key=lambda row: row["last_epoch"])
-            epochs, values = [row["last_epoch"] for row in of_line], [row[key] for row in of_line]
-            axis.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=3, label=name)
-        axis.set(xlabel="epoch", title=title)
-    _finish(figure, axes, path)
+    axes = figure.subplots(len(studies), 3, sharex="row", sharey="col", squeeze=False)
+    titles = {"best_mean_iou": "mIoU at the best threshold", "precision_at_0.3": "precision at 0.3"}
+    titles["recall_at_0.3"] = "recall at 0.3"
+    for beside, (data, rows) in zip(axes, studies.items(), strict=True):
+        rows = list(rows)
+        first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
+        lines = {
+            "CAM of the epoch": [r for r in rows if r["gate"] == "none" and r["first_epoch"] == r["last_epoch"]],
+            "OAA average": [r for r in rows if _from(r, first) and r["fusion"] == "average"],
+            "OAA max": [r for r in rows if _from(r, first) and r["fusion"] == "max"],
+        }
+        for axis, (key, title) in zip(beside, titles.items(), strict=True):
+            for (name, of_line), color, style in zip(lines.items(), _COLORS, _STYLES, strict=False):
+                of_line = sorted(of_line, key=lambda row: row["last_epoch"])
+                epochs, values = [row["last_epoch"] for row in of_line], [row[key] for row in of_line]
+                axis.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=3, label=name)
+            axis.set(xlabel="epoch", title=f"{data}: {title}" if data else title)
+    _finish(figure, axes.flat, path)
 
 
 def plot_minutes(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -96,11 +97,11 @@ def _finish(figure: "Figure", axes: Iterable["Axes"], path: Path) -> None:
         figure.savefig(file, dpi=110, format="png")
 
 
-def _figure(num_plots: int = 2) -> "Figure | None":
-    """A figure for plots beside each other; None without matplotlib."""
+def _figure(num_columns: int = 2, num_rows: int = 1) -> "Figure | None":
+    """A figure for plots beside and below each other; None without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError:
         print("no plots: matplotlib is not installed (pip install matplotlib)")
         return None
-    return Figure(figsize=(5 * num_plots, 4), layout="constrained")
+    return Figure(figsize=(5 * num_columns, 4 * num_rows), layout="constrained")

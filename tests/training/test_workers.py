@@ -169,15 +169,16 @@ def test_workers_with_different_folders_are_refused(records: RecordSet, tmp_path
 
 @pytest.mark.slow
 def test_the_pipeline_runs_on_workers(tmp_path: Path) -> None:
-    """The chief does everything else; its masks are those of one process on two devices, or differ by rounding."""
+    """They train together, with a teacher at the end, and the chief does everything else."""
     root = Path(__file__).parents[2]
     addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
     tiny = ("--width=2", "--image_size=32", "--batch_size=4", "--num_steps=2", *TINY[1:])
     arguments = [f"--{stage}.{flag[2:]}" for stage in ("train_cls", "train_integral", "train_seg") for flag in tiny]
+    arguments += ["--train_seg.frame_size=32", "--train_seg.teacher_after=0.5", f"--work_dir={tmp_path / 'run'}"]
     command = ["-m", "oaa_tf.pipeline", "--flagfile=flags/demo.flags", "--backbone_weights=none", "--nocompare_losses"]
     processes = [
         subprocess.Popen(
-            [os.sys.executable, *command, *arguments, "--train_seg.frame_size=32", f"--work_dir={tmp_path / 'run'}"],
+            [os.sys.executable, *command, *arguments],
             cwd=root,
             env=os.environ | {"TF_CONFIG": tf_config(addresses, index)},
             stdout=subprocess.PIPE,
