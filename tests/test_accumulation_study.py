@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import cv2
 import numpy as np
 import pytest
 from tiny_voc import make_tiny_records
@@ -66,6 +67,8 @@ def test_rows(study) -> None:
     recalls = [r["recall_at_0.3"] for r in sorted(of_max, key=lambda row: row["last_epoch"])]
     assert len(recalls) > 2 and recalls == sorted(recalls)
     assert len({(r["gate"], r["fusion"], r["first_epoch"], r["last_epoch"]) for r in rows}) == len(rows)
+    height, width, _ = cv2.imread(str(root / "study/by_epoch.png")).shape
+    assert width > 3 * height, "three plots beside each other"
 
 
 def test_needs_two_epochs(tmp_path) -> None:
