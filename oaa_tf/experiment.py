@@ -9,7 +9,6 @@ from oaa_tf import (
     export,
     make_pseudo_labels,
     make_records,
-    relabel,
     train_affinity,
     train_cls,
     train_integral,
@@ -29,7 +28,6 @@ _COMMANDS = {
     "make_pseudo_labels": make_pseudo_labels,
     "train_affinity": train_affinity,
     "train_seg": train_seg,
-    "relabel": relabel,
     "export": export,
     "evaluate": evaluate,
 }
@@ -67,7 +65,6 @@ class ExperimentSettings(make_records.DataFolderSettings):
     make_pseudo_labels: make_pseudo_labels.MakePseudoLabelsSettings
     train_affinity: train_affinity.TrainAffinitySettings
     train_seg: train_seg.TrainSegSettings
-    relabel: relabel.RelabelSettings
 
     def __post_init__(self) -> None:
         """Checks the combination of stages."""
@@ -212,14 +209,10 @@ class Experiment:
         """Trains the segmentation network on pseudo labels."""
         return self._step("train_seg", name, labels=str(labels), **options)
 
-    def second_labels(self, name: str, model: Path, *, use_saliency: bool) -> Step:
-        """Makes pseudo labels with a segmentation SavedModel."""
-        return self._step("relabel", name, model=str(model), use_saliency=use_saliency)
-
-    def exported(self, stage: str, name: str, **options: Any) -> Step:
-        """Exports a trained stage; options are further settings of `export`."""
-        folders: dict[str, Any] = {"stage_dir": str(self.root / stage), "output_dir": str(self.root / name)}
-        return Step("export", export.ExportSettings(**folders, **options))
+    def exported(self, stage: str, name: str) -> Step:
+        """Exports a trained stage."""
+        settings = export.ExportSettings(stage_dir=str(self.root / stage), output_dir=str(self.root / name))
+        return Step("export", settings)
 
     def evaluation(self, name: str, split: str, *, maps: str = "", masks: str = "", model: str = "") -> Step:
         """Evaluates maps, masks or a model on "train" or "val"."""

@@ -15,7 +15,6 @@ import numpy as np
 
 from oaa_tf import make_report
 from oaa_tf.command_line.dry_run import DONE, TO_DO
-from oaa_tf.command_line.inference_settings import AS_TRAINED
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
@@ -41,10 +40,6 @@ class PipelineSettings(ExperimentSettings):
 
     compare_losses: bool = setting(
         True, help="Also train the integral attention model with the other loss, for the table (the paper's Table 2)."
-    )
-    self_training: bool = setting(
-        False,
-        help="Train the segmentation network a second time, from its own weights, on its own labels (see relabel).",
     )
     affinity: bool = setting(
         False,
@@ -182,7 +177,7 @@ class _Pipeline:
         steps: The stages and exports in order, the classifier first.
         evaluations: By name of the table's row, in the order of the rows.
         maps: Folders of attention maps by name of the row.
-        labels: Folder of the pseudo labels that the final network learns from.
+        labels: Folder of the pseudo labels that the network learns from.
         models: Folders of the SavedModels by name.
     """
 
@@ -213,34 +208,21 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
         main_maps = after(experiment.spread_maps("train_affinity", main_maps, first_labels)) / SPREAD_FOLDER
         maps[f"{_LOSS_NAMES[main_loss]}, spread"] = main_maps
     labels = after(experiment.pseudo_labels("make_pseudo_labels", main_maps, use_saliency=use_saliency))
-    label_folders = {"pseudo labels": labels / LABELS_FOLDER}
-    models, networks = {}, {}
-    options = {}
-    if settings.self_training:
-        first = after(experiment.segmentation_network("train_seg_first", labels))
-        # It labels all images, and is not for use elsewhere.
-        models["segment_first"] = after(
-            experiment.exported("train_seg_first", "saved_models/segment_first", precision=AS_TRAINED)
-        )
-        networks["segmentation, first"] = models["segment_first"]
-        labels = after(experiment.second_labels("relabel", models["segment_first"], use_saliency=use_saliency))
-        label_folders["pseudo labels, second"] = labels / LABELS_FOLDER
-        options = {"initial_weights": str(first), "head_weights": "none"}
-    after(experiment.segmentation_network("train_seg", labels, **options))
-    models["attention"] = after(experiment.exported("train_integral", "saved_models/attention"))
-    models["segment"] = after(experiment.exported("train_seg", "saved_models/segment"))
-    networks["segmentation"] = models["segment"]
+    after(experiment.segmentation_network("train_seg", labels))
+    models = {
+        "attention": after(experiment.exported("train_integral", "saved_models/attention")),
+        "segment": after(experiment.exported("train_seg", "saved_models/segment")),
+    }
 
     # Users' own photos often have tags but no masks: then only what the networks find can be measured.
     evaluations = {}
     if train_has_masks:
         for name, folder in maps.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "train", maps=str(folder))
-        for name, folder in label_folders.items():
-            evaluations[name] = experiment.evaluation(_folder_name(name), "train", masks=str(folder))
+        masks = str(labels / LABELS_FOLDER)
+        evaluations["pseudo labels"] = experiment.evaluation("pseudo_labels", "train", masks=masks)
     if experiment.val_records:
-        for name, folder in networks.items():
-            evaluations[name] = experiment.evaluation(_folder_name(name), "val", model=str(folder))
+        evaluations["segmentation"] = experiment.evaluation("segmentation", "val", model=str(models["segment"]))
     return _Pipeline(steps, evaluations, maps, labels / LABELS_FOLDER, models)
 
 

@@ -145,15 +145,14 @@ def test_the_table_of_networks_says_what_they_find():
 
 
 @pytest.mark.slow
-def test_maps_spread_and_the_second_network_learns_what_the_first_one_says(tiny_voc, tmp_path):
+def test_maps_spread_and_a_teacher_corrects_their_labels(tiny_voc, tmp_path):
     affinity = [f"--train_affinity.{option}" for option in ("image_size=48", "batch_size=2", "num_steps=2")]
-    chosen = settings(tiny_voc, tmp_path / "work", "--nocompare_losses", "--self_training", "--affinity", *affinity)
+    options = ("--nocompare_losses", "--train_seg.teacher_after=0.5", "--affinity", *affinity)
+    chosen = settings(tiny_voc, tmp_path / "work", *options)
     before = pipeline.dry_run(chosen)
     metrics = pipeline.run(chosen)
     rows = {row["name"]: row for row in metrics["rows"]}
-    assert list(rows)[-5:] == [
-        *("OAA+ hybrid, spread", "pseudo labels", "pseudo labels, second", "segmentation, first", "segmentation")
-    ]
+    assert list(rows)[-3:] == ["OAA+ hybrid, spread", "pseudo labels", "segmentation"]
     # The labels that taught affinity have seen the saliency maps.
     assert {row["supervision"] for name, row in rows.items() if "," in name} == {"image labels + saliency"}
     work = tmp_path / "work"
@@ -162,13 +161,12 @@ def test_maps_spread_and_the_second_network_learns_what_the_first_one_says(tiny_
     assert f"--maps={work}/train_integral/attention/oaa_plus\n" in flags and "--width=2\n" in flags
     assert f"--maps={work}/train_affinity/attention/spread\n" in (work / "make_pseudo_labels/flags.txt").read_text()
     flags = (work / "train_seg/flags.txt").read_text()
-    assert f"--initial_weights={work}/train_seg_first\n" in flags and f"--labels={work}/relabel\n" in flags
-    assert f"--labels={work}/make_pseudo_labels\n" in (work / "train_seg_first/flags.txt").read_text()
+    assert f"--labels={work}/make_pseudo_labels\n" in flags and "--teacher_after=0.5\n" in flags
     assert all(Path(path).exists() for path in before["stages"])
     assert set(pipeline.dry_run(chosen)["stages"].values()) == {"done"}
     report = ReportPage.read(work / "report.html")
     assert "Not in this report" not in report.text
-    assert len(report.articles["tiny_000"]) == 11
+    assert len(report.articles["tiny_000"]) == 10
     for flag in ("backbone=resnet101", "width=3", f"initial_weights={work}/train_seg"):
         with pytest.raises(
             UserError, match=f"--train_affinity.{flag}: the affinity network learns on the classifier's"

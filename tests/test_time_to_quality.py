@@ -41,14 +41,14 @@ def settings(folder: Path, preset: str, **others: object) -> TimeToQualitySettin
 
 
 def test_every_training_takes_a_part_of_its_steps(tmp_path: Path, pipelines: list[PipelineSettings]) -> None:
-    preset = "--pipeline.self_training\n--train_cls.num_steps=25\n--train_seg.num_epochs=4\n--train_seg.num_steps=10\n"
+    preset = "--pipeline.affinity\n--train_cls.num_steps=25\n--train_seg.num_epochs=4\n--train_seg.num_steps=10\n"
     found = time_to_quality.run(settings(tmp_path, preset))
     small, large = pipelines
     assert [each.train_cls.num_steps for each in pipelines] == [3, 13]
     assert (small.train_seg.num_steps, small.train_seg.num_epochs) == (1, pytest.approx(0.4))
     # The paper's steps, where the preset says nothing.
     assert large.train_integral.steps_for(num_images=100) == large.train_integral.paper_steps / 2
-    assert small.self_training and small.voc_dir == str(tmp_path)
+    assert small.affinity and small.voc_dir == str(tmp_path)
     assert [(row["share"], row["mean_iou"]) for row in found["rows"]] == [(0.1, 0.5), (0.5, 0.5)]
     assert json.loads((tmp_path / "work/time_to_quality.json").read_text()) == found
 

@@ -112,8 +112,7 @@ class RunFolder:
 
     Attributes:
         root: The folder.
-        stages: The first stage of each name, `train_integral` before `train_integral_mce`, `train_seg` before
-            `train_seg_first`.
+        stages: The first stage of each name, `train_integral` before `train_integral_mce`.
         evaluations: Evaluations with scores, attention maps first.
         train_records: The training images; None if the records no longer exist.
         val_records: The images that the segmentation was evaluated on; None without such an evaluation.
