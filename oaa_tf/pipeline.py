@@ -208,6 +208,7 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
         main_maps = after(experiment.spread_maps("train_affinity", main_maps, first_labels)) / SPREAD_FOLDER
         maps[f"{_LOSS_NAMES[main_loss]}, spread"] = main_maps
     labels = after(experiment.pseudo_labels("make_pseudo_labels", main_maps, use_saliency=use_saliency))
+    label_maps = labels / LABELS_FOLDER
     after(experiment.segmentation_network("train_seg", labels))
     models = {
         "attention": after(experiment.exported("train_integral", "saved_models/attention")),
@@ -219,11 +220,10 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
     if train_has_masks:
         for name, folder in maps.items():
             evaluations[name] = experiment.evaluation(_folder_name(name), "train", maps=str(folder))
-        masks = str(labels / LABELS_FOLDER)
-        evaluations["pseudo labels"] = experiment.evaluation("pseudo_labels", "train", masks=masks)
+        evaluations["pseudo labels"] = experiment.evaluation("pseudo_labels", "train", masks=str(label_maps))
     if experiment.val_records:
         evaluations["segmentation"] = experiment.evaluation("segmentation", "val", model=str(models["segment"]))
-    return _Pipeline(steps, evaluations, maps, labels / LABELS_FOLDER, models)
+    return _Pipeline(steps, evaluations, maps, label_maps, models)
 
 
 def _folder_name(row: str) -> str:

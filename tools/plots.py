@@ -44,9 +44,12 @@ def plot_epochs(path: Path, studies: Mapping[str, Iterable[Mapping[str, Any]]]) 
     """
     if (figure := _figure(3, len(studies))) is None:
         return
-    axes = figure.subplots(len(studies), 3, sharex="row", sharey="col", squeeze=False)
-    titles = {"best_mean_iou": "mIoU at the best threshold", "precision_at_0.3": "precision at 0.3"}
-    titles["recall_at_0.3"] = "recall at 0.3"
+    axes = figure.subplots(len(studies), 3, sharey="col", squeeze=False)
+    titles = {
+        "best_mean_iou": "mIoU at the best threshold",
+        "precision_at_0.3": "precision at 0.3",
+        "recall_at_0.3": "recall at 0.3",
+    }
     for beside, (data, rows) in zip(axes, studies.items(), strict=True):
         rows = list(rows)
         first = min(row["first_epoch"] for row in rows if row["first_epoch"] > 0)
