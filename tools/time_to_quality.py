@@ -35,7 +35,7 @@ class TimeToQualitySettings(Settings):
 
     presets: tuple[str, ...] = setting(help="Presets of the pipeline, each a line of the plot.", may_change=True)
     shares: tuple[float, ...] = setting(
-        (0.05, 0.12, 0.3, 0.6),
+        (0.07, 0.2, 0.5, 1.0),
         help="Parts of the presets' training steps, each a pipeline.",
         minimum=1e-3,
         maximum=1.0,
