@@ -116,7 +116,7 @@ class BookkeepingSettings(Settings, group="output"):
         may_change=True,
     )
     num_measured: int = setting(
-        50,
+        20,
         help="Training images on which results are measured for TensorBoard, if they have masks; 0: none.",
         minimum=0,
         may_change=True,
