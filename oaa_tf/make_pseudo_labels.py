@@ -57,10 +57,12 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         if settings.refine != "none" and classes:
             from oaa_tf.labels.refined_attention import refined_attention
 
-            # The rule compares these scores.
+            # The rule compares these scores. A CRF finds no more on an image larger than the network saw it.
             attention = min_max_normalized(attention)
             background = background_scores(attention, saliency, settings)
-            attention = refined_attention(settings.refine, attention, background, record.image)
+            attention = refined_attention(
+                settings.refine, attention, background, record.image, crf_side=maps.image_size
+            )
         return pseudo_label(attention, classes, saliency, settings)
 
     supervision = supervision_of_labels(

@@ -113,7 +113,7 @@ def test_refined_maps(settings, data, tmp_path, method, use_saliency):
         classes, attention = maps.at_image_size(position)
         attention = min_max_normalized(attention)
         background = background_scores(attention, saliency, refined)
-        attention = refined_attention(method, attention, background, record.image)
+        attention = refined_attention(method, attention, background, record.image, crf_side=maps.image_size)
         np.testing.assert_array_equal(one, pseudo_label(attention, classes, saliency, refined))
     assert any((one != before).any() for one, before in zip(labels, labels_of(plain, records), strict=True))
     with pytest.raises(UserError, match=rf"--refine=none, not --refine={method}"):

@@ -22,6 +22,7 @@ def dense_crf(
     bilateral_rgb_std: float = 4,
     position_weight: float = 1,
     position_xy_std: float = 3,
+    pixel: float = 1,
 ) -> np.ndarray:
     """Marginals of a CRF that connects every pixel with every other one, by mean field inference.
 
@@ -44,6 +45,7 @@ def dense_crf(
         bilateral_rgb_std: Standard deviation of the bilateral kernel in color.
         position_weight: Weight of the position kernel.
         position_xy_std: Standard deviation of the position kernel in pixels.
+        pixel: Side of a pixel in the unit of both `xy_std`: 2 if the image was shrunk to half its size.
 
     Returns:
         float32 `[labels, height, width]`, whose sum over the labels is 1.
@@ -51,14 +53,15 @@ def dense_crf(
     height, width, _ = image.shape
     # Columns first: the lattice depends on the order of the features, and this is the reference library's.
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
-    features = np.dstack([columns / bilateral_xy_std, rows / bilateral_xy_std, np.float32(image) / bilateral_rgb_std])
+    xy_std = bilateral_xy_std / pixel
+    features = np.dstack([columns / xy_std, rows / xy_std, np.float32(image) / bilateral_rgb_std])
     lattice = PermutohedralLattice(features.reshape(-1, 5))
 
     def filter_by_color(maps: np.ndarray) -> np.ndarray:
         return lattice.filter(maps.reshape(len(maps), -1)).reshape(maps.shape)
 
     def filter_by_position(maps: np.ndarray) -> np.ndarray:
-        return np.stack([_gaussian_sums(each, position_xy_std) for each in maps])
+        return np.stack([_gaussian_sums(each, position_xy_std / pixel) for each in maps])
 
     ones = np.ones((1, height, width), np.float32)
     bilateral, position = _normalized(filter_by_color, ones), _normalized(filter_by_position, ones)

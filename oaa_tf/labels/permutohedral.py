@@ -22,8 +22,8 @@ class PermutohedralLattice:
     so divide by it. With five features and dense points, weighted means are then off by 0.03 of the values' range on
     average.
 
-    Vertices have int64 keys that are linear in their coordinates: a step along an axis adds a constant, and a binary
-    search in the sorted keys finds neighbours.
+    Vertices have int64 keys to which a step along an axis adds a constant; a binary search in the sorted keys finds
+    neighbours.
     """
 
     def __init__(self, features: np.ndarray) -> None:
@@ -33,18 +33,17 @@ class PermutohedralLattice:
             features: float32 `[num_points, d]`, in units of the standard deviation of the Gaussian; at least one point.
 
         Raises:
-            ValueError: The points span too many standard deviations for int64 keys; five features with a span of 250
-                each still fit.
+            ValueError: The points span too many standard deviations for int64 keys; five features with a span of
+                2,500 each still fit.
         """
         dimension = features.shape[1]
         num_axes = dimension + 1
         origin, rank, self._weights = _enclosing_simplices(_embedding(dimension).astype(np.float32) @ features.T)
-        strides = _key_strides(origin)
-        keys, ids = np.unique(_vertex_keys(origin, rank, strides), return_inverse=True)
-        self._ids = ids.reshape(self._weights.shape)
+        keys, steps = _vertex_keys(origin, rank)
+        keys, self._ids = _unique(keys)
         # One more vertex, the last, stands for all that do not exist.
         self._num_vertices = len(keys) + 1
-        self._neighbours = [_neighbours(keys, step) for step in strides.sum() - num_axes * strides]
+        self._neighbours = [_neighbours(keys, step) for step in steps]
         # Makes the sum over dense points equal that of the Gaussian: (2 pi)^(d/2), times the density of the vertices,
         # divided by the sum of the weights of the blur.
         self._gain = (4 * math.pi / 3) ** (dimension / 2) * math.sqrt(num_axes) / 2**num_axes
@@ -90,56 +89,87 @@ def _enclosing_simplices(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
         points: float32 `[d + 1, num_points]`, whose coordinates sum to 0.
 
     Returns:
-        The nearest lattice point whose coordinates are multiples of d + 1, int64 `[d + 1, num_points]`; the rank of the
-        distance to it along each coordinate, 0 for the greatest, int64 `[d + 1, num_points]`; and the barycentric
-        weights of the vertices, float32 `[d + 1, num_points]`.
+        The nearest lattice point whose coordinates are multiples of d + 1, divided by d + 1, float32
+        `[d + 1, num_points]`; the rank of the distance to it along each coordinate, 0 for the greatest, int8
+        `[d + 1, num_points]`; and the barycentric weights of the vertices, float32 `[d + 1, num_points]`.
     """
     num_axes = len(points)
     multiple = np.rint(points / num_axes)
     offset = points - multiple * num_axes
     # Rounding each coordinate separately can leave the plane; the coordinates that were rounded furthest go back.
-    rank = np.tile(multiple.sum(axis=0).astype(np.int64), (num_axes, 1))
+    rank = np.tile(multiple.sum(axis=0).astype(np.int8), (num_axes, 1))
     for one, other in itertools.combinations(range(num_axes), 2):
         # Of equal distances, the one along the first coordinate counts as greater.
         is_greater = offset[other] > offset[one]
         rank[one] += is_greater
         rank[other] += ~is_greater
-    correction = (rank < 0).astype(np.int64) - (rank >= num_axes)
-    rank += correction * num_axes
+    correction = (rank < 0).astype(np.int8) - (rank >= num_axes)
+    rank += correction * np.int8(num_axes)
     multiple += correction
 
-    sorted_offset = np.empty_like(points)
-    np.put_along_axis(sorted_offset, rank, (points - multiple * num_axes) / num_axes, axis=0)
+    offset = _descending((points - multiple * num_axes) / num_axes)
     weights = np.empty_like(points)
-    weights[0] = 1 - (sorted_offset[0] - sorted_offset[-1])
-    weights[1:] = (sorted_offset[:-1] - sorted_offset[1:])[::-1]
+    weights[0] = 1 - (offset[0] - offset[-1])
+    weights[1:] = (offset[:-1] - offset[1:])[::-1]
     # Rounding errors must not make weights negative.
-    return multiple.astype(np.int64) * num_axes, rank, np.maximum(weights, 0)
+    return multiple, rank, np.maximum(weights, 0, out=weights)
 
 
-def _key_strides(origin: np.ndarray) -> np.ndarray:
-    """Factors of the coordinates in a key, int64 `[d + 1]`; 0 for the last one, which follows from the others."""
-    num_axes = len(origin)
-    # A vertex is up to d away from the origin of its simplex, and a neighbour d further.
-    span = np.ptp(origin, axis=1)[:-1] + 4 * num_axes
-    if np.log2(span).sum() >= 62:
-        raise ValueError("the features span too many standard deviations for 64-bit keys")
-    return np.array([1, *span, 0]).cumprod()[[*range(num_axes - 1), num_axes]]
+def _descending(rows: np.ndarray) -> np.ndarray:
+    """The array with every column sorted; swaps of whole rows are faster than `np.sort` for a few rows."""
+    for last in range(len(rows) - 1, 0, -1):
+        for row in range(last):
+            less = np.minimum(rows[row], rows[row + 1])
+            np.maximum(rows[row], rows[row + 1], out=rows[row])
+            rows[row + 1] = less
+    return rows
 
 
-def _vertex_keys(origin: np.ndarray, rank: np.ndarray, strides: np.ndarray) -> np.ndarray:
-    """Keys of the vertices of the simplex of each point, int64 `[d + 1, num_points]`.
+def _vertex_keys(origin: np.ndarray, rank: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Keys of the vertices of the simplex of each point, and of steps between vertices.
 
-    Vertex k adds k to the coordinates of the origin, and subtracts d + 1 from those with the k last ranks.
+    A step along axis c adds 1 to all coordinates and subtracts d + 1 from coordinate c. Every vertex is a sum of such
+    steps, n_c of them along each axis but the last, and its key is a number whose digits are these n_c. The steps along
+    all axes together lead back, so the one along the last axis subtracts 1 from each n_c.
+
+    Returns:
+        int64 `[d + 1, num_points]`, not negative: of the origin, and after the steps along the axes with the last rank,
+        the last two ranks, and so on; and int64 `[d + 1]`, what a step along each axis adds to a key.
     """
     num_axes = len(origin)
-    by_rank = np.empty_like(rank)
-    np.put_along_axis(by_rank, rank, np.broadcast_to(strides[:, np.newaxis], rank.shape), axis=0)
-    # Counted from the smallest coordinates: keys depend on the span alone, and do not overflow if it is small.
-    keys = np.empty_like(rank)
-    keys[0] = strides @ (origin - origin.min(axis=1, keepdims=True))
-    keys[1:] = strides.sum() - num_axes * by_rank[:0:-1]
-    return keys.cumsum(axis=0)
+    counts = (origin[-1] - origin[:-1]).astype(np.int64)
+    # From 2: a vertex can be one below its origin, and its neighbour one further.
+    counts -= counts.min(axis=1, keepdims=True) - 2
+    span = counts.max(axis=1) + 3
+    if np.log2(span).sum() >= 62:
+        raise ValueError("the features span too many standard deviations for 64-bit keys")
+    steps = np.array([1, *span[:-1]]).cumprod()
+    keys = np.empty(rank.shape, np.int64)
+    keys[0] = steps @ counts
+    steps = np.append(steps, -steps.sum())
+    for vertex in range(1, num_axes):
+        keys[vertex] = keys[vertex - 1]
+        for axis, step in enumerate(steps):
+            keys[vertex] += step * (rank[axis] == num_axes - vertex)
+    return keys, steps
+
+
+def _unique(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted keys without repetitions, and the position of each key in them, int64 of the shape of `keys`."""
+    position_bits = keys.size.bit_length()
+    if int(keys.max()).bit_length() + position_bits > 63:
+        unique, inverse = np.unique(keys, return_inverse=True)
+        return unique, inverse.reshape(keys.shape)
+    # Keys that carry their positions: sorting such numbers takes a fraction of the time that `np.unique` takes.
+    carriers = keys.ravel() << position_bits
+    carriers += np.arange(keys.size)
+    carriers.sort()
+    positions = carriers & ((1 << position_bits) - 1)
+    carriers >>= position_bits
+    is_first = np.append(True, carriers[1:] != carriers[:-1])
+    inverse = np.empty(keys.size, np.int64)
+    inverse[positions] = is_first.cumsum() - 1
+    return carriers[is_first], inverse.reshape(keys.shape)
 
 
 def _neighbours(keys: np.ndarray, step: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,15 +1,19 @@
 """Refinement of the attention maps of one image."""
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
+from oaa_tf.data.images.image_files import fitting_size, resized
 from oaa_tf.labels.dense_crf import dense_crf
 from oaa_tf.labels.pixel_adaptive import pixel_adaptive_refinement
 
 METHODS = ("pamr", "crf")
 
 
-def refined_attention(method: str, attention: np.ndarray, background: np.ndarray, image: np.ndarray) -> np.ndarray:
+def refined_attention(
+    method: str, attention: np.ndarray, background: np.ndarray, image: np.ndarray, *, crf_side: int = 0
+) -> np.ndarray:
     """Fits attention maps to the edges of their image.
 
     - "pamr": `pixel_adaptive_refinement` of each map; the background is not used.
@@ -21,14 +25,25 @@ def refined_attention(method: str, attention: np.ndarray, background: np.ndarray
         attention: float32 `[k, height, width]` in [0, 1], the maps of the image's classes at its size.
         background: float32 `[height, width]` in [0, 1], the score of the background.
         image: uint8 RGB `[height, width, 3]`.
+        crf_side: Longest side in pixels on which the CRF works; larger images are shrunk for it, its standard
+            deviations with them, and its marginals enlarged. 0 for any.
 
     Returns:
         float32 `[k, height, width]` in [0, 1].
     """
     if method == "crf":
-        return dense_crf(np.concatenate([background[np.newaxis], attention]), image)[1:]
+        return _refined_by_crf(np.concatenate([background[np.newaxis], attention]), image, crf_side)[1:]
     # Rounding can put a convex combination of ones just above 1.
     return np.clip(_refined_by_pamr(attention, image).numpy(), 0, 1)
+
+
+def _refined_by_crf(scores: np.ndarray, image: np.ndarray, side: int) -> np.ndarray:
+    height, width, _ = image.shape
+    small = fitting_size(height, width, side)
+    shrunk = np.stack([resized(each, small, cv2.INTER_AREA) for each in scores])
+    pixel = max(height, width) / max(small)
+    marginals = dense_crf(shrunk, resized(image, small, cv2.INTER_AREA), pixel=pixel)
+    return np.stack([resized(each, (height, width), cv2.INTER_LINEAR) for each in marginals])
 
 
 # Images of all sizes share one graph.

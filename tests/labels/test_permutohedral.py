@@ -75,7 +75,9 @@ def test_the_span_that_keys_hold():
     features = np.random.default_rng(3).uniform(0, 1, (2000, 5)).astype(np.float32)
     features[:32] = np.stack(np.meshgrid(*[[0, 1]] * 5), axis=-1).reshape(32, 5)  # the corners
     values = np.ones((2000, 1), np.float32)
-    # So far apart, every point is alone and gets no more than its own value back.
-    assert filtered(250 * features, values).max() <= filtered(features[:1], values[:1])[0, 0] + 1e-5
+    # So far apart, every point is alone and gets no more than its own value back. Keys of 2500 leave no room for
+    # positions in the same number.
+    for span in (250, 2500):
+        assert filtered(span * features, values).max() <= filtered(features[:1], values[:1])[0, 0] + 1e-5
     with pytest.raises(ValueError, match="span too many standard deviations"):
-        filtered(2500 * features, values)
+        filtered(25_000 * features, values)

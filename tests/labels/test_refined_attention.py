@@ -1,5 +1,6 @@
 """Both methods on the maps of one image."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -29,6 +30,20 @@ def test_crf_starts_from_the_scores_in_proportion():
     expected = dense_crf(scores / scores.sum(axis=0), image)
     found = refined_attention("crf", attention, background, image)
     np.testing.assert_allclose(found, expected[1:], atol=1e-3)
+
+
+def test_the_crf_sees_a_large_image_as_a_small_one():
+    attention, background, image = example()
+    large = [cv2.resize(each, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST) for each in (*attention, background)]
+    large_image = cv2.resize(image, None, fx=4, fy=4, interpolation=cv2.INTER_NEAREST)
+    found = refined_attention("crf", np.stack(large[:-1]), large[-1], large_image, crf_side=30)
+    scores = np.stack([background, *attention])
+    # Distances are those of the large image.
+    expected = dense_crf(scores, image, bilateral_xy_std=67 / 4, position_xy_std=3 / 4)[1:]
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, cv2.resize(other, (120, 80), interpolation=cv2.INTER_LINEAR), atol=1e-4)
+    unlimited = refined_attention("crf", attention, background, image, crf_side=30)
+    np.testing.assert_array_equal(unlimited, refined_attention("crf", attention, background, image))
 
 
 @pytest.mark.parametrize("method", METHODS)

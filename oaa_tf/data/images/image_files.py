@@ -71,7 +71,7 @@ def fitting_size(height: int, width: int, max_side: int) -> tuple[int, int]:
 
 
 def resized(pixels: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    """Resizes uint8 `[height, width, ...]` to a height and width with one of OpenCV's interpolations."""
+    """Resizes `[height, width, ...]` to a height and width with one of OpenCV's interpolations."""
     return pixels if pixels.shape[:2] == size else cv2.resize(pixels, size[::-1], interpolation=interpolation)
 
 
