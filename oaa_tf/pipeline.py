@@ -15,6 +15,7 @@ import numpy as np
 
 from oaa_tf import make_report
 from oaa_tf.command_line.dry_run import DONE, TO_DO
+from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.launch import launch
 from oaa_tf.command_line.settings import setting
 from oaa_tf.data.records.conversion import Findings
@@ -45,8 +46,20 @@ class PipelineSettings(ExperimentSettings):
         False,
         help="Learn from the pseudo labels what belongs together, spread the maps accordingly, and label once more.",
     )
+    first_background_score: float = setting(
+        0.0,
+        help="With affinity, without saliency: the background score of the labels that teach it; 0 for that of"
+        " make_pseudo_labels.",
+        minimum=0,
+        maximum=1,
+    )
     seed: int = setting(0, help="Seed of all stages.", minimum=0, maximum=LARGEST_SEED)
     num_pictures: int = setting(6, help="Rows of the picture grid.", minimum=1, may_change=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first_background_score and not (self.affinity and not self.use_saliency):
+            raise UserError("needs --affinity and --nouse_saliency", flag="first_background_score")
 
 
 def run(settings: PipelineSettings) -> dict[str, Any]:
@@ -204,7 +217,12 @@ def _pipeline(experiment: Experiment, settings: PipelineSettings, train_has_mask
         maps[_LOSS_NAMES[loss]] = after(experiment.integral_model(name, loss)) / MAPS_FOLDER
     main_maps = maps[_LOSS_NAMES[main_loss]]
     if settings.affinity:
-        first_labels = after(experiment.pseudo_labels("make_pseudo_labels_first", main_maps, use_saliency=use_saliency))
+        score = settings.first_background_score or settings.make_pseudo_labels.background_score
+        first_labels = after(
+            experiment.pseudo_labels(
+                "make_pseudo_labels_first", main_maps, use_saliency=use_saliency, background_score=score
+            )
+        )
         main_maps = after(experiment.spread_maps("train_affinity", main_maps, first_labels)) / SPREAD_FOLDER
         maps[f"{_LOSS_NAMES[main_loss]}, spread"] = main_maps
     labels = after(experiment.pseudo_labels("make_pseudo_labels", main_maps, use_saliency=use_saliency))

@@ -174,6 +174,17 @@ def test_maps_spread_and_a_teacher_corrects_their_labels(tiny_voc, tmp_path):
             settings(tiny_voc, work, f"--train_affinity.{flag}")
 
 
+def test_labels_before_and_after_the_walk_have_their_own_background_score(tiny_voc, tmp_path):
+    first, after = "--first_background_score=0.3", "--make_pseudo_labels.background_score=0.4"
+    chosen = settings(tiny_voc, tmp_path, "--nouse_saliency", "--affinity", first, after)
+    stages = pipeline._pipeline(experiment.Experiment(chosen, tmp_path, "train.json", None, seed=0), chosen, False)
+    labelling = [step for step in stages.steps if step.command == "make_pseudo_labels"]
+    assert [step.settings.background_score for step in labelling] == [0.3, 0.4]
+    for options in (["--nouse_saliency"], ["--affinity"]):
+        with pytest.raises(UserError, match="--first_background_score: needs --affinity and --nouse_saliency"):
+            settings(tiny_voc, tmp_path, first, *options)
+
+
 def test_a_network_that_was_trained_again_is_exported_again(tiny_voc, tmp_path):
     stages = experiment.Experiment(settings(tiny_voc, tmp_path), tmp_path, "train.json", None, seed=0)
     checksums = []
