@@ -181,7 +181,7 @@ def _segment_large(segmenter: Segmenter, image: np.ndarray, max_side: int) -> np
         uint8 `[height, width]`, at the size of the image.
     """
     height, width, _ = image.shape
-    small = resized(image, fitting_size(height, width, max_side), cv2.INTER_AREA)
+    small = resized(image, fitting_size(image, max_side), cv2.INTER_AREA)
     return resized(segmenter(small), (height, width), cv2.INTER_NEAREST)
 
 

@@ -39,7 +39,7 @@ def refined_attention(
 
 def _refined_by_crf(scores: np.ndarray, image: np.ndarray, side: int) -> np.ndarray:
     height, width, _ = image.shape
-    small = fitting_size(height, width, side)
+    small = fitting_size(image, side)
     shrunk = np.stack([resized(each, small, cv2.INTER_AREA) for each in scores])
     pixel = max(height, width) / max(small)
     marginals = dense_crf(shrunk, resized(image, small, cv2.INTER_AREA), pixel=pixel)

@@ -11,7 +11,7 @@ from oaa_tf.attention.map_files import AttentionMaps
 from oaa_tf.attention.spreading import Spreading
 from oaa_tf.command_line.errors import UserError
 from oaa_tf.command_line.json_values import json_ready
-from oaa_tf.data.images.image_files import resized
+from oaa_tf.data.images.image_files import fitting_size, resized
 from oaa_tf.data.images.palette_png import read_indexed
 from oaa_tf.data.records.record_set import Record, RecordSet
 from oaa_tf.labels.label_files import LABELS_FOLDER
@@ -196,7 +196,7 @@ class Gallery:
 
         def column(position: int, record: Record) -> Picture:
             classes, grids = maps.for_image(position)
-            size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
+            size = fitting_size(record.image, _HEAT_SIDE)
             layer = pictures.heat(maps.frame(position).to_image(grids, *size).max(axis=0, initial=0))
             iou = None
             if record.mask is not None and evaluation is not None:
@@ -221,9 +221,7 @@ class Gallery:
             found = spreading([position]).edges
             if not len(found):
                 return None
-            layer = pictures.heat(
-                maps.frame(position).to_image(found[0], *pictures.thumbnail_size(record.image, _HEAT_SIDE))
-            )
+            layer = pictures.heat(maps.frame(position).to_image(found[0], *fitting_size(record.image, _HEAT_SIDE)))
             return Picture("Affinity edges", layer, is_attention=True, classes=None)
 
         return [edges, after]
@@ -285,7 +283,7 @@ def _saliency_column(records: RecordSet) -> _Column | None:
     def column(position: int, record: Record) -> Picture | None:
         if record.saliency is None:
             return None
-        small = resized(record.saliency, pictures.thumbnail_size(record.image, _HEAT_SIDE), cv2.INTER_AREA)
+        small = resized(record.saliency, fitting_size(record.image, _HEAT_SIDE), cv2.INTER_AREA)
         return Picture("Saliency", pictures.heat(small / np.float32(255)), is_attention=True, classes=None)
 
     return column if records.has_saliency else None

@@ -6,23 +6,12 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
+from oaa_tf.data.images.image_files import fitting_size, resized
 from oaa_tf.data.records.keys import IGNORE_LABEL
 from oaa_tf.report.class_colors import label_layer
 from oaa_tf.report.visualization import attention_colors, encoded
 
 _LOSSLESS = 101
-
-
-def thumbnail_size(image: np.ndarray, side: int) -> tuple[int, int]:
-    """Height and width of an image that is shrunk, if necessary, to a longest side of `side` pixels.
-
-    Args:
-        image: `[height, width]` or `[height, width, channels]`.
-        side: Longest side of the result in pixels.
-    """
-    height, width = image.shape[:2]
-    scale = min(1.0, side / max(height, width))
-    return max(1, round(scale * height)), max(1, round(scale * width))
 
 
 def photo(image: np.ndarray, side: int) -> str:
@@ -32,8 +21,7 @@ def photo(image: np.ndarray, side: int) -> str:
         image: uint8 RGB `[height, width, 3]`.
         side: Longest side of the picture in pixels.
     """
-    size = thumbnail_size(image, side)
-    return _webp(cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA), 78)
+    return _webp(resized(image, fitting_size(image, side), cv2.INTER_AREA), 78)
 
 
 def heat(attention: np.ndarray) -> str:
@@ -52,8 +40,7 @@ def mask(labels: np.ndarray, side: int) -> str:
         labels: uint8 `[height, width]`, 0 background, c + 1 class c, 255 ignored.
         side: Longest side of the picture in pixels.
     """
-    size = thumbnail_size(labels, side)
-    return _webp(label_layer(cv2.resize(labels, size[::-1], interpolation=cv2.INTER_NEAREST)), _LOSSLESS)
+    return _webp(label_layer(resized(labels, fitting_size(labels, side), cv2.INTER_NEAREST)), _LOSSLESS)
 
 
 def name_places(labels: np.ndarray) -> list[tuple[int, float, float]]:

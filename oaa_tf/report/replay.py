@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from oaa_tf.attention.history import read_history
+from oaa_tf.data.images.image_files import fitting_size
 from oaa_tf.data.views.frame import STRIDE, Frame
 from oaa_tf.report import pictures
 from oaa_tf.report.run_folder import RunFolder
@@ -39,7 +40,7 @@ def replay_data(run: RunFolder) -> list[dict[str, Any]]:
         record = records.record(position)
         height, width = record.image.shape[:2]
         frame = Frame(height, width, side)
-        size = pictures.thumbnail_size(record.image, _HEAT_SIDE)
+        size = fitting_size(record.image, _HEAT_SIDE)
         found = [(step, history[step], row) for step in steps for row in np.flatnonzero(history[step].slots == slot)]
         epochs = [step * batch_size / len(records) for step, _, _ in found]
         entry = {

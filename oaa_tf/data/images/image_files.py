@@ -50,7 +50,7 @@ def read_for_record(path: str | os.PathLike, max_side: int = 0) -> tuple[bytes, 
     data = read_bytes(path)
     picture = decode(data, os.fspath(path))
     height, width, _ = picture.pixels.shape
-    stored = fitting_size(height, width, max_side)
+    stored = fitting_size(picture.pixels, max_side)
     if picture.is_record and stored == (height, width):
         return data, stored, stored
     bgr = cv2.cvtColor(resized(picture.pixels, stored, cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
@@ -62,8 +62,9 @@ def read_for_record(path: str | os.PathLike, max_side: int = 0) -> tuple[bytes, 
     return data, (height, width), stored
 
 
-def fitting_size(height: int, width: int, max_side: int) -> tuple[int, int]:
-    """The largest height and width of the same proportions with no side above `max_side`, unless that is 0."""
+def fitting_size(pixels: np.ndarray, max_side: int) -> tuple[int, int]:
+    """Height and width of an image `[height, width, ...]`, shrunk if a side is above `max_side`, unless that is 0."""
+    height, width = pixels.shape[:2]
     longer = max(height, width)
     if not max_side or longer <= max_side:
         return height, width
