@@ -116,7 +116,7 @@ def _enclosing_simplices(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _descending(rows: np.ndarray) -> np.ndarray:
-    """Sorts every column in place, the greatest first; for a few rows, swaps of whole rows are faster than `np.sort`."""
+    """Sorts every column in place, the greatest first; swaps of a few whole rows are faster than `np.sort`."""
     for last in range(len(rows) - 1, 0, -1):
         for row in range(last):
             less = np.minimum(rows[row], rows[row + 1])
