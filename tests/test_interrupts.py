@@ -8,9 +8,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from oaa_tf import export, train_cls, train_seg
+from oaa_tf.attention.map_files import AttentionMaps
+from oaa_tf.data.records.record_set import RecordSet
 from oaa_tf.demo.data_set import write_demo_data
 from oaa_tf.make_records import MakeRecordsSettings
 from oaa_tf.make_records import run as make_records
@@ -48,7 +51,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     export.run(export.ExportSettings(stage_dir=str(root / "seg"), output_dir=str(root / "model")))
     large_views = {"output_dir": str(root / "slow_model"), "scales": (4.0,), "image_size": 256}
     export.run(export.ExportSettings(stage_dir=str(root / "seg"), **large_views))
-    # Many images for a command that is quick.
+    # Many images for commands that are quick.
     many = root / "many"
     for name in ("JPEGImages", "ImageSets/Segmentation"):
         (many / name).mkdir(parents=True)
@@ -56,8 +59,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     image = next((root / "voc/JPEGImages").iterdir())
     for number in range(5000):
         os.link(image, many / f"JPEGImages/{number}.jpg")
-    (many / "ImageSets/Segmentation/train.txt").write_text("".join(f"{n}\n" for n in range(5000)))
-    (many / "ImageSets/Segmentation/train_cls.txt").write_text("".join(f"{n} 0\n" for n in range(5000)))
+    for split, count in (("train", 5000), ("part", 400)):
+        (many / f"ImageSets/Segmentation/{split}.txt").write_text("".join(f"{n}\n" for n in range(count)))
+        (many / f"ImageSets/Segmentation/{split}_cls.txt").write_text("".join(f"{n} 0\n" for n in range(count)))
+    make_records(MakeRecordsSettings(voc_dir=str(many), split="part", output_dir=str(root / "records")))
+    maps = np.random.default_rng(0).integers(0, 256, (400, 32, 32), np.uint8)
+    AttentionMaps.save(root / "maps", maps, RecordSet.open(root / "records/part.json"), kind="cam", image_size=256)
     return root
 
 
@@ -89,7 +96,7 @@ def commands(root: Path, out: Path) -> dict[str, tuple[str, list[str], str]]:
         "make_records": ("oaa_tf.make_records", flags(voc_dir=root / "many", output_dir=out), ".train.partial/*"),
         "make_pseudo_labels": (
             "oaa_tf.make_pseudo_labels",
-            flags(work_dir=out, **records, maps=root / "cls/attention/oaa", refine="crf", num_workers=1),
+            flags(work_dir=out, records=root / "records/part.json", maps=root / "maps", refine="crf"),
             "SegmentationClass/*.png",
         ),
         "relabel": (
