@@ -106,10 +106,10 @@ def commands(root: Path, out: Path) -> dict[str, tuple[str, list[str], str]]:
         ),
         "evaluate": (
             "oaa_tf.evaluate",
-            [*crf, *flags(work_dir=out, records=root / "records/train.json")],
+            [*crf, *flags(work_dir=out, records=root / "records/part.json")],
             "predictions/*.png",
         ),
-        "predict": ("oaa_tf.predict", [*crf, *flags(images=root / "voc/JPEGImages", output_dir=out)], "*.png"),
+        "predict": ("oaa_tf.predict", [*crf, *flags(images=root / "many/JPEGImages", output_dir=out)], "*.png"),
         "pipeline": ("oaa_tf.pipeline", [*of_stages, f"--work_dir={out}"], f"train_cls/{index}"),
         "ablation": (
             "tools.ablation",
