@@ -57,7 +57,7 @@ def run(settings: MakePseudoLabelsSettings) -> dict[str, Any]:
         if settings.refine != "none" and classes:
             from oaa_tf.labels.refined_attention import refined_attention
 
-            # The rule compares these scores. A CRF finds no more on an image larger than the network saw it.
+            # The rule compares these scores. A CRF gains nothing from more pixels than the network saw.
             attention = min_max_normalized(attention)
             background = background_scores(attention, saliency, settings)
             attention = refined_attention(

@@ -58,7 +58,7 @@ class PipelineSettings(ExperimentSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.first_background_score and not (self.affinity and not self.use_saliency):
+        if self.first_background_score and (self.use_saliency or not self.affinity):
             raise UserError("needs --affinity and --nouse_saliency", flag="first_background_score")
 
 

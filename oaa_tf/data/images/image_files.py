@@ -63,7 +63,7 @@ def read_for_record(path: str | os.PathLike, max_side: int = 0) -> tuple[bytes, 
 
 
 def fitting_size(pixels: np.ndarray, max_side: int) -> tuple[int, int]:
-    """Height and width of an image `[height, width, ...]`, shrunk if a side is above `max_side`, unless that is 0."""
+    """Height and width of an image, shrunk in proportion if a side is above `max_side`, unless that is 0."""
     height, width = pixels.shape[:2]
     longer = max(height, width)
     if not max_side or longer <= max_side:
